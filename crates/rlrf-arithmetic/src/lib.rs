@@ -1,0 +1,1 @@
+//! Word problems whose answer is an arithmetic expression: exact checking, critiques, demonstrations.

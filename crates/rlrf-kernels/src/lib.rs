@@ -1,0 +1,14 @@
+//! The hot tensor operations of a decoder, forward and backward, on plain row-major `f32` slices.
+//!
+//! Every operation computes each output element by one thread in one fixed order, so results do not
+//! depend on the number of threads nor on how many other rows share the call. Each fast path stands
+//! beside a composite reference that the tests hold it against.
+
+pub mod adamw;
+pub mod attention;
+pub mod logprobs;
+pub mod matmul;
+pub mod norm;
+pub mod rope;
+pub mod softmax;
+pub mod swiglu;

@@ -1,0 +1,1 @@
+//! The method's traits on the local engine and trainer.

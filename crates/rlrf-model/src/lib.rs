@@ -1,0 +1,24 @@
+//! Decoder models in Hugging Face layout: configuration, weights, tokenizer, chat template, and one explicit
+//! decoder with forward and backward for the families Llama, Mistral, Qwen2 and Qwen3.
+
+pub mod batch;
+pub mod chat;
+pub mod config;
+pub mod decoder;
+pub mod error;
+pub mod folder;
+pub mod inference;
+pub mod parameters;
+pub mod preset;
+pub mod tokenizer;
+pub mod weights;
+
+pub use batch::Batch;
+pub use chat::{ChatMessage, ChatTemplate};
+pub use config::ModelConfig;
+pub use decoder::{Activations, Decoder};
+pub use error::{Error, Result};
+pub use folder::Model;
+pub use inference::InferenceDecoder;
+pub use parameters::{Layout, ParameterEntry};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,1 @@
+//! What a run shows: summary.json and a self-contained report.html.

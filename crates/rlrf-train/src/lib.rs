@@ -1,0 +1,1 @@
+//! Supervised and preference fine-tuning: objectives, packing, AdamW, checkpoints, metrics.
