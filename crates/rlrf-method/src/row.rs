@@ -1,0 +1,69 @@
+//! The rows of a run, and the seam to whatever keeps them.
+
+use serde_json::Value;
+
+/// The tables of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Table {
+    /// One row per instruction.
+    Instructions,
+    /// Sampled and refined candidates, and benchmark responses.
+    Generations,
+    /// One row per candidate and aspect.
+    Feedback,
+    /// One row per candidate: its score.
+    Scores,
+    /// Preference pairs.
+    Pairs,
+    /// Training and evaluation figures.
+    Metrics,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Self; 6] =
+        [Self::Instructions, Self::Generations, Self::Feedback, Self::Scores, Self::Pairs, Self::Metrics];
+
+    /// The table's name in the database.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Instructions => "instructions",
+            Self::Generations => "generations",
+            Self::Feedback => "feedback",
+            Self::Scores => "scores",
+            Self::Pairs => "pairs",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// One committed row: what was computed, under the digest of everything that it depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Digest of the inputs: the row's identity.
+    pub key: String,
+    /// Iteration of the loop that made it.
+    pub iteration: u32,
+    /// Id of the instruction that it belongs to; empty for rows about the whole run.
+    pub instruction: String,
+    /// Place among the rows of this table, iteration and instruction (sample index, aspect index, step...).
+    pub position: u32,
+    /// The content.
+    pub body: Value,
+}
+
+/// Why a store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub String);
+
+/// Keeps rows; the loop computes only the keys that it does not hold.
+pub trait RowStore {
+    /// The body under `key`, if it was committed.
+    fn get(&self, table: Table, key: &str) -> Result<Option<Value>, StoreError>;
+    /// Commits all rows or none. Committing a key again counts as wasted work (the row's `computed` grows).
+    fn commit(&mut self, rows: &[(Table, Row)]) -> Result<(), StoreError>;
+    /// Rows of one iteration, ordered by instruction id and position.
+    fn rows(&self, table: Table, iteration: u32) -> Result<Vec<Row>, StoreError>;
+}
