@@ -1,0 +1,21 @@
+"""Writes every parity fixture that needs no outside data. See README.md."""
+
+from pathlib import Path
+
+import torch
+from transformers.utils import logging
+
+import families
+
+CRATES = Path(__file__).resolve().parents[2] / "crates"
+
+
+def main():
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    families.make(CRATES / "rlrf-model/tests/fixtures/parity")
+
+
+if __name__ == "__main__":
+    main()
