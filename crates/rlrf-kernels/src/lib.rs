@@ -1,8 +1,11 @@
 //! The hot tensor operations of a decoder, forward and backward, on plain row-major `f32` slices.
 //!
 //! Every operation computes each output element by one thread in one fixed order, so results do not
-//! depend on the number of threads nor on how many other rows share the call. Each fast path stands
-//! beside a composite reference that the tests hold it against.
+//! depend on the number of threads nor on how many other rows share the call. Slices whose lengths
+//! contradict the given shape are a bug of the caller, and panic.
+
+#[macro_use]
+mod simd;
 
 pub mod adamw;
 pub mod attention;

@@ -1,8 +1,126 @@
 //! Root-mean-square normalisation (Zhang and Sennrich, 2019), with the residual add of a decoder block.
 
+use rayon::prelude::*;
+
+use crate::simd;
+
+/// Rows per parallel task; fixed, because the weight gradient is summed per task.
+const ROWS: usize = 32;
+
 /// `y = x * r * weight` with `r = 1/sqrt(mean(x^2) + eps)` per row of length `weight.len()`; keeps `r` per row.
-pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inv_rms: &mut [f32]) { todo!() }
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inv_rms: &mut [f32]) {
+    let width = weight.len();
+    assert!(x.len() == y.len() && x.len() == inv_rms.len() * width);
+    x.par_chunks(ROWS * width)
+        .zip(y.par_chunks_mut(ROWS * width))
+        .zip(inv_rms.par_chunks_mut(ROWS))
+        .for_each(|((x, y), inv_rms)| norm_rows(x, weight, eps, y, inv_rms));
+}
+
 /// `residual += delta`, then [`rms_norm`] of it.
-pub fn add_rms_norm(residual: &mut [f32], delta: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inv_rms: &mut [f32]) { todo!() }
+pub fn add_rms_norm(
+    residual: &mut [f32],
+    delta: &[f32],
+    weight: &[f32],
+    eps: f32,
+    y: &mut [f32],
+    inv_rms: &mut [f32],
+) {
+    let width = weight.len();
+    assert!(residual.len() == y.len() && residual.len() == inv_rms.len() * width);
+    assert_eq!(residual.len(), delta.len());
+    residual
+        .par_chunks_mut(ROWS * width)
+        .zip(delta.par_chunks(ROWS * width))
+        .zip(y.par_chunks_mut(ROWS * width))
+        .zip(inv_rms.par_chunks_mut(ROWS))
+        .for_each(|(((residual, delta), y), inv_rms)| {
+            add(residual, delta);
+            norm_rows(residual, weight, eps, y, inv_rms);
+        });
+}
+
 /// Adds the input gradient into `dx` and the weight gradient into `dweight` (None: frozen).
-pub fn rms_norm_backward(dy: &[f32], x: &[f32], weight: &[f32], inv_rms: &[f32], dx: &mut [f32], dweight: Option<&mut [f32]>) { todo!() }
+pub fn rms_norm_backward(
+    dy: &[f32],
+    x: &[f32],
+    weight: &[f32],
+    inv_rms: &[f32],
+    dx: &mut [f32],
+    dweight: Option<&mut [f32]>,
+) {
+    let width = weight.len();
+    assert!(dy.len() == x.len() && dy.len() == dx.len() && dy.len() == inv_rms.len() * width);
+    let tasks = inv_rms.len().div_ceil(ROWS);
+    let mut partials = vec![0f32; if dweight.is_some() { tasks * width } else { 0 }];
+    let partial_width = if dweight.is_some() { width } else { 0 };
+    let rows = dy
+        .par_chunks(ROWS * width)
+        .zip(x.par_chunks(ROWS * width))
+        .zip(inv_rms.par_chunks(ROWS))
+        .zip(dx.par_chunks_mut(ROWS * width));
+    if partial_width == 0 {
+        rows.for_each(|(((dy, x), inv_rms), dx)| backward_rows(dy, x, weight, inv_rms, dx, &mut []));
+    } else {
+        rows.zip(partials.par_chunks_mut(width)).for_each(|((((dy, x), inv_rms), dx), partial)| {
+            backward_rows(dy, x, weight, inv_rms, dx, partial);
+        });
+    }
+    if let Some(dweight) = dweight {
+        assert_eq!(dweight.len(), width);
+        for partial in partials.chunks_exact(width) {
+            add(dweight, partial);
+        }
+    }
+}
+
+simd! {
+    fn norm_rows(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inv_rms: &mut [f32]) {
+        let width = weight.len();
+        for ((x, y), inv_rms) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(inv_rms) {
+            let r = 1.0 / (simd::dot(x, x) / width as f32 + eps).sqrt();
+            *inv_rms = r;
+            for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
+                *y = x * r * weight;
+            }
+        }
+    }
+}
+
+simd! {
+    /// `dweight` of these rows is added into `dweight` unless that is empty.
+    fn backward_rows(dy: &[f32], x: &[f32], weight: &[f32], inv_rms: &[f32], dx: &mut [f32], dweight: &mut [f32]) {
+        let width = weight.len();
+        for (((dy, x), &r), dx) in
+            dy.chunks_exact(width).zip(x.chunks_exact(width)).zip(inv_rms).zip(dx.chunks_exact_mut(width))
+        {
+            let mut lanes = [0f32; simd::LANES];
+            let (dy_groups, dy_rest) = dy.as_chunks::<{ simd::LANES }>();
+            let (x_groups, x_rest) = x.as_chunks::<{ simd::LANES }>();
+            let (weight_groups, weight_rest) = weight.as_chunks::<{ simd::LANES }>();
+            for ((dy, x), weight) in dy_groups.iter().zip(x_groups).zip(weight_groups) {
+                for i in 0..simd::LANES {
+                    lanes[i] = (dy[i] * weight[i]).mul_add(x[i], lanes[i]);
+                }
+            }
+            for (((lane, dy), x), weight) in lanes.iter_mut().zip(dy_rest).zip(x_rest).zip(weight_rest) {
+                *lane = (dy * weight).mul_add(*x, *lane);
+            }
+            let along = simd::sum_lanes(lanes) * r * r * r / width as f32;
+            for (((dx, dy), x), weight) in dx.iter_mut().zip(dy).zip(x).zip(weight) {
+                *dx += (dy * weight).mul_add(r, -(x * along));
+            }
+            for ((dweight, dy), x) in dweight.iter_mut().zip(dy).zip(x) {
+                *dweight = (dy * r).mul_add(*x, *dweight);
+            }
+        }
+    }
+}
+
+simd! {
+    fn add(x: &mut [f32], delta: &[f32]) {
+        for (x, delta) in x.iter_mut().zip(delta) {
+            *x += delta;
+        }
+    }
+}

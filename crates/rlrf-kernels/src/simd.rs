@@ -1,0 +1,190 @@
+//! Run-time choice of the instruction set, and the arithmetic that the vectorised loops share.
+//!
+//! Loops are written over fixed groups of [`LANES`] elements with explicit `mul_add`, so that every
+//! instruction set gives the same bits.
+
+use std::sync::OnceLock;
+
+/// Elements in the fixed accumulator groups: one AVX-512 register.
+pub(crate) const LANES: usize = 16;
+
+/// The instruction sets that loops are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InstructionSet {
+    /// AVX-512 (F, VL, BW, DQ) with AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AVX2 with FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// Whatever the build targets.
+    Portable,
+}
+
+impl InstructionSet {
+    /// The best set that this processor has.
+    pub(crate) fn detect() -> Self {
+        static DETECTED: OnceLock<InstructionSet> = OnceLock::new();
+        *DETECTED.get_or_init(|| {
+            #[cfg(target_arch = "x86_64")]
+            {
+                if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("fma") {
+                    return Self::Portable;
+                }
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                {
+                    return Self::Avx512;
+                }
+                Self::Avx2
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Portable
+        })
+    }
+}
+
+/// Compiles one function for every [`InstructionSet`] and calls the best at run time.
+///
+/// The body must be plain loops and `#[inline(always)]` functions: only what is inlined into it is
+/// compiled for the chosen set.
+macro_rules! simd {
+    ($(#[$meta:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $output:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $visibility fn $name($($argument: $type),*) $(-> $output)? {
+            #[inline(always)]
+            fn body($($argument: $type),*) $(-> $output)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+            fn avx512($($argument: $type),*) $(-> $output)? { body($($argument),*) }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($argument: $type),*) $(-> $output)? { body($($argument),*) }
+            match $crate::simd::InstructionSet::detect() {
+                // SAFETY: `detect` found every feature that the callee enables.
+                #[cfg(target_arch = "x86_64")]
+                $crate::simd::InstructionSet::Avx512 => unsafe { avx512($($argument),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::simd::InstructionSet::Avx2 => unsafe { avx2($($argument),*) },
+                $crate::simd::InstructionSet::Portable => body($($argument),*),
+            }
+        }
+    };
+}
+
+/// `e^x` within 2e-7 of the true value: 0 below -87.3, infinity above 88.3, NaN for NaN.
+///
+/// The polynomial and the split of ln 2 are those of Cephes' `expf`.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Adding 1.5 * 2^23 rounds to an integer that then stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = n.mul_add(-0.693_359_375, x);
+    let r = n.mul_add(2.121_944_4e-4, r);
+    let mut p = 1.987_569_1e-4f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_5e-1);
+    p = p.mul_add(r, 5.0e-1);
+    let e = p.mul_add(r * r, r) + 1.0;
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()));
+    let y = e * power;
+    let y = if x > 88.3 { f32::INFINITY } else { y };
+    if x < -87.3 { 0.0 } else { y }
+}
+
+/// Sums accumulators pairwise, in a fixed order.
+#[inline(always)]
+pub(crate) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// `sum_i a[i] b[i]`.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (a_groups, a_rest) = a.as_chunks::<LANES>();
+    let (b_groups, b_rest) = b.as_chunks::<LANES>();
+    for (a, b) in a_groups.iter().zip(b_groups) {
+        for i in 0..LANES {
+            lanes[i] = a[i].mul_add(b[i], lanes[i]);
+        }
+    }
+    for (i, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
+        lanes[i] = a.mul_add(*b, lanes[i]);
+    }
+    sum_lanes(lanes)
+}
+
+/// The largest element; negative infinity for none. NaN counts as smaller than everything.
+#[inline(always)]
+pub(crate) fn max(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (groups, rest) = x.as_chunks::<LANES>();
+    for group in groups {
+        for i in 0..LANES {
+            lanes[i] = if group[i] > lanes[i] { group[i] } else { lanes[i] };
+        }
+    }
+    let mut largest = f32::NEG_INFINITY;
+    for &value in lanes.iter().chain(rest) {
+        largest = if value > largest { value } else { largest };
+    }
+    largest
+}
+
+/// `x = exp(x * scale - shift)` in place; returns the sum.
+#[inline(always)]
+pub(crate) fn exp_in_place(x: &mut [f32], scale: f32, shift: f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (groups, rest) = x.as_chunks_mut::<LANES>();
+    for group in groups {
+        for i in 0..LANES {
+            group[i] = exp(group[i].mul_add(scale, -shift));
+            lanes[i] += group[i];
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *value = exp(value.mul_add(scale, -shift));
+        *lane += *value;
+    }
+    sum_lanes(lanes)
+}
+
+/// `sum(exp(x - shift))`.
+#[inline(always)]
+pub(crate) fn sum_exp(x: &[f32], shift: f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (groups, rest) = x.as_chunks::<LANES>();
+    for group in groups {
+        for i in 0..LANES {
+            lanes[i] += exp(group[i] - shift);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += exp(value - shift);
+    }
+    sum_lanes(lanes)
+}
+
+/// `y += a x`.
+#[inline(always)]
+pub(crate) fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = a.mul_add(*x, *y);
+    }
+}
