@@ -6,6 +6,7 @@ import torch
 from transformers.utils import logging
 
 import families
+import objectives
 
 CRATES = Path(__file__).resolve().parents[2] / "crates"
 
@@ -15,6 +16,7 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     families.make(CRATES / "rlrf-model/tests/fixtures/parity")
+    objectives.make(CRATES / "rlrf-train/tests/fixtures/objectives")
 
 
 if __name__ == "__main__":
