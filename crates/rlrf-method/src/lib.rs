@@ -1,5 +1,29 @@
-//! The method as plain data and functions: instructions, aspects, feedback, selection, pairs, the loop.
+//! RLRF as plain data and functions: instructions, aspects and rubrics, feedback, scoring, selection,
+//! refinement prompts, preference pairs, and the loop over them.
+//!
+//! Nothing here knows tensors, files, HTTP or SQL: models, judges and stores come in through the traits of
+//! [`seam`] and [`row`]. The method is Lee et al., "Reinforcement Learning from Reflective Feedback"
+//! (arXiv 2403.14238); what the paper leaves open is a documented configuration value.
 
+pub mod aspect;
+pub mod config;
+pub mod demonstration;
+pub mod digest;
+pub mod error;
+pub mod evaluation;
+pub mod feedback;
+pub mod instruction;
+pub mod iteration;
+pub mod pairs;
+pub mod reflection;
 pub mod row;
+pub mod score;
+pub mod seam;
+pub mod template;
 
+pub use aspect::Aspect;
+pub use error::{Error, Result};
+pub use feedback::{Feedback, FeedbackSource, LEVELS, ParseOutcome};
+pub use instruction::{Instruction, Message, Role};
 pub use row::{Row, RowStore, StoreError, Table};
+pub use template::Templates;

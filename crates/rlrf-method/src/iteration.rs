@@ -1,0 +1,514 @@
+//! One iteration of the loop, stage by stage: sample, feedback, select and refine, feedback, score, pairs.
+//!
+//! Each stage asks the store which keys are missing, computes these, and commits them. Resuming after a crash,
+//! going on after Ctrl-C and doing nothing twice are therefore one mechanism.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::aspect::Aspect;
+use crate::config::{MethodConfig, Sampling};
+use crate::digest::{digest, stream};
+use crate::error::{Error, Result};
+use crate::feedback::Feedback;
+use crate::instruction::{Instruction, Message};
+use crate::pairs::{PreferenceGroup, build_pairs, preference_group};
+use crate::reflection::Reflection;
+use crate::row::{Row, RowStore, Table};
+use crate::score::{Candidate, CandidateKind, candidate_score, promising};
+use crate::seam::{Checker, Generated, GenerationRequest, Judge, JudgeRequest, Policy, Progress, Reward};
+use crate::template::Templates;
+
+/// Rows are committed in transactions of this many: what a kill can cost at most.
+const COMMIT_ROWS: usize = 64;
+
+/// Gathers rows and commits them a transaction at a time.
+pub(crate) struct Committer<'a> {
+    store: &'a mut dyn RowStore,
+    rows: Vec<(Table, Row)>,
+}
+
+impl<'a> Committer<'a> {
+    pub(crate) fn new(store: &'a mut dyn RowStore) -> Self {
+        Self { store, rows: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, table: Table, row: Row) -> Result<()> {
+        self.rows.push((table, row));
+        if self.rows.len() >= COMMIT_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        if !self.rows.is_empty() {
+            self.store.commit(&self.rows)?;
+            self.rows.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Identity of a response: everything that decides it.
+pub(crate) fn generation_key(model: &str, messages: &[Message], sampling: &Sampling, stream: u64) -> String {
+    digest(&("generation", model, messages, sampling, stream))
+}
+
+/// The candidates of one instruction as they grow through the stages.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CandidateGroup {
+    /// Index of the instruction.
+    pub instruction: usize,
+    /// Sampled candidates, then refined ones.
+    pub candidates: Vec<Candidate>,
+    /// Index of the promising candidate, once selected; none if every candidate is perfect or unjudged.
+    pub promising: Option<usize>,
+}
+
+/// What an iteration found, for the report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IterationSummary {
+    /// The iteration, from 0: it samples from `M_t`.
+    pub iteration: u32,
+    /// Instructions.
+    pub instructions: u64,
+    /// Instructions left unrefined because no candidate had anything to fix.
+    pub perfect: u64,
+    /// Sampled candidates, and the distinct ones among them.
+    pub sampled: u64,
+    /// Distinct texts among the sampled.
+    pub sampled_distinct: u64,
+    /// Refined candidates.
+    pub refined: u64,
+    /// Right samples (by the checker, else perfect by the judge).
+    pub sampled_right: u64,
+    /// Feedback replies that could not be read: excluded, counted.
+    pub feedback_failed: u64,
+    /// Pairs.
+    pub pairs: u64,
+    /// Instructions with at least one pair.
+    pub paired_instructions: u64,
+    /// Pairs whose chosen response is a refinement.
+    pub pairs_chosen_refined: u64,
+    /// Reflection gain's counts.
+    pub reflection: Reflection,
+    /// Mean expected level per aspect, sampled against refined candidates.
+    pub aspects: Vec<AspectMovement>,
+}
+
+/// Mean expected level of one aspect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AspectMovement {
+    /// Name of the aspect.
+    pub aspect: String,
+    /// Over the sampled candidates.
+    pub sampled: Option<f64>,
+    /// Over the drafts that were refined.
+    pub drafts: Option<f64>,
+    /// Over the refined candidates.
+    pub refined: Option<f64>,
+}
+
+/// One iteration with everything that it needs.
+pub struct Iteration<'a> {
+    /// The method's configuration.
+    pub config: &'a MethodConfig,
+    /// Number of this iteration, from 0.
+    pub number: u32,
+    /// The instructions.
+    pub instructions: &'a [Instruction],
+    /// The aspects to be judged.
+    pub aspects: &'a [Aspect],
+    /// The prompts.
+    pub templates: &'a Templates,
+    /// Where rows are kept.
+    pub store: &'a mut dyn RowStore,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+    /// Decides exactly which candidates are right (for the reflection gain only: it never enters a score).
+    pub checker: Option<&'a dyn Checker>,
+    /// Breaks ties between equal scores.
+    pub reward: Option<&'a mut dyn Reward>,
+}
+
+/// A response to be drawn: whose it is and what decides it.
+struct Draw {
+    group: usize,
+    position: u32,
+    kind: CandidateKind,
+    draft: Option<String>,
+    messages: Vec<Message>,
+    stream: u64,
+}
+
+impl Iteration<'_> {
+    /// Stage 1: `n` candidates for each instruction.
+    ///
+    /// # Errors
+    /// A failure of model or store, or the user's interruption; finished candidates are committed.
+    pub fn sample(&mut self, policy: &mut dyn Policy) -> Result<Vec<CandidateGroup>> {
+        let purpose = format!("sample/{}", self.number);
+        let mut draws = Vec::new();
+        for (group, instruction) in self.instructions.iter().enumerate() {
+            for position in 0..self.config.sample.n {
+                draws.push(Draw {
+                    group,
+                    position,
+                    kind: CandidateKind::Sampled,
+                    draft: None,
+                    messages: instruction.messages.clone(),
+                    stream: stream(self.config.seed, &purpose, &instruction.id, position),
+                });
+            }
+        }
+        let mut groups: Vec<CandidateGroup> = (0..self.instructions.len())
+            .map(|instruction| CandidateGroup { instruction, candidates: Vec::new(), promising: None })
+            .collect();
+        self.draw("sample", policy, &self.config.sample.sampling, draws, &mut groups)?;
+        Ok(groups)
+    }
+
+    /// Stages 5 and 6: selects the promising candidate of each group and refines it `m` times under its feedback.
+    ///
+    /// # Errors
+    /// As [`Iteration::sample`].
+    pub fn refine(&mut self, policy: &mut dyn Policy, groups: &mut [CandidateGroup]) -> Result<()> {
+        let purpose = format!("refine/{}", self.number);
+        let mut draws = Vec::new();
+        for (index, group) in groups.iter_mut().enumerate() {
+            group.promising = promising(&group.candidates);
+            let Some(draft) = group.promising else { continue };
+            let instruction = &self.instructions[group.instruction];
+            let draft = &group.candidates[draft];
+            let messages = self.templates.refine(instruction, &draft.generated.text, &draft.feedback)?;
+            for position in 0..self.config.refine.m {
+                draws.push(Draw {
+                    group: index,
+                    position: self.config.sample.n + position,
+                    kind: CandidateKind::Refined,
+                    draft: Some(draft.key.clone()),
+                    messages: messages.clone(),
+                    stream: stream(self.config.seed, &purpose, &instruction.id, position),
+                });
+            }
+        }
+        self.draw("refine", policy, &self.config.refine.sampling, draws, groups)
+    }
+
+    /// Draws what the store does not hold yet and appends all candidates to their groups in order.
+    fn draw(
+        &mut self,
+        stage: &str,
+        policy: &mut dyn Policy,
+        sampling: &Sampling,
+        draws: Vec<Draw>,
+        groups: &mut [CandidateGroup],
+    ) -> Result<()> {
+        let model = policy.digest();
+        let keys: Vec<String> =
+            draws.iter().map(|draw| generation_key(&model, &draw.messages, sampling, draw.stream)).collect();
+        let mut drawn: Vec<Option<Generated>> = Vec::with_capacity(draws.len());
+        let mut requests: Vec<GenerationRequest> = Vec::new();
+        let mut places: Vec<Vec<usize>> = Vec::new();
+        let mut last: Option<(usize, CandidateKind)> = None;
+        for (index, draw) in draws.iter().enumerate() {
+            let known = self.store.get(Table::Generations, &keys[index])?;
+            drawn.push(known.map(|body| read_row(Table::Generations, &keys[index], body)).transpose()?);
+            if drawn[index].is_some() {
+                continue;
+            }
+            // The draws of one group share their prompt: one request, computed once.
+            if last != Some((draw.group, draw.kind)) {
+                requests.push(GenerationRequest {
+                    messages: draw.messages.clone(),
+                    streams: Vec::new(),
+                    sampling: sampling.clone(),
+                });
+                places.push(Vec::new());
+                last = Some((draw.group, draw.kind));
+            }
+            if let (Some(request), Some(place)) = (requests.last_mut(), places.last_mut()) {
+                request.streams.push(draw.stream);
+                place.push(index);
+            }
+        }
+        let missing: usize = places.iter().map(Vec::len).sum();
+        self.begin(stage, draws.len(), missing);
+        let mut committer = Committer::new(self.store);
+        let generated = policy.generate(&requests, &mut |request, sample, generated| {
+            let index = places[request][sample];
+            let draw = &draws[index];
+            let mut body = write_row(Table::Generations, &keys[index], &generated)?;
+            body["kind"] = json!(draw.kind);
+            if let Some(draft) = &draw.draft {
+                body["draft"] = json!(draft);
+            }
+            self.progress.advance(1, generated.tokens.len() as u64);
+            drawn[index] = Some(generated);
+            let instruction = &self.instructions[groups[draw.group].instruction];
+            committer.push(
+                Table::Generations,
+                Row {
+                    key: keys[index].clone(),
+                    iteration: self.number,
+                    instruction: instruction.id.clone(),
+                    position: draw.position,
+                    body,
+                },
+            )?;
+            if self.progress.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+        });
+        committer.flush()?;
+        self.progress.end();
+        generated?;
+        for ((draw, key), generated) in draws.into_iter().zip(keys).zip(drawn) {
+            let generated =
+                generated.ok_or_else(|| Error::Backend(format!("{stage}: a response did not come back")))?;
+            groups[draw.group].candidates.push(Candidate::new(key, draw.kind, generated));
+        }
+        Ok(())
+    }
+
+    /// Stages 3, 4 and 7: feedback on every candidate that has none yet, on every aspect, and the candidate's score.
+    ///
+    /// Candidates of an instruction with the same text share their feedback.
+    ///
+    /// # Errors
+    /// As [`Iteration::sample`].
+    pub fn feedback(&mut self, judge: &mut dyn Judge, groups: &mut [CandidateGroup]) -> Result<()> {
+        let judge_digest = judge.digest();
+        let mut known: HashMap<String, Option<Feedback>> = HashMap::new();
+        let mut requests: Vec<JudgeRequest<'_>> = Vec::new();
+        let mut places: Vec<(String, usize, u32)> = Vec::new();
+        let mut wanted: Vec<(usize, usize, Vec<String>)> = Vec::new();
+        let texts: Vec<Vec<String>> = groups
+            .iter()
+            .map(|group| group.candidates.iter().map(|c| c.generated.text.trim().to_string()).collect())
+            .collect();
+        for (group_index, group) in groups.iter().enumerate() {
+            let instruction = &self.instructions[group.instruction];
+            for (position, candidate) in group.candidates.iter().enumerate() {
+                if !candidate.feedback.is_empty() {
+                    continue;
+                }
+                let response = texts[group_index][position].as_str();
+                let mut keys = Vec::with_capacity(self.aspects.len());
+                for (order, aspect) in self.aspects.iter().enumerate() {
+                    let asked = (&instruction.messages, &instruction.reference, &instruction.answer);
+                    let key = digest(&("feedback", &judge_digest, asked, response, aspect));
+                    if !known.contains_key(&key) {
+                        let committed = self.store.get(Table::Feedback, &key)?;
+                        if committed.is_none() {
+                            requests.push(JudgeRequest { instruction, response, aspect });
+                            places.push((
+                                key.clone(),
+                                group.instruction,
+                                row_position(position, order, self.aspects),
+                            ));
+                        }
+                        let feedback =
+                            committed.map(|body| read_row(Table::Feedback, &key, body)).transpose()?;
+                        known.insert(key.clone(), feedback);
+                    }
+                    keys.push(key);
+                }
+                wanted.push((group_index, position, keys));
+            }
+        }
+        self.begin("feedback", known.len(), requests.len());
+        let mut committer = Committer::new(self.store);
+        let judged = judge.judge(&requests, &mut |request, feedback| {
+            let (key, instruction, position) = &places[request];
+            let mut body = write_row(Table::Feedback, key, &feedback)?;
+            body["response"] = json!(requests[request].response);
+            self.progress.advance(1, 0);
+            known.insert(key.clone(), Some(feedback));
+            committer.push(
+                Table::Feedback,
+                Row {
+                    key: key.clone(),
+                    iteration: self.number,
+                    instruction: self.instructions[*instruction].id.clone(),
+                    position: *position,
+                    body,
+                },
+            )?;
+            if self.progress.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+        });
+        committer.flush()?;
+        self.progress.end();
+        judged?;
+        for (group, position, keys) in wanted {
+            let instruction = &self.instructions[groups[group].instruction];
+            let candidate = &mut groups[group].candidates[position];
+            for key in keys {
+                let feedback = known.get(&key).cloned().flatten();
+                candidate.feedback.push(
+                    feedback
+                        .ok_or_else(|| Error::Backend("feedback: a judgement did not come back".into()))?,
+                );
+            }
+            candidate.score = candidate_score(self.aspects, &candidate.feedback);
+            if let Some(checker) = self.checker {
+                candidate.correct = Some(checker.check(instruction, &candidate.generated.text)?.correct);
+            }
+        }
+        self.rewards(groups)?;
+        self.commit_scores(groups)
+    }
+
+    fn rewards(&mut self, groups: &mut [CandidateGroup]) -> Result<()> {
+        let Some(reward) = self.reward.as_deref_mut() else { return Ok(()) };
+        for group in groups {
+            let responses: Vec<&str> = group.candidates.iter().map(|c| c.generated.text.as_str()).collect();
+            let rewards = reward.rewards(&self.instructions[group.instruction], &responses)?;
+            for (candidate, reward) in group.candidates.iter_mut().zip(rewards) {
+                candidate.reward = Some(reward);
+            }
+        }
+        Ok(())
+    }
+
+    /// Scores are derived from committed feedback; their rows are for readers of the database.
+    fn commit_scores(&mut self, groups: &[CandidateGroup]) -> Result<()> {
+        let mut rows = Vec::new();
+        for group in groups {
+            for (position, candidate) in (0u32..).zip(&group.candidates) {
+                let key = digest(&("score", &candidate.key, &candidate.feedback, candidate.reward));
+                if self.store.get(Table::Scores, &key)?.is_some() {
+                    continue;
+                }
+                let levels: serde_json::Map<String, Value> = candidate
+                    .feedback
+                    .iter()
+                    .map(|f| (f.aspect.clone(), json!({ "level": f.level, "score": f.aspect_score() })))
+                    .collect();
+                let body = json!({
+                    "generation": candidate.key, "kind": candidate.kind, "score": candidate.score,
+                    "reward": candidate.reward, "correct": candidate.correct, "aspects": levels,
+                });
+                let instruction = self.instructions[group.instruction].id.clone();
+                rows.push((Table::Scores, Row { key, iteration: self.number, instruction, position, body }));
+            }
+        }
+        rows.chunks(4096).try_for_each(|chunk| self.store.commit(chunk)).map_err(Error::from)
+    }
+
+    /// Stage 8: preference pairs from all candidates of each instruction.
+    ///
+    /// # Errors
+    /// A failure of the store.
+    pub fn pairs(&mut self, groups: &[CandidateGroup]) -> Result<(Vec<PreferenceGroup>, IterationSummary)> {
+        let mut preference_groups = Vec::new();
+        let mut summary = self.summary(groups);
+        let mut rows = Vec::new();
+        for group in groups {
+            let instruction = &self.instructions[group.instruction];
+            let pairs = build_pairs(&group.candidates, &self.config.pairs);
+            summary.pairs += pairs.len() as u64;
+            summary.paired_instructions += u64::from(!pairs.is_empty());
+            for (position, &(chosen, rejected)) in (0u32..).zip(&pairs) {
+                let (chosen, rejected) = (&group.candidates[chosen], &group.candidates[rejected]);
+                summary.pairs_chosen_refined += u64::from(chosen.kind == CandidateKind::Refined);
+                let key = digest(&("pair", &chosen.key, &rejected.key, chosen.score, rejected.score));
+                if self.store.get(Table::Pairs, &key)?.is_some() {
+                    continue;
+                }
+                let body = json!({
+                    "chosen": chosen.key, "rejected": rejected.key, "chosen_text": chosen.generated.text,
+                    "rejected_text": rejected.generated.text, "chosen_kind": chosen.kind,
+                    "rejected_kind": rejected.kind, "chosen_score": chosen.score, "rejected_score": rejected.score,
+                });
+                let instruction = instruction.id.clone();
+                rows.push((Table::Pairs, Row { key, iteration: self.number, instruction, position, body }));
+            }
+            preference_groups.extend(preference_group(
+                &instruction.id,
+                &instruction.messages,
+                &group.candidates,
+                &pairs,
+            ));
+        }
+        rows.chunks(4096).try_for_each(|chunk| self.store.commit(chunk))?;
+        Ok((preference_groups, summary))
+    }
+
+    fn summary(&self, groups: &[CandidateGroup]) -> IterationSummary {
+        let all = |kind: CandidateKind| {
+            groups.iter().flat_map(|g| &g.candidates).filter(move |candidate| candidate.kind == kind)
+        };
+        let mean = |order: usize, candidates: &mut dyn Iterator<Item = &Candidate>| {
+            let scores: Vec<f64> =
+                candidates.filter_map(|c| c.feedback.get(order).and_then(Feedback::aspect_score)).collect();
+            (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+        };
+        let mut reflection = Reflection::default();
+        let mut sampled_distinct = 0;
+        for group in groups {
+            reflection.add(&group.candidates, group.promising);
+            let texts: std::collections::HashSet<&str> = group
+                .candidates
+                .iter()
+                .filter(|c| c.kind == CandidateKind::Sampled)
+                .map(|c| c.generated.text.trim())
+                .collect();
+            sampled_distinct += texts.len() as u64;
+        }
+        let drafts = || groups.iter().filter_map(|g| g.promising.map(|draft| &g.candidates[draft]));
+        IterationSummary {
+            iteration: self.number,
+            instructions: groups.len() as u64,
+            perfect: groups.iter().filter(|g| g.candidates.iter().all(Candidate::is_perfect)).count() as u64,
+            sampled: all(CandidateKind::Sampled).count() as u64,
+            sampled_distinct,
+            refined: all(CandidateKind::Refined).count() as u64,
+            sampled_right: all(CandidateKind::Sampled).filter(|c| c.is_right()).count() as u64,
+            feedback_failed: groups
+                .iter()
+                .flat_map(|g| &g.candidates)
+                .flat_map(|c| &c.feedback)
+                .filter(|f| f.level.is_none())
+                .count() as u64,
+            pairs: 0,
+            paired_instructions: 0,
+            pairs_chosen_refined: 0,
+            reflection,
+            aspects: self
+                .aspects
+                .iter()
+                .enumerate()
+                .map(|(order, aspect)| AspectMovement {
+                    aspect: aspect.name.clone(),
+                    sampled: mean(order, &mut all(CandidateKind::Sampled)),
+                    drafts: mean(order, &mut drafts()),
+                    refined: mean(order, &mut all(CandidateKind::Refined)),
+                })
+                .collect(),
+        }
+    }
+
+    fn begin(&self, stage: &str, total: usize, missing: usize) {
+        self.progress.begin(&format!("{stage} M_{}", self.number), total as u64, (total - missing) as u64);
+    }
+}
+
+/// Feedback rows of one instruction are numbered by candidate, then aspect.
+fn row_position(candidate: usize, order: usize, aspects: &[Aspect]) -> u32 {
+    u32::try_from(candidate * aspects.len() + order).unwrap_or(u32::MAX)
+}
+
+fn read_row<T: serde::de::DeserializeOwned>(table: Table, key: &str, body: Value) -> Result<T> {
+    serde_json::from_value(body).map_err(|e| Error::Row {
+        table: table.name(),
+        key: key.to_string(),
+        message: e.to_string(),
+    })
+}
+
+fn write_row(table: Table, key: &str, value: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|e| Error::Row {
+        table: table.name(),
+        key: key.to_string(),
+        message: e.to_string(),
+    })
+}

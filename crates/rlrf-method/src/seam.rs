@@ -1,0 +1,129 @@
+//! The seams: what the loop asks of models, judges, rewards, checkers and trainers, and of whoever watches it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::aspect::Aspect;
+use crate::config::Sampling;
+use crate::error::Result;
+use crate::feedback::Feedback;
+use crate::instruction::{Instruction, Message};
+use crate::pairs::PreferenceGroup;
+
+/// Responses wanted to one conversation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerationRequest {
+    /// The conversation; ends with a user's message.
+    pub messages: Vec<Message>,
+    /// One response for each stream; a response depends on the model, the messages, the sampling and its stream alone.
+    pub streams: Vec<u64>,
+    /// How it is drawn.
+    pub sampling: Sampling,
+}
+
+/// One response.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Generated {
+    /// The text.
+    pub text: String,
+    /// Its tokens as drawn, without the end token; empty where the model does not tell.
+    #[serde(default)]
+    pub tokens: Vec<u32>,
+    /// Sum of the tokens' log-probabilities, where the model tells.
+    pub logprob: Option<f64>,
+    /// Whether the model ended it (and not the length limit).
+    pub complete: bool,
+}
+
+/// Takes a finished response: request index, index of its stream, the response.
+pub type GenerationSink<'a> = dyn FnMut(usize, usize, Generated) -> Result<()> + 'a;
+
+/// A model that answers: the policy `M_t`.
+pub trait Policy {
+    /// Identity of everything that decides its responses (weights, tokenizer, chat template).
+    fn digest(&self) -> String;
+    /// Draws all responses, in any order; stops when the sink returns an error, and returns that.
+    ///
+    /// # Errors
+    /// A prompt that does not fit, or a failure of the model.
+    fn generate(&mut self, requests: &[GenerationRequest], sink: &mut GenerationSink<'_>) -> Result<()>;
+}
+
+/// One response to be judged on one aspect.
+#[derive(Debug, Clone, Copy)]
+pub struct JudgeRequest<'a> {
+    /// What was asked, with its reference.
+    pub instruction: &'a Instruction,
+    /// The response.
+    pub response: &'a str,
+    /// The aspect.
+    pub aspect: &'a Aspect,
+}
+
+/// Gives feedback: the policy itself, another model, an endpoint, a checker.
+pub trait Judge {
+    /// Identity of everything that decides its feedback (model, template, sampling).
+    fn digest(&self) -> String;
+    /// Judges all requests, in any order; stops when the sink returns an error, and returns that.
+    ///
+    /// # Errors
+    /// A prompt that does not fit, or a failure of the model.
+    fn judge(
+        &mut self,
+        requests: &[JudgeRequest<'_>],
+        sink: &mut dyn FnMut(usize, Feedback) -> Result<()>,
+    ) -> Result<()>;
+}
+
+/// A scalar preference score `r(x, y)`; breaks ties between equal aspect scores.
+pub trait Reward {
+    /// The reward of each response to one instruction.
+    ///
+    /// # Errors
+    /// A failure of the model.
+    fn rewards(&mut self, instruction: &Instruction, responses: &[&str]) -> Result<Vec<f64>>;
+}
+
+/// What a checker found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// Whether the answer is exactly right.
+    pub correct: bool,
+    /// Whether the response could be read as an answer at all; an unreadable one is wrong and counted.
+    pub readable: bool,
+    /// The finding as text, naming what is wrong and where.
+    pub critique: String,
+    /// The finding as a level of the rubric.
+    pub level: u8,
+}
+
+/// Decides exactly, by a program.
+pub trait Checker {
+    /// Identity of the rules.
+    fn digest(&self) -> String;
+    /// Checks one response.
+    ///
+    /// # Errors
+    /// The instruction has no answer, or one that the checker cannot read.
+    fn check(&self, instruction: &Instruction, response: &str) -> Result<Check>;
+}
+
+/// Fine-tunes the policy on preference pairs: `M_t` to `M_{t+1}`.
+pub trait Trainer {
+    /// Trains on `groups` and leaves the new model where the run keeps its models.
+    ///
+    /// # Errors
+    /// Training failed or was interrupted; a later call goes on where it stopped.
+    fn train(&mut self, iteration: u32, groups: &[PreferenceGroup]) -> Result<()>;
+}
+
+/// Watches a long stage, and may ask it to stop.
+pub trait Progress {
+    /// A stage of `total` items begins, of which `done` were there already.
+    fn begin(&self, stage: &str, total: u64, done: u64);
+    /// So many items more are finished, with so many tokens.
+    fn advance(&self, items: u64, tokens: u64);
+    /// The stage has ended.
+    fn end(&self);
+    /// Whether the user wants to stop.
+    fn interrupted(&self) -> bool;
+}

@@ -1,0 +1,207 @@
+//! The loop against a policy and a judge made of plain functions: what it draws, what it never draws twice.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use rlrf_method::config::MethodConfig;
+use rlrf_method::iteration::{CandidateGroup, Iteration, IterationSummary};
+use rlrf_method::pairs::PreferenceGroup;
+use rlrf_method::score::CandidateKind;
+use rlrf_method::seam::*;
+use rlrf_method::*;
+
+#[derive(Default)]
+struct MemoryStore {
+    rows: BTreeMap<(Table, String), Row>,
+    committed_twice: usize,
+}
+
+impl RowStore for MemoryStore {
+    fn get(&self, table: Table, key: &str) -> std::result::Result<Option<serde_json::Value>, StoreError> {
+        Ok(self.rows.get(&(table, key.to_string())).map(|row| row.body.clone()))
+    }
+    fn commit(&mut self, rows: &[(Table, Row)]) -> std::result::Result<(), StoreError> {
+        for (table, row) in rows {
+            self.committed_twice +=
+                usize::from(self.rows.insert((*table, row.key.clone()), row.clone()).is_some());
+        }
+        Ok(())
+    }
+    fn rows(&self, table: Table, iteration: u32) -> std::result::Result<Vec<Row>, StoreError> {
+        let mut rows: Vec<Row> = self
+            .rows
+            .iter()
+            .filter(|((t, _), row)| *t == table && row.iteration == iteration)
+            .map(|(_, row)| row.clone())
+            .collect();
+        rows.sort_by_key(|row| (row.instruction.clone(), row.position));
+        Ok(rows)
+    }
+}
+
+/// Answers "0" to "3" by its stream; a refinement answers one more than its draft.
+struct CountingPolicy {
+    calls: usize,
+}
+
+impl Policy for CountingPolicy {
+    fn digest(&self) -> String {
+        "counting".into()
+    }
+    fn generate(&mut self, requests: &[GenerationRequest], sink: &mut GenerationSink<'_>) -> Result<()> {
+        for (index, request) in requests.iter().enumerate() {
+            for (sample, stream) in request.streams.iter().enumerate() {
+                self.calls += 1;
+                let value = match request.messages.as_slice() {
+                    [_, draft, feedback] => {
+                        assert!(feedback.content.contains("too small"), "refined without feedback");
+                        draft.content.parse::<u64>().unwrap() + 1
+                    }
+                    _ => stream % 4,
+                };
+                let text = value.to_string();
+                let generated =
+                    Generated { text, tokens: vec![value as u32], logprob: Some(-1.0), complete: true };
+                sink(index, sample, generated)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Level 3 for "3", 2 for "2", else 1; never sees whether a response was refined.
+struct DigitJudge {
+    calls: usize,
+}
+
+impl Judge for DigitJudge {
+    fn digest(&self) -> String {
+        "digit".into()
+    }
+    fn judge(
+        &mut self,
+        requests: &[JudgeRequest<'_>],
+        sink: &mut dyn FnMut(usize, Feedback) -> Result<()>,
+    ) -> Result<()> {
+        for (index, request) in requests.iter().enumerate() {
+            self.calls += 1;
+            let level = request.response.parse::<usize>().unwrap().clamp(1, 3);
+            let mut distribution = [0.0; LEVELS];
+            distribution[level - 1] = 1.0;
+            let feedback = Feedback::from_distribution(
+                &request.aspect.name,
+                "too small".into(),
+                distribution,
+                ParseOutcome::Parsed,
+            );
+            sink(index, feedback)?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks to stop after so many items.
+struct StopAfter(Cell<u64>);
+
+impl Progress for StopAfter {
+    fn begin(&self, _: &str, _: u64, _: u64) {}
+    fn advance(&self, items: u64, _: u64) {
+        self.0.set(self.0.get().saturating_sub(items));
+    }
+    fn end(&self) {}
+    fn interrupted(&self) -> bool {
+        self.0.get() == 0
+    }
+}
+
+fn instructions(count: usize) -> Vec<Instruction> {
+    (0..count)
+        .map(|i| Instruction {
+            id: format!("i{i}"),
+            messages: vec![Message::user(format!("question {i}"))],
+            reference: None,
+            answer: None,
+        })
+        .collect()
+}
+
+type Outcome = (Vec<CandidateGroup>, Vec<PreferenceGroup>, IterationSummary);
+
+fn run(
+    store: &mut MemoryStore,
+    stop_after: u64,
+    policy: &mut CountingPolicy,
+    judge: &mut DigitJudge,
+) -> Result<Outcome> {
+    let instructions = instructions(30);
+    let aspects = Aspect::read_toml("aspects.toml", aspect::DEFAULT_ASPECTS).unwrap()[..2].to_vec();
+    let templates = Templates::new(template::DEFAULT_FEEDBACK, template::DEFAULT_REFINE).unwrap();
+    let mut config = MethodConfig::default();
+    config.sample.n = 5;
+    config.refine.m = 3;
+    let mut iteration = Iteration {
+        config: &config,
+        number: 0,
+        instructions: &instructions,
+        aspects: &aspects,
+        templates: &templates,
+        store,
+        progress: &StopAfter(Cell::new(stop_after)),
+        checker: None,
+        reward: None,
+    };
+    let mut groups = iteration.sample(policy)?;
+    iteration.feedback(judge, &mut groups)?;
+    iteration.refine(policy, &mut groups)?;
+    iteration.feedback(judge, &mut groups)?;
+    let (pairs, summary) = iteration.pairs(&groups)?;
+    Ok((groups, pairs, summary))
+}
+
+#[test]
+fn an_iteration_samples_judges_refines_and_pairs() {
+    let mut store = MemoryStore::default();
+    let (mut policy, mut judge) = (CountingPolicy { calls: 0 }, DigitJudge { calls: 0 });
+    let (groups, preferences, summary) = run(&mut store, u64::MAX, &mut policy, &mut judge).unwrap();
+    assert_eq!(summary.sampled, 150);
+    for group in &groups {
+        let Some(draft) = group.promising else {
+            assert_eq!(group.candidates.len(), 5);
+            continue;
+        };
+        let draft_value: u64 = group.candidates[draft].generated.text.parse().unwrap();
+        let refined: Vec<_> = group.candidates.iter().filter(|c| c.kind == CandidateKind::Refined).collect();
+        assert_eq!(refined.len(), 3);
+        assert!(refined.iter().all(|c| c.generated.text == (draft_value + 1).to_string()));
+        // No improvable candidate is better than the draft.
+        assert!(
+            group.candidates[..5]
+                .iter()
+                .all(|c| !c.is_improvable() || c.score <= group.candidates[draft].score)
+        );
+    }
+    assert!(summary.reflection.gain().unwrap() > 0.0);
+    assert!(summary.pairs > 0 && summary.pairs_chosen_refined > 0);
+    assert!(preferences.iter().all(|g| g.messages.len() == 1), "pairs are conditioned on x alone");
+    // Equal texts of one instruction are judged once per aspect: at most the texts 0 to 3 and 2 aspects.
+    assert!(judge.calls <= 30 * 4 * 2, "{}", judge.calls);
+    assert_eq!(store.committed_twice, 0);
+}
+
+#[test]
+fn interrupted_anywhere_it_ends_in_the_same_rows_and_draws_nothing_twice() {
+    let mut undisturbed = MemoryStore::default();
+    let (mut policy, mut judge) = (CountingPolicy { calls: 0 }, DigitJudge { calls: 0 });
+    let expected = run(&mut undisturbed, u64::MAX, &mut policy, &mut judge).unwrap();
+    for stop_after in [1, 7, 64, 149, 150, 151, 200, 300, 340] {
+        let mut store = MemoryStore::default();
+        let (mut policy_again, mut judge_again) = (CountingPolicy { calls: 0 }, DigitJudge { calls: 0 });
+        let stopped = run(&mut store, stop_after, &mut policy_again, &mut judge_again);
+        assert!(matches!(stopped, Err(Error::Interrupted)), "stop after {stop_after}");
+        let resumed = run(&mut store, u64::MAX, &mut policy_again, &mut judge_again).unwrap();
+        assert_eq!(resumed, expected);
+        assert_eq!(store.rows, undisturbed.rows);
+        assert_eq!((policy_again.calls, judge_again.calls), (policy.calls, judge.calls));
+        assert_eq!(store.committed_twice, 0);
+    }
+}
