@@ -1,5 +1,6 @@
 //! The loop against a policy and a judge made of plain functions: what it draws, what it never draws twice.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
 use std::cell::Cell;
 use std::collections::BTreeMap;
 

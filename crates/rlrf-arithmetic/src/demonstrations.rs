@@ -1,0 +1,171 @@
+//! Demonstrations written by a program from problems with solutions: answering, refining under feedback, and giving
+//! feedback. They stand in for what the paper has a strong model write.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rlrf_method::demonstration::Demonstration;
+use rlrf_method::template::VERDICT_PREFIX;
+use rlrf_method::{Aspect, Feedback, FeedbackSource, Instruction, Message, ParseOutcome, Result, Templates};
+use serde::{Deserialize, Serialize};
+
+use crate::critique::{Critique, critique};
+use crate::expression::Expression;
+use crate::mistakes::mistaken_attempt;
+use crate::problem::{Instance, WordProblem};
+
+/// How many demonstrations are written of each kind, per problem.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DemonstrationConfig {
+    /// Answers; the first has the problem's own numbers, the others new ones.
+    pub answers: u32,
+    /// Refinements of a mistaken attempt under its feedback.
+    pub refinements: u32,
+    /// Feedback on an attempt, right or mistaken.
+    pub feedback: u32,
+    /// Share of right attempts among those that feedback is written on.
+    pub right_share: f64,
+}
+
+impl Default for DemonstrationConfig {
+    fn default() -> Self {
+        Self { answers: 8, refinements: 8, feedback: 8, right_share: 0.35 }
+    }
+}
+
+/// The three sets.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Demonstrations {
+    /// Question to expression.
+    pub answers: Vec<Demonstration>,
+    /// Question, draft and feedback to expression.
+    pub refinements: Vec<Demonstration>,
+    /// The judge's prompt to critique and level.
+    pub feedback: Vec<Demonstration>,
+}
+
+impl Demonstrations {
+    /// Writes demonstrations for every problem; the same seed gives the same text.
+    ///
+    /// # Errors
+    /// A template that cannot be rendered.
+    pub fn write(
+        problems: &[WordProblem],
+        config: &DemonstrationConfig,
+        aspect: &Aspect,
+        templates: &Templates,
+        seed: u64,
+    ) -> Result<Self> {
+        let shapes: Vec<Expression> =
+            problems.iter().filter_map(|p| p.original()).map(|i| i.solution).collect();
+        let mut demonstrations = Self::default();
+        for (index, problem) in (0u64..).zip(problems) {
+            // One stream per problem: more demonstrations of one problem leave the others' as they are.
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(index);
+            for copy in 0..config.answers {
+                let instance = if copy == 0 { problem.original() } else { problem.vary(&mut rng) };
+                demonstrations.answers.extend(instance.map(|instance| answer(&instance)));
+            }
+            for _ in 0..config.refinements {
+                let Some(instance) = problem.vary(&mut rng) else { continue };
+                let Some(draft) = mistaken_attempt(&instance, &shapes, &mut rng) else { continue };
+                demonstrations.refinements.push(refinement(&instance, &draft, aspect, templates)?);
+            }
+            for _ in 0..config.feedback {
+                let Some(instance) = problem.vary(&mut rng) else { continue };
+                let attempt = if rng.random_bool(config.right_share.clamp(0.0, 1.0)) {
+                    Some(instance.solution.to_string())
+                } else {
+                    mistaken_attempt(&instance, &shapes, &mut rng)
+                };
+                let Some(attempt) = attempt else { continue };
+                demonstrations.feedback.push(feedback(&instance, &attempt, aspect, templates)?);
+            }
+        }
+        Ok(demonstrations)
+    }
+}
+
+fn instruction(instance: &Instance) -> Instruction {
+    Instruction {
+        id: String::new(),
+        messages: vec![Message::user(instance.question.clone())],
+        reference: Some(instance.solution.to_string()),
+        answer: None,
+    }
+}
+
+fn answer(instance: &Instance) -> Demonstration {
+    Demonstration { prompt: instruction(instance).messages, completion: instance.solution.to_string() }
+}
+
+fn refinement(
+    instance: &Instance,
+    draft: &str,
+    aspect: &Aspect,
+    templates: &Templates,
+) -> Result<Demonstration> {
+    let Critique { text, level } = critique(&instance.solution, draft);
+    let feedback = Feedback {
+        aspect: aspect.name.clone(),
+        critique: text,
+        level: Some(level),
+        distribution: None,
+        source: FeedbackSource::Checker,
+        parse: ParseOutcome::Parsed,
+    };
+    let prompt = templates.refine(&instruction(instance), draft, &[feedback])?;
+    Ok(Demonstration { prompt, completion: instance.solution.to_string() })
+}
+
+fn feedback(
+    instance: &Instance,
+    attempt: &str,
+    aspect: &Aspect,
+    templates: &Templates,
+) -> Result<Demonstration> {
+    let Critique { text, level } = critique(&instance.solution, attempt);
+    let prompt = templates.feedback(&instruction(instance), attempt, aspect)?;
+    Ok(Demonstration { prompt, completion: format!("{text}{VERDICT_PREFIX}{level}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rlrf_method::aspect::DEFAULT_ASPECTS;
+    use rlrf_method::template::{DEFAULT_FEEDBACK, DEFAULT_REFINE};
+
+    fn write(config: &DemonstrationConfig, seed: u64) -> Demonstrations {
+        let problems: Vec<WordProblem> = ["+ number0 number1", "* number0 number1", "- number0 number1"]
+            .map(|equation| WordProblem {
+                template: "number0 and number1".into(),
+                numbers: vec!["40".into(), "15".into()],
+                equation: equation.into(),
+            })
+            .to_vec();
+        let aspects = Aspect::read_toml("aspects.toml", DEFAULT_ASPECTS).unwrap();
+        let templates = Templates::new(DEFAULT_FEEDBACK, DEFAULT_REFINE).unwrap();
+        Demonstrations::write(&problems, config, &aspects[0], &templates, seed).unwrap()
+    }
+
+    #[test]
+    fn the_three_sets_say_what_they_should() {
+        let written = write(&DemonstrationConfig::default(), 1);
+        assert_eq!((written.answers.len(), written.refinements.len(), written.feedback.len()), (24, 24, 24));
+        assert_eq!(written.answers[0].prompt[0].content, "40 and 15");
+        assert_eq!(written.answers[0].completion, "40 + 15");
+        assert!(
+            written.refinements.iter().all(|d| d.prompt.len() == 3 && d.completion != d.prompt[1].content)
+        );
+        assert!(written.feedback.iter().any(|d| d.completion == "Right.\nLevel: 3"));
+        assert!(written.feedback.iter().any(|d| d.completion.starts_with("Step 1")));
+    }
+
+    #[test]
+    fn a_seed_fixes_the_text_and_problems_do_not_disturb_each_other() {
+        let config = DemonstrationConfig::default();
+        assert_eq!(write(&config, 1), write(&config, 1));
+        assert_ne!(write(&config, 1), write(&config, 2));
+    }
+}

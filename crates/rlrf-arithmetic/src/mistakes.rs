@@ -1,0 +1,152 @@
+//! Mistakes such as a policy makes: attempts to learn criticising and refining from.
+
+use rand::Rng;
+use rand::seq::IndexedRandom;
+
+use crate::expression::{Expression, Operator};
+use crate::problem::{Instance, leaves, with_leaves, with_operator};
+
+/// An attempt with one mistake (sometimes two), whose value differs from the solution's; none if none was found.
+///
+/// `shapes` are solutions of other problems: a policy that misreads a problem answers another kind of it.
+#[must_use]
+pub fn mistaken_attempt(instance: &Instance, shapes: &[Expression], rng: &mut impl Rng) -> Option<String> {
+    for _ in 0..20 {
+        let mut attempt = mistake(&instance.solution, instance, shapes, rng);
+        if rng.random_bool(0.2) {
+            attempt = mistake(&attempt, instance, shapes, rng);
+        }
+        let text =
+            if rng.random_bool(0.02) { garble(&attempt.to_string(), rng) } else { attempt.to_string() };
+        let value = Expression::parse(&text).and_then(|expression| expression.value());
+        if value.is_none() || value != instance.solution.value() {
+            return Some(text);
+        }
+    }
+    None
+}
+
+fn mistake(
+    expression: &Expression,
+    instance: &Instance,
+    shapes: &[Expression],
+    rng: &mut impl Rng,
+) -> Expression {
+    let steps = expression.steps().len();
+    match rng.random_range(0..100) {
+        // Another operation in one step.
+        0..30 if steps > 0 => {
+            let index = rng.random_range(0..steps);
+            let operator = Operator::ALL[rng.random_range(0..4)];
+            with_operator(expression, index, operator)
+        }
+        // Operands in another order.
+        30..45 if steps > 0 => {
+            let mut numbers: Vec<String> = leaves(expression).into_iter().cloned().collect();
+            let (first, second) = (rng.random_range(0..numbers.len()), rng.random_range(0..numbers.len()));
+            numbers.swap(first, second);
+            replace(expression, numbers)
+        }
+        // A number of the problem in the wrong place.
+        45..60 => {
+            let mut numbers: Vec<String> = leaves(expression).into_iter().cloned().collect();
+            let place = rng.random_range(0..numbers.len());
+            if let Some(other) = instance.numbers.choose(rng) {
+                numbers[place].clone_from(other);
+            }
+            replace(expression, numbers)
+        }
+        // A step left out.
+        60..75 if steps > 1 => match expression {
+            Expression::Operation(_, left, right) => {
+                if left.steps().len() >= right.steps().len() {
+                    (**left).clone()
+                } else {
+                    (**right).clone()
+                }
+            }
+            Expression::Number(_) => expression.clone(),
+        },
+        // A step too many.
+        60..75 => match instance.numbers.choose(rng) {
+            Some(number) => {
+                let operator = Operator::ALL[rng.random_range(0..4)];
+                Expression::operation(operator, expression.clone(), Expression::Number(number.clone()))
+            }
+            None => expression.clone(),
+        },
+        // A digit copied wrongly.
+        75..82 => {
+            let mut numbers: Vec<String> = leaves(expression).into_iter().cloned().collect();
+            let place = rng.random_range(0..numbers.len());
+            numbers[place] = miscopy(&numbers[place], rng);
+            replace(expression, numbers)
+        }
+        // The kind of solution that another problem has.
+        _ => {
+            let mut numbers: Vec<String> = Vec::new();
+            for _ in 0..8 {
+                numbers.extend(instance.numbers.choose(rng).cloned());
+            }
+            // Mostly in the order of the problem, each number once.
+            if rng.random_bool(0.7) {
+                numbers.splice(0..0, instance.numbers.iter().cloned());
+            }
+            shapes
+                .choose(rng)
+                .and_then(|shape| with_leaves(shape, &mut numbers.into_iter()))
+                .unwrap_or_else(|| expression.clone())
+        }
+    }
+}
+
+fn replace(expression: &Expression, numbers: Vec<String>) -> Expression {
+    with_leaves(expression, &mut numbers.into_iter()).unwrap_or_else(|| expression.clone())
+}
+
+fn miscopy(number: &str, rng: &mut impl Rng) -> String {
+    let mut digits: Vec<char> = number.chars().collect();
+    let place = rng.random_range(0..digits.len());
+    if rng.random_bool(0.5) && digits.len() > 1 && digits[place] != '.' {
+        digits.remove(place);
+    } else if digits[place] != '.' {
+        digits[place] = char::from(b'0' + rng.random_range(1..10u8));
+    }
+    let text: String = digits.into_iter().collect();
+    if text.trim_matches('.').is_empty() { number.to_string() } else { text }
+}
+
+/// Cuts the text or loses one of its words.
+fn garble(text: &str, rng: &mut impl Rng) -> String {
+    let mut words: Vec<&str> = text.split(' ').collect();
+    words.remove(rng.random_range(0..words.len()));
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::WordProblem;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn a_mistaken_attempt_is_never_right() {
+        let problem = WordProblem {
+            template: "number0 and number1 and number2".into(),
+            numbers: vec!["16".into(), "14".into(), "5".into()],
+            equation: "/ + number0 number1 number2".into(),
+        };
+        let shapes = [Expression::parse("1 * 2 - 3").unwrap(), Expression::parse("1 + 2").unwrap()];
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let instance = problem.original().unwrap();
+        let mut distinct = std::collections::HashSet::new();
+        for _ in 0..500 {
+            let attempt = mistaken_attempt(&instance, &shapes, &mut rng).unwrap();
+            let value = Expression::parse(&attempt).and_then(|e| e.value());
+            assert_ne!(value, instance.solution.value(), "{attempt}");
+            distinct.insert(attempt);
+        }
+        assert!(distinct.len() > 50, "{}", distinct.len());
+    }
+}

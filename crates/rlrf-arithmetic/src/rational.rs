@@ -1,0 +1,126 @@
+//! Exact fractions.
+
+use std::fmt;
+
+/// A fraction in lowest terms with a positive denominator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rational {
+    numerator: i128,
+    denominator: i128,
+}
+
+fn greatest_common_divisor(a: u128, b: u128) -> u128 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+impl Rational {
+    fn new(numerator: i128, denominator: i128) -> Option<Self> {
+        if denominator == 0 {
+            return None;
+        }
+        let divisor =
+            i128::try_from(greatest_common_divisor(numerator.unsigned_abs(), denominator.unsigned_abs()))
+                .ok()?;
+        let sign = if denominator < 0 { -1 } else { 1 };
+        Some(Self {
+            numerator: sign * (numerator / divisor),
+            denominator: (denominator / divisor).checked_abs()?,
+        })
+    }
+
+    /// Reads a decimal number such as `12`, `0.25` or `1,200.5`; none if it is not one or too long to be exact.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.replace(',', "");
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        let digits = |part: &str| part.chars().all(|c| c.is_ascii_digit());
+        if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) {
+            return None;
+        }
+        let denominator = 10i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+        Self::new(format!("{whole}{fraction}").parse().ok()?, denominator)
+    }
+
+    /// Sum; none on overflow.
+    #[must_use]
+    pub fn add(self, other: Self) -> Option<Self> {
+        let left = self.numerator.checked_mul(other.denominator)?;
+        let right = other.numerator.checked_mul(self.denominator)?;
+        Self::new(left.checked_add(right)?, self.denominator.checked_mul(other.denominator)?)
+    }
+
+    /// Difference; none on overflow.
+    #[must_use]
+    pub fn subtract(self, other: Self) -> Option<Self> {
+        self.add(Self { numerator: other.numerator.checked_neg()?, ..other })
+    }
+
+    /// Product; none on overflow.
+    #[must_use]
+    pub fn multiply(self, other: Self) -> Option<Self> {
+        Self::new(
+            self.numerator.checked_mul(other.numerator)?,
+            self.denominator.checked_mul(other.denominator)?,
+        )
+    }
+
+    /// Quotient; none on overflow or division by zero.
+    #[must_use]
+    pub fn divide(self, other: Self) -> Option<Self> {
+        Self::new(
+            self.numerator.checked_mul(other.denominator)?,
+            self.denominator.checked_mul(other.numerator)?,
+        )
+    }
+
+    /// Whether it is a whole number.
+    #[must_use]
+    pub fn is_whole(self) -> bool {
+        self.denominator == 1
+    }
+
+    /// Whether it is above zero.
+    #[must_use]
+    pub fn is_positive(self) -> bool {
+        self.numerator > 0
+    }
+}
+
+impl fmt::Display for Rational {
+    /// As a decimal where that is exact, else as `a / b`; both are read back as the same value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut scale = 1i128;
+        for places in 0..=18usize {
+            if scale % self.denominator == 0 {
+                let Some(scaled) = self.numerator.checked_mul(scale / self.denominator) else { break };
+                let digits = format!("{:0>width$}", scaled.unsigned_abs(), width = places + 1);
+                let (whole, fraction) = digits.split_at(digits.len() - places);
+                let sign = if scaled < 0 { "-" } else { "" };
+                let point = if places > 0 { "." } else { "" };
+                return write!(f, "{sign}{whole}{point}{fraction}");
+            }
+            scale *= 10;
+        }
+        write!(f, "{} / {}", self.numerator, self.denominator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_is_exact() {
+        let r = |text| Rational::parse(text).unwrap();
+        assert_eq!(r("0.1").add(r("0.2")).unwrap(), r("0.3"));
+        assert_eq!(r("1").divide(r("3")).unwrap().multiply(r("3")).unwrap(), r("1.0"));
+        assert_eq!(r("2").subtract(r("5")).unwrap().to_string(), "-3");
+        assert_eq!(r("1").divide(r("3")).unwrap().to_string(), "1 / 3");
+        assert_eq!(r("1,250.50").to_string(), "1250.5");
+        assert_eq!(r("0.05").to_string(), "0.05");
+        assert_eq!(r("1").divide(r("0")), None);
+        for bad in ["", ".", "1.2.3", "a", "-", "1e3", &"9".repeat(60)] {
+            assert_eq!(Rational::parse(bad), None, "{bad}");
+        }
+    }
+}
