@@ -1,1 +1,35 @@
 //! Supervised and preference fine-tuning: objectives, packing, AdamW, checkpoints, metrics.
+//!
+//! [`sft`] and [`dpo`] change a decoder in place. Both are the same loop, [`train`], over an [`Objective`]: shuffle, take
+//! the next examples, add up their gradients in packed microbatches, clip, update. How the examples of a step
+//! are cut into microbatches is a matter of memory alone; an interrupted run resumes from its checkpoint and
+//! ends in the same bytes as one that was never interrupted.
+
+pub mod checkpoint;
+pub mod config;
+pub mod control;
+pub mod dpo;
+pub mod error;
+pub mod fingerprint;
+pub mod metrics;
+pub mod objective;
+pub mod optimizer;
+pub mod packing;
+pub mod reference;
+pub mod schedule;
+pub mod sft;
+pub mod trainer;
+
+pub use checkpoint::remove_checkpoint;
+pub use config::{DpoConfig, TrainingConfig};
+pub use control::TrainingControl;
+pub use dpo::{DpoObjective, PreferenceGroup, dpo};
+pub use error::{Error, Result};
+pub use metrics::{PreferenceMetrics, StepLoss, StepMetrics, TrainingSummary};
+pub use objective::Objective;
+pub use optimizer::Optimizer;
+pub use packing::ResponseTree;
+pub use reference::reference_logprobs;
+pub use schedule::{Schedule, ScheduleShape};
+pub use sft::{SftExample, SftObjective, sft};
+pub use trainer::train;

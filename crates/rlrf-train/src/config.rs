@@ -1,0 +1,190 @@
+//! Training settings, as they stand in a configuration file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, Schedule, ScheduleShape};
+
+/// Settings of a training run, common to all objectives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Passes over the examples. Default 1.
+    pub epochs: u64,
+    /// Ends the run after this many optimizer steps, if it would be longer. Default: none.
+    pub max_steps: Option<u64>,
+    /// Examples (SFT) or instructions with all their pairs (DPO) per optimizer step. Default 16.
+    pub batch_size: usize,
+    /// Tokens that pass through the model at once. Bounds memory; results change by rounding only. An example, or
+    /// a pair with its prompt, that is longer by itself still passes whole. Default 1024.
+    pub tokens_per_microbatch: usize,
+    /// Peak learning rate. Default 3e-5.
+    pub learning_rate: f64,
+    /// What follows the warm-up: `constant`, `linear` or `cosine`. Default `cosine`.
+    pub schedule: ScheduleShape,
+    /// Fraction of the peak learning rate at which a decay ends. Default 0.
+    pub learning_rate_floor: f64,
+    /// Warm-up as a fraction of all steps, rounded up; the first step then has learning rate 0. Default 0.05.
+    pub warmup_ratio: f64,
+    /// Warm-up in steps, instead of `warmup_ratio`. Default: none.
+    pub warmup_steps: Option<u64>,
+    /// Decoupled weight decay of matrices; norms and biases never decay. Default 0.
+    pub weight_decay: f64,
+    /// Gradients with a larger 2-norm are scaled down to it; 0 turns clipping off. Default 1.
+    pub max_grad_norm: f64,
+    /// AdamW's decay of the first moment. Default 0.9.
+    pub beta1: f64,
+    /// AdamW's decay of the second moment. Default 0.999.
+    pub beta2: f64,
+    /// AdamW's term beside the root of the second moment. Default 1e-8.
+    pub eps: f64,
+    /// Seed of the order of examples. Default 0.
+    pub seed: u64,
+    /// Steps between checkpoints; 0 writes one on interruption only. Default 50.
+    pub checkpoint_every: u64,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 1,
+            max_steps: None,
+            batch_size: 16,
+            tokens_per_microbatch: 1024,
+            learning_rate: 3e-5,
+            schedule: ScheduleShape::Cosine,
+            learning_rate_floor: 0.0,
+            warmup_ratio: 0.05,
+            warmup_steps: None,
+            weight_decay: 0.0,
+            max_grad_norm: 1.0,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            seed: 0,
+            checkpoint_every: 50,
+        }
+    }
+}
+
+impl TrainingConfig {
+    /// Checks every field's range. Error: [`Error::Config`] naming the first field that is out of it.
+    pub fn validate(&self) -> Result<()> {
+        check("epochs", self.epochs, self.epochs >= 1, "must be at least 1")?;
+        check("batch_size", self.batch_size, self.batch_size >= 1, "must be at least 1")?;
+        check(
+            "tokens_per_microbatch",
+            self.tokens_per_microbatch,
+            self.tokens_per_microbatch >= 1,
+            "must be at least 1",
+        )?;
+        if let Some(max_steps) = self.max_steps {
+            check("max_steps", max_steps, max_steps >= 1, "must be at least 1; leave it out for no limit")?;
+        }
+        check(
+            "learning_rate",
+            self.learning_rate,
+            self.learning_rate > 0.0 && self.learning_rate.is_finite(),
+            "must be above 0; 1e-6 to 1e-4 is usual",
+        )?;
+        for (field, value) in
+            [("learning_rate_floor", self.learning_rate_floor), ("warmup_ratio", self.warmup_ratio)]
+        {
+            check(field, value, (0.0..=1.0).contains(&value), "must be a fraction between 0 and 1")?;
+        }
+        for (field, value) in [("weight_decay", self.weight_decay), ("max_grad_norm", self.max_grad_norm)] {
+            check(field, value, value >= 0.0 && value.is_finite(), "must not be negative; 0 turns it off")?;
+        }
+        for (field, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            check(field, value, (0.0..1.0).contains(&value), "must lie between 0 and 1, below 1")?;
+        }
+        check("eps", self.eps, self.eps > 0.0 && self.eps.is_finite(), "must be above 0; 1e-8 is usual")
+    }
+
+    /// Steps of a whole run over `examples` examples. Each epoch keeps its last, smaller batch.
+    pub fn total_steps(&self, examples: usize) -> u64 {
+        let steps = self.epochs.saturating_mul(examples.div_ceil(self.batch_size) as u64);
+        self.max_steps.map_or(steps, |max_steps| max_steps.min(steps))
+    }
+
+    /// The learning rate over a run of `total_steps` steps.
+    pub fn learning_rate_schedule(&self, total_steps: u64) -> Schedule {
+        let by_ratio = || (self.warmup_ratio * total_steps as f64).ceil() as u64;
+        Schedule {
+            shape: self.schedule,
+            peak: self.learning_rate,
+            floor: self.learning_rate_floor,
+            warmup_steps: self.warmup_steps.unwrap_or_else(by_ratio),
+            total_steps,
+        }
+    }
+}
+
+/// Settings of direct preference optimisation (Rafailov et al., 2023).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DpoConfig {
+    /// Scale of the implicit reward `beta * (log pi - log pi_ref)`; small models want more. Default 0.1.
+    pub beta: f64,
+    /// Weight of an SFT term on the chosen responses, averaged over tokens (Pang et al., 2024; TRL's `rpo_alpha`).
+    /// It holds up the chosen log-probability, which plain DPO lets fall. Default 0.
+    pub sft_weight: f64,
+    /// A step warns when the chosen responses have lost more than this against the reference, in nats per token.
+    /// Default 0.5.
+    pub chosen_fall_warning: f64,
+}
+
+impl Default for DpoConfig {
+    fn default() -> Self {
+        Self { beta: 0.1, sft_weight: 0.0, chosen_fall_warning: 0.5 }
+    }
+}
+
+impl DpoConfig {
+    /// Checks every field's range. Error: [`Error::Config`] naming the first field that is out of it.
+    pub fn validate(&self) -> Result<()> {
+        let positive = |value: f64| value > 0.0 && value.is_finite();
+        check("beta", self.beta, positive(self.beta), "must be above 0; 0.1 to 0.5 is usual")?;
+        let weighs = self.sft_weight >= 0.0 && self.sft_weight.is_finite();
+        check("sft_weight", self.sft_weight, weighs, "must not be negative; 0 turns it off")?;
+        check(
+            "chosen_fall_warning",
+            self.chosen_fall_warning,
+            self.chosen_fall_warning > 0.0,
+            "must be above 0; 0.5 is usual",
+        )
+    }
+}
+
+fn check(field: &'static str, value: impl ToString, good: bool, advice: &'static str) -> Result<()> {
+    if good { Ok(()) } else { Err(Error::Config { field, value: value.to_string(), advice }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_unknown_fields_are_refused() {
+        TrainingConfig::default().validate().unwrap();
+        DpoConfig::default().validate().unwrap();
+        let config: TrainingConfig = toml::from_str("learning_rate = 1e-4\nschedule = \"linear\"").unwrap();
+        assert_eq!(config.schedule, ScheduleShape::Linear);
+        assert!(toml::from_str::<TrainingConfig>("lr = 1e-4").is_err());
+        assert!(toml::from_str::<DpoConfig>("betta = 0.1").is_err());
+    }
+
+    #[test]
+    fn an_error_names_the_field() {
+        let config = TrainingConfig { beta2: 1.0, ..TrainingConfig::default() };
+        assert!(config.validate().unwrap_err().to_string().contains("beta2 = 1"));
+        let config = TrainingConfig { learning_rate: f64::NAN, ..TrainingConfig::default() };
+        assert!(config.validate().unwrap_err().to_string().contains("learning_rate"));
+    }
+
+    #[test]
+    fn an_epoch_keeps_its_last_partial_batch() {
+        let config = TrainingConfig { epochs: 2, batch_size: 4, ..TrainingConfig::default() };
+        assert_eq!(config.total_steps(9), 6);
+        assert_eq!(TrainingConfig { max_steps: Some(5), ..config }.total_steps(9), 5);
+    }
+}

@@ -1,0 +1,117 @@
+//! AdamW over all parameters of a model.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use rlrf_kernels::adamw::AdamW;
+use rlrf_model::Layout;
+
+use crate::TrainingConfig;
+
+/// Moments of AdamW, and the parts of the flat vector that decay or do not.
+#[derive(Debug, Clone)]
+pub struct Optimizer {
+    /// First moment, as long as the parameters.
+    pub first_moment: Vec<f32>,
+    /// Second moment, as long as the parameters.
+    pub second_moment: Vec<f32>,
+    /// Updates done.
+    pub step: u64,
+    regions: Vec<(Range<usize>, bool)>,
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    weight_decay: f32,
+    max_grad_norm: f64,
+}
+
+impl Optimizer {
+    /// Fresh state for a model of this layout.
+    pub fn new(layout: &Layout, config: &TrainingConfig) -> Self {
+        Self {
+            first_moment: vec![0.0; layout.len()],
+            second_moment: vec![0.0; layout.len()],
+            step: 0,
+            regions: decay_regions(layout),
+            beta1: config.beta1 as f32,
+            beta2: config.beta2 as f32,
+            eps: config.eps as f32,
+            weight_decay: config.weight_decay as f32,
+            max_grad_norm: config.max_grad_norm,
+        }
+    }
+
+    /// One update of `parameters` from `gradients` of norm `gradient_norm`, clipped as torch's `clip_grad_norm_` does.
+    pub fn update(
+        &mut self,
+        parameters: &mut [f32],
+        gradients: &[f32],
+        gradient_norm: f64,
+        learning_rate: f64,
+    ) {
+        self.step += 1;
+        for (range, decay) in &self.regions {
+            let rule = AdamW {
+                learning_rate: learning_rate as f32,
+                beta1: self.beta1,
+                beta2: self.beta2,
+                eps: self.eps,
+                weight_decay: if *decay { self.weight_decay } else { 0.0 },
+                step: self.step,
+                gradient_scale: clip_factor(self.max_grad_norm, gradient_norm),
+            };
+            rule.update(
+                &mut parameters[range.clone()],
+                &gradients[range.clone()],
+                &mut self.first_moment[range.clone()],
+                &mut self.second_moment[range.clone()],
+            );
+        }
+    }
+}
+
+/// Neighbouring tensors of the same kind in one region, so that each update runs over long slices.
+fn decay_regions(layout: &Layout) -> Vec<(Range<usize>, bool)> {
+    let mut regions: Vec<(Range<usize>, bool)> = Vec::new();
+    for entry in layout.entries() {
+        match regions.last_mut() {
+            Some((range, decay)) if *decay == entry.decay && range.end == entry.range.start => {
+                range.end = entry.range.end;
+            }
+            _ => regions.push((entry.range.clone(), entry.decay)),
+        }
+    }
+    regions
+}
+
+fn clip_factor(max_grad_norm: f64, gradient_norm: f64) -> f32 {
+    if max_grad_norm == 0.0 { 1.0 } else { (max_grad_norm / (gradient_norm + 1e-6)).min(1.0) as f32 }
+}
+
+/// 2-norm of a vector, summed in `f64` in an order that does not depend on the number of threads.
+pub fn norm(values: &[f32]) -> f64 {
+    const CHUNK: usize = 1 << 14;
+    let partial_sums: Vec<f64> = values
+        .par_chunks(CHUNK)
+        .map(|chunk| chunk.iter().map(|&value| f64::from(value) * f64::from(value)).sum())
+        .collect();
+    partial_sums.iter().sum::<f64>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn norm_is_exact_and_carries_nan() {
+        assert_eq!(norm(&vec![2.0; 1 << 16]), 512.0);
+        assert!(norm(&[1.0, f32::NAN]).is_nan());
+    }
+
+    #[test]
+    fn clipping_only_shrinks() {
+        assert_eq!(clip_factor(1.0, 0.5), 1.0);
+        assert!((clip_factor(1.0, 4.0) - 0.25).abs() < 1e-6);
+        assert_eq!(clip_factor(0.0, 4.0), 1.0);
+    }
+}

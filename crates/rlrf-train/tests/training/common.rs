@@ -1,0 +1,129 @@
+//! A tiny decoder, examples for it, and ways to look at gradients.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rlrf_model::{Activations, Decoder, Layout, ModelConfig};
+use rlrf_train::{
+    DpoConfig, DpoObjective, Objective, PreferenceGroup, ScheduleShape, SftExample, StepLoss, TrainingConfig,
+    reference_logprobs,
+};
+use safetensors::SafeTensors;
+
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/objectives").join(name)
+}
+
+pub(crate) fn values(tensors: &SafeTensors<'_>, name: &str) -> Vec<f32> {
+    let (values, rest) = tensors.tensor(name).unwrap().data().as_chunks();
+    assert!(rest.is_empty());
+    values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// The decoder of the fixtures: vocabulary 40, hidden 16, two layers, context 64.
+pub(crate) fn decoder() -> Decoder {
+    let config = ModelConfig::load(&fixture("")).unwrap();
+    let bytes = fs::read(fixture("model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let layout = Layout::new(&config);
+    let mut parameters = vec![0.0; layout.len()];
+    for entry in layout.entries() {
+        parameters[entry.range.clone()].copy_from_slice(&values(&tensors, &entry.name));
+    }
+    Decoder::from_parameters(config, parameters).unwrap()
+}
+
+/// Tokens that look random and depend on the arguments alone.
+pub(crate) fn tokens(length: usize, salt: usize) -> Vec<u32> {
+    (0..length).map(|place| (3 + (salt * 31 + place * place * 7 + place * salt * 3) % 37) as u32).collect()
+}
+
+pub(crate) fn sft_examples(count: usize) -> Vec<SftExample> {
+    (0..count)
+        .map(|salt| SftExample {
+            prompt: tokens(3 + salt % 5, salt),
+            completion: tokens(1 + salt * 5 % 9, salt + 50),
+        })
+        .collect()
+}
+
+/// Groups of two to four candidates whose pairs share candidates; references are those of `decoder`.
+pub(crate) fn preference_groups(decoder: &Decoder, count: usize) -> Vec<PreferenceGroup> {
+    let mut groups: Vec<PreferenceGroup> = (0..count)
+        .map(|salt| {
+            let candidates = 2 + salt % 3;
+            PreferenceGroup {
+                prompt: tokens(4 + salt % 4, salt),
+                candidates: (0..candidates)
+                    .map(|place| tokens(1 + (salt + place * 3) % 8, salt * 7 + place + 90))
+                    .collect(),
+                ref_logprobs: Vec::new(),
+                pairs: (1..candidates)
+                    .map(|rejected| (0, rejected))
+                    .chain((candidates > 2).then_some((1, 2)))
+                    .collect(),
+            }
+        })
+        .collect();
+    let trees: Vec<_> = groups.iter().map(PreferenceGroup::tree).collect();
+    let ref_logprobs = reference_logprobs(decoder, &trees, 64).unwrap();
+    for (group, ref_logprobs) in groups.iter_mut().zip(ref_logprobs) {
+        group.ref_logprobs = ref_logprobs;
+    }
+    groups
+}
+
+/// Moves the references, so that the policy is not at its reference.
+pub(crate) fn shift_references(groups: &mut [PreferenceGroup]) {
+    let all = groups.iter_mut().flat_map(|group| &mut group.ref_logprobs);
+    for (place, ref_logprob) in all.enumerate() {
+        *ref_logprob += [1.5, -2.0, 0.5][place % 3];
+    }
+}
+
+pub(crate) fn config() -> TrainingConfig {
+    TrainingConfig {
+        batch_size: 4,
+        tokens_per_microbatch: 40,
+        learning_rate: 3e-3,
+        schedule: ScheduleShape::Constant,
+        warmup_ratio: 0.0,
+        weight_decay: 0.01,
+        ..TrainingConfig::default()
+    }
+}
+
+/// Loss and gradients of one step over all examples.
+pub(crate) fn gradients(decoder: &Decoder, objective: &dyn Objective, budget: usize) -> (StepLoss, Vec<f32>) {
+    let indices: Vec<usize> = (0..objective.len()).collect();
+    let mut gradients = vec![0.0; decoder.layout().len()];
+    let loss = objective
+        .loss_and_gradients(decoder, &indices, budget, &mut Activations::default(), &mut gradients)
+        .unwrap();
+    (loss, gradients)
+}
+
+pub(crate) fn dpo_gradients(
+    decoder: &Decoder,
+    groups: &[PreferenceGroup],
+    config: &DpoConfig,
+    budget: usize,
+) -> (StepLoss, Vec<f32>) {
+    gradients(decoder, &DpoObjective::new(decoder.config(), groups, config).unwrap(), budget)
+}
+
+/// Largest difference by the largest expected value.
+pub(crate) fn difference(actual: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(actual.len(), expected.len());
+    let scale = expected.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    let most = actual
+        .iter()
+        .zip(expected)
+        .fold(0.0f32, |most, (actual, expected)| most.max((actual - expected).abs()));
+    assert!(scale > 0.0 && most.is_finite());
+    most / scale
+}
+
+pub(crate) fn bits(parameters: &[f32]) -> Vec<u32> {
+    parameters.iter().map(|value| value.to_bits()).collect()
+}
