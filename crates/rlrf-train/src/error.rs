@@ -46,7 +46,9 @@ pub enum Error {
         learning_rate: f64,
     },
     /// The caller asked to stop; the checkpoint, if there is a place for one, holds everything up to `step`.
-    #[error("training was interrupted after step {step} of {total_steps}; run it again to go on from its checkpoint")]
+    #[error(
+        "training was interrupted after step {step} of {total_steps}; run it again to go on from its checkpoint"
+    )]
     Interrupted {
         /// Steps done.
         step: u64,
