@@ -1,10 +1,37 @@
 //! A model folder: everything that Hugging Face tools expect in it, read and written whole.
 
-use std::path::Path;
-use crate::{ChatTemplate, Decoder, Result, Tokenizer};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::fields::read_json_object;
+use crate::weights::{load_decoder, write_weights};
+use crate::{ChatTemplate, Decoder, Error, Result, Tokenizer};
+
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
+
+/// Files that are written back as they were read.
+const CARRIED: [&str; 10] = [
+    TOKENIZER_CONFIG,
+    SPECIAL_TOKENS_MAP,
+    CHAT_TEMPLATE,
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "LICENSE",
+    "LICENSE.txt",
+    "NOTICE",
+];
 
 /// A decoder with its tokenizer, chat template and end tokens.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Model {
     /// The network.
     pub decoder: Decoder,
@@ -14,14 +41,311 @@ pub struct Model {
     pub chat: ChatTemplate,
     /// Tokens that end a generation (`generation_config.json`, `config.json`, end of turn).
     pub end_tokens: Vec<u32>,
-    // the other files of the folder (tokenizer_config.json, ...) as bytes, to be written back
+    /// `generation_config.json`, empty if there was none.
+    generation_config: Map<String, Value>,
+    /// Other files of the folder, by name.
+    files: BTreeMap<String, Vec<u8>>,
 }
+
 impl Model {
-    /// Reads a folder; one clear error naming the file (and tensor) if anything is wrong.
-    pub fn load(folder: &Path) -> Result<Self> { todo!() }
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// One clear error naming the file (and tensor or field) if anything is wrong.
+    pub fn load(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::file(folder, "is not a folder; a model is a folder in Hugging Face layout"));
+        }
+        let mut files = BTreeMap::new();
+        for name in CARRIED {
+            if let Some(bytes) = read_optional(&folder.join(name))? {
+                files.insert(name.to_owned(), bytes);
+            }
+        }
+        let tokenizer = Tokenizer::load(folder)?;
+        let decoder = load_decoder(folder)?;
+        Self::assemble(decoder, tokenizer, optional_object(&folder.join(GENERATION_CONFIG))?, files, folder)
+    }
+
+    /// Puts a model together from its parts; `folder` is named in errors.
+    pub(crate) fn assemble(
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+        generation_config: Map<String, Value>,
+        files: BTreeMap<String, Vec<u8>>,
+        folder: &Path,
+    ) -> Result<Self> {
+        let config = decoder.config();
+        if tokenizer.largest_id() as usize >= config.vocab_size {
+            let problem = format!(
+                "{}, but tokenizer.json has ids up to {}: they do not belong together",
+                config.vocab_size,
+                tokenizer.largest_id()
+            );
+            return Err(Error::field(&folder.join("config.json"), "vocab_size", problem));
+        }
+        let named = Named::new(&files, folder)?;
+        let [bos_token, eos_token] = ["bos_token", "eos_token"].map(|name| {
+            named.token(name).or_else(|| {
+                let id = token_ids(config.original(&format!("{name}_id"))?).into_iter().flatten().next()?;
+                tokenizer.token(id)
+            })
+        });
+        let jinja = files.get(CHAT_TEMPLATE).map(|source| String::from_utf8_lossy(source));
+        let chat = ChatTemplate::new(
+            jinja.as_deref(),
+            &named.tokenizer_config,
+            bos_token.as_deref(),
+            eos_token.as_deref(),
+            &tokenizer,
+        )
+        .map_err(|error| {
+            let file = if jinja.is_some() { CHAT_TEMPLATE } else { TOKENIZER_CONFIG };
+            Error::file(&folder.join(file), error.to_string())
+        })?;
+        let mut end_tokens = Vec::new();
+        for (file, value) in [
+            (GENERATION_CONFIG, generation_config.get("eos_token_id")),
+            ("config.json", config.original("eos_token_id")),
+        ] {
+            let Some(value) = value.filter(|value| !value.is_null()) else { continue };
+            let ids = token_ids(value).filter(|ids| ids.iter().all(|&id| (id as usize) < config.vocab_size));
+            let Some(ids) = ids else {
+                let problem = format!(
+                    "expected a token id below {} or a list of them, found {value}",
+                    config.vocab_size
+                );
+                return Err(Error::field(&folder.join(file), "eos_token_id", problem));
+            };
+            end_tokens.extend(ids);
+        }
+        end_tokens.push(chat.end_of_turn());
+        let mut seen = Vec::new();
+        end_tokens.retain(|token| {
+            !seen.contains(token) && {
+                seen.push(*token);
+                true
+            }
+        });
+        Ok(Self { decoder, tokenizer, chat, end_tokens, generation_config, files })
+    }
+
     /// Writes a folder that transformers loads (f32 safetensors): under a temporary name beside it, synced, then
     /// renamed; an existing folder of that name is replaced only when the new one is whole.
-    pub fn save(&self, folder: &Path) -> Result<()> { todo!() }
-    /// blake3 digest of configuration, parameters, tokenizer and chat template: the model's identity in run rows.
-    pub fn digest(&self) -> String { todo!() }
+    ///
+    /// # Errors
+    /// A file cannot be written, or `folder` exists and is not a model folder. Nothing is left behind but what was there.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        write_folder(folder, |folder| {
+            for (name, bytes) in &self.files {
+                write_file(&folder.join(name), bytes)?;
+            }
+            if !self.files.contains_key(TOKENIZER_CONFIG) {
+                write_json(&folder.join(TOKENIZER_CONFIG), self.minimal_tokenizer_config())?;
+            }
+            write_json(&folder.join("config.json"), self.decoder.config().to_json())?;
+            write_json(&folder.join(GENERATION_CONFIG), self.generation_config())?;
+            write_file(&folder.join("tokenizer.json"), self.tokenizer.json())?;
+            write_weights(folder, &self.decoder)
+        })
+    }
+
+    /// blake3 digest of configuration, parameters, tokenizer, chat template and end tokens: the model's identity in run
+    /// rows. The same before and after [`Model::save`].
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(Value::Object(self.decoder.config().to_json()).to_string().as_bytes());
+        part(self.tokenizer.json());
+        part(self.chat.source().as_bytes());
+        part(self.chat.bos_token().as_bytes());
+        part(self.chat.eos_token().as_bytes());
+        part(&little_endian(&self.end_tokens, |token| token.to_le_bytes()));
+        for chunk in self.decoder.parameters().chunks(1 << 16) {
+            part(&little_endian(chunk, |value| value.to_le_bytes()));
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    fn generation_config(&self) -> Map<String, Value> {
+        let mut object = self.generation_config.clone();
+        let ids = match self.end_tokens[..] {
+            [token] => token.into(),
+            _ => json!(self.end_tokens),
+        };
+        object.insert("eos_token_id".into(), ids);
+        for name in ["bos_token_id", "pad_token_id"] {
+            if let Some(id) = self.decoder.config().original(name).filter(|id| !id.is_null()) {
+                object.entry(name).or_insert_with(|| id.clone());
+            }
+        }
+        object
+    }
+
+    fn minimal_tokenizer_config(&self) -> Map<String, Value> {
+        let mut object = Map::new();
+        object.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
+        for (name, token) in [("bos_token", self.chat.bos_token()), ("eos_token", self.chat.eos_token())] {
+            if !token.is_empty() {
+                object.insert(name.into(), token.into());
+            }
+        }
+        object.insert("clean_up_tokenization_spaces".into(), false.into());
+        object.insert("model_max_length".into(), self.decoder.config().max_position_embeddings.into());
+        object
+    }
+}
+
+/// Where the texts of `bos_token` and its like are found.
+struct Named {
+    tokenizer_config: Map<String, Value>,
+    special_tokens_map: Map<String, Value>,
+}
+
+impl Named {
+    fn new(files: &BTreeMap<String, Vec<u8>>, folder: &Path) -> Result<Self> {
+        let object = |name: &str| match files.get(name) {
+            None => Ok(Map::new()),
+            Some(bytes) => serde_json::from_slice(bytes)
+                .map_err(|error| Error::file(&folder.join(name), format!("is not a JSON object: {error}"))),
+        };
+        Ok(Self {
+            tokenizer_config: object(TOKENIZER_CONFIG)?,
+            special_tokens_map: object(SPECIAL_TOKENS_MAP)?,
+        })
+    }
+
+    fn token(&self, name: &str) -> Option<String> {
+        [&self.tokenizer_config, &self.special_tokens_map].into_iter().find_map(|object| {
+            let value = object.get(name)?;
+            Some(value.as_str().or_else(|| value["content"].as_str())?.to_owned())
+        })
+    }
+}
+
+/// A token id, or a list of them.
+fn token_ids(value: &Value) -> Option<Vec<u32>> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Value::Array(values) => values.iter().map(id).collect(),
+        value => id(value).map(|id| vec![id]),
+    }
+}
+
+fn little_endian<T: Copy>(values: &[T], bytes: impl Fn(T) -> [u8; 4]) -> Vec<u8> {
+    values.iter().flat_map(|&value| bytes(value)).collect()
+}
+
+fn read_optional(file: &Path) -> Result<Option<Vec<u8>>> {
+    if !file.exists() {
+        return Ok(None);
+    }
+    fs::read(file).map(Some).map_err(|source| Error::io(file, "read", source))
+}
+
+fn optional_object(file: &Path) -> Result<Map<String, Value>> {
+    if file.exists() { read_json_object(file) } else { Ok(Map::new()) }
+}
+
+fn write_file(file: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(file, bytes).map_err(|source| Error::io(file, "write", source))
+}
+
+fn write_json(file: &Path, object: Map<String, Value>) -> Result<()> {
+    write_file(file, format!("{:#}\n", Value::Object(object)).as_bytes())
+}
+
+/// Writes a folder whole or not at all: `fill` writes its files into a temporary folder beside it, which is synced and
+/// renamed. An existing model folder of that name makes way only then; should the machine stop between the two
+/// renames, the next call finds the old one as `NAME.replaced` and puts it back first.
+///
+/// # Errors
+/// Those of `fill`; a file cannot be synced or renamed; `folder` exists and holds something else than a model.
+pub fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let temporary = beside(folder, &format!(".{}.partial", std::process::id()))?;
+    let replaced = beside(folder, ".replaced")?;
+    let parent = match folder.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).map_err(|source| Error::io(parent, "create", source))?;
+    recover(folder, &replaced)?;
+    refuse_foreign(folder)?;
+    let written = write_temporary(&temporary, fill).and_then(|()| exchange(&temporary, folder, &replaced));
+    if written.is_err() {
+        // What went wrong first is what the caller must hear.
+        let _ = fs::remove_dir_all(&temporary);
+        return written;
+    }
+    sync(parent)
+}
+
+fn beside(folder: &Path, suffix: &str) -> Result<PathBuf> {
+    let Some(name) = folder.file_name() else {
+        return Err(Error::file(folder, "has no name of its own; give the model folder a name"));
+    };
+    let mut beside = OsString::from(name);
+    beside.push(suffix);
+    Ok(folder.with_file_name(beside))
+}
+
+/// After an interruption: the old folder goes back to its place, or away if the new one took it.
+fn recover(folder: &Path, replaced: &Path) -> Result<()> {
+    if !replaced.exists() {
+        return Ok(());
+    }
+    if folder.exists() {
+        return remove_folder(replaced);
+    }
+    fs::rename(replaced, folder).map_err(|source| Error::io(replaced, "rename back", source))
+}
+
+fn refuse_foreign(folder: &Path) -> Result<()> {
+    if !folder.exists() || folder.join("config.json").is_file() {
+        return Ok(());
+    }
+    let mut entries = fs::read_dir(folder).map_err(|source| Error::io(folder, "read", source))?;
+    match entries.next() {
+        None => Ok(()),
+        Some(_) => {
+            Err(Error::file(folder, "exists and is not a model folder (no config.json); choose another name"))
+        }
+    }
+}
+
+fn write_temporary(temporary: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if temporary.exists() {
+        remove_folder(temporary)?;
+    }
+    fs::create_dir(temporary).map_err(|source| Error::io(temporary, "create", source))?;
+    fill(temporary)?;
+    for entry in fs::read_dir(temporary).map_err(|source| Error::io(temporary, "read", source))? {
+        sync(&entry.map_err(|source| Error::io(temporary, "read", source))?.path())?;
+    }
+    sync(temporary)
+}
+
+fn exchange(temporary: &Path, folder: &Path, replaced: &Path) -> Result<()> {
+    let replaces = folder.exists();
+    if replaces {
+        fs::rename(folder, replaced).map_err(|source| Error::io(folder, "rename", source))?;
+    }
+    if let Err(source) = fs::rename(temporary, folder) {
+        if replaces {
+            fs::rename(replaced, folder).map_err(|source| Error::io(replaced, "rename back", source))?;
+        }
+        return Err(Error::io(folder, "rename into place", source));
+    }
+    if replaces { remove_folder(replaced) } else { Ok(()) }
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    fs::remove_dir_all(folder).map_err(|source| Error::io(folder, "remove", source))
+}
+
+fn sync(path: &Path) -> Result<()> {
+    fs::File::open(path).and_then(|file| file.sync_all()).map_err(|source| Error::io(path, "sync", source))
 }

@@ -2,10 +2,12 @@
 //! decoder with forward and backward for the families Llama, Mistral, Qwen2 and Qwen3.
 
 pub mod batch;
+mod bpe;
 pub mod chat;
 pub mod config;
 pub mod decoder;
 pub mod error;
+mod fields;
 pub mod folder;
 pub mod inference;
 pub mod parameters;
@@ -15,10 +17,11 @@ pub mod weights;
 
 pub use batch::Batch;
 pub use chat::{ChatMessage, ChatTemplate};
-pub use config::ModelConfig;
+pub use config::{Family, ModelConfig, RopeScaling};
 pub use decoder::{Activations, Decoder};
 pub use error::{Error, Result};
 pub use folder::Model;
 pub use inference::InferenceDecoder;
 pub use parameters::{Layout, ParameterEntry};
+pub use preset::Preset;
 pub use tokenizer::Tokenizer;
