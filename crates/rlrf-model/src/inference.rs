@@ -1,25 +1,109 @@
 //! The same decoder for generation: weights packed once, attention supplied by the caller's cache.
 
-use crate::Decoder;
+use std::sync::Arc;
 
-/// A decoder whose weights are packed for generation.
+use rlrf_kernels::matmul::PackedLinear;
+use rlrf_kernels::norm::add_rms_norm;
+use rlrf_kernels::rope::RopeTable;
+
+use crate::decoder::{Block, ForwardScratch, LayerActivations, LayerWeights, embed};
+use crate::{Decoder, ModelConfig};
+
+/// A decoder whose weights are packed for generation. It can be shared between threads, each with its own
+/// [`Scratch`].
 #[derive(Debug)]
-pub struct InferenceDecoder { /* config, packed layers, rope */ }
+pub struct InferenceDecoder {
+    config: ModelConfig,
+    rope: Arc<RopeTable>,
+    embed_tokens: Vec<f32>,
+    layers: Vec<LayerWeights<'static, PackedLinear>>,
+    norm: Vec<f32>,
+    lm_head: PackedLinear,
+}
 
 /// Buffers of [`InferenceDecoder::hidden`], reused from call to call.
 #[derive(Debug, Default)]
-pub struct Scratch {}
+pub struct Scratch {
+    /// Nothing is kept, so one set serves every layer.
+    layer: LayerActivations,
+    forward: ForwardScratch,
+    hidden: Vec<f32>,
+    inv_rms: Vec<f32>,
+}
+
+/// `attend(layer, q, k, v, out)`: see [`InferenceDecoder::hidden`].
+pub type Attend<'a> = dyn FnMut(usize, &[f32], &[f32], &[f32], &mut [f32]) + 'a;
 
 impl InferenceDecoder {
     /// Packs the weights of `decoder`.
-    pub fn new(decoder: &Decoder) -> Self { todo!() }
+    pub fn new(decoder: &Decoder) -> Self {
+        let config = decoder.config().clone();
+        let lm_head = PackedLinear::new(decoder.lm_head(), None, config.hidden_size, config.vocab_size);
+        Self {
+            rope: decoder.rope(),
+            embed_tokens: decoder.embed_tokens().to_vec(),
+            layers: decoder.layers().map(|layer| layer.pack()).collect(),
+            norm: decoder.norm().to_vec(),
+            lm_head,
+            config,
+        }
+    }
+
     /// The configuration.
-    pub fn config(&self) -> &crate::ModelConfig { todo!() }
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
     /// Runs `tokens` (any mix of sequences) through all layers. For every layer, calls
     /// `attend(layer, q, k, v, out)` with `q, out: [rows, heads, dim]`, `k, v: [rows, kv heads, dim]` (q and k
-    /// already rotated): the caller stores k and v in its cache and fills `out`. Returns the final normed hidden
+    /// already rotated): the caller stores k and v in its cache and fills `out` (from the last `window` keys only
+    /// where [`ModelConfig::heads`] has a window). Returns the final normed hidden
     /// states `[rows, hidden_size]`. A row's result does not depend on the other rows of the call.
-    pub fn hidden<'s>(&self, tokens: &[u32], positions: &[u32], scratch: &'s mut Scratch, attend: &mut dyn FnMut(usize, &[f32], &[f32], &[f32], &mut [f32])) -> &'s [f32] { todo!() }
+    ///
+    /// # Panics
+    /// If a token is not of the vocabulary, a position is beyond the context, or there are not as many positions as
+    /// tokens.
+    pub fn hidden<'s>(
+        &self,
+        tokens: &[u32],
+        positions: &[u32],
+        scratch: &'s mut Scratch,
+        attend: &mut Attend<'_>,
+    ) -> &'s [f32] {
+        assert_eq!(tokens.len(), positions.len(), "one position per token");
+        let (rows, eps) = (tokens.len(), self.config.rms_norm_eps);
+        let Scratch { layer: kept, forward, hidden, inv_rms } = scratch;
+        kept.resize(&self.config, rows);
+        forward.resize(&self.config, rows);
+        hidden.resize(rows * self.config.hidden_size, 0.0);
+        inv_rms.resize(rows, 0.0);
+
+        let block = Block { heads: self.config.heads(), rms_norm_eps: eps, rope: &self.rope };
+        kept.input.fill(0.0);
+        embed(&self.embed_tokens, tokens, self.config.hidden_size, &mut forward.delta);
+        for (index, layer) in self.layers.iter().enumerate() {
+            layer.forward(block, positions, kept, forward, &mut |q, k, v, out| attend(index, q, k, v, out));
+            // The residual stream: `middle` of this layer is `input` of the next.
+            std::mem::swap(&mut kept.input, &mut kept.middle);
+        }
+        add_rms_norm(&mut kept.input, &forward.delta, &self.norm, eps, hidden, inv_rms);
+        hidden
+    }
+
     /// Logits `[rows, vocab]` of hidden rows.
-    pub fn logits(&self, hidden: &[f32], rows: usize, logits: &mut Vec<f32>) { todo!() }
+    pub fn logits(&self, hidden: &[f32], rows: usize, logits: &mut Vec<f32>) {
+        logits.resize(rows * self.config.vocab_size, 0.0);
+        self.lm_head.forward(hidden, logits, rows);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn can_be_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<InferenceDecoder>();
+    }
 }

@@ -1,0 +1,265 @@
+//! One decoder block, written once: training and generation differ only in how weights are stored and in who
+//! attends.
+
+use std::borrow::Cow;
+
+use rlrf_kernels::attention::{self, Heads};
+use rlrf_kernels::matmul::PackedLinear;
+use rlrf_kernels::norm::{add_rms_norm, rms_norm, rms_norm_backward};
+use rlrf_kernels::rope::RopeTable;
+use rlrf_kernels::swiglu::{swiglu, swiglu_backward};
+
+use super::activations::{BackwardScratch, ForwardScratch, LayerActivations};
+use super::linear::{FlatLinear, Linear};
+use crate::Batch;
+use crate::parameters::LayerPlaces;
+
+/// The weights of one layer; `L` is how its projections are stored.
+#[derive(Debug)]
+pub(crate) struct LayerWeights<'a, L> {
+    pub(super) input_layernorm: Cow<'a, [f32]>,
+    pub(super) q_proj: L,
+    pub(super) k_proj: L,
+    pub(super) v_proj: L,
+    pub(super) o_proj: L,
+    pub(super) q_norm: Option<Cow<'a, [f32]>>,
+    pub(super) k_norm: Option<Cow<'a, [f32]>>,
+    pub(super) post_attention_layernorm: Cow<'a, [f32]>,
+    pub(super) gate_proj: L,
+    pub(super) up_proj: L,
+    pub(super) down_proj: L,
+}
+
+/// What all layers of a model share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Block<'a> {
+    pub(crate) heads: Heads,
+    pub(crate) rms_norm_eps: f32,
+    pub(crate) rope: &'a RopeTable,
+}
+
+/// `attend(q, k, v, out)`, `q, out: [rows, heads, dim]`, `k, v: [rows, kv heads, dim]`.
+pub(crate) type Attend<'a> = dyn FnMut(&[f32], &[f32], &[f32], &mut [f32]) + 'a;
+
+impl<L: Linear> LayerWeights<'_, L> {
+    /// One block. The residual stream enters as `kept.input + scratch.delta` and leaves as `kept.middle +
+    /// scratch.delta`: each sum is left to the norm that reads it next. All buffers fit `positions.len()` rows.
+    /// `attend` gets rotated queries and keys.
+    pub(crate) fn forward(
+        &self,
+        block: Block<'_>,
+        positions: &[u32],
+        kept: &mut LayerActivations,
+        scratch: &mut ForwardScratch,
+        attend: &mut Attend<'_>,
+    ) {
+        let rows = positions.len();
+        let ForwardScratch { delta, normed, activated } = scratch;
+        let eps = block.rms_norm_eps;
+
+        add_rms_norm(&mut kept.input, delta, &self.input_layernorm, eps, normed, &mut kept.input_inv_rms);
+        project_heads(
+            &self.q_proj,
+            self.q_norm.as_deref(),
+            eps,
+            normed,
+            rows,
+            [&mut kept.q_projected, &mut kept.q_inv_rms, &mut kept.q],
+        );
+        project_heads(
+            &self.k_proj,
+            self.k_norm.as_deref(),
+            eps,
+            normed,
+            rows,
+            [&mut kept.k_projected, &mut kept.k_inv_rms, &mut kept.k],
+        );
+        self.v_proj.forward(normed, &mut kept.v, rows);
+        block.rope.rotate(&mut kept.q, positions, block.heads.query);
+        block.rope.rotate(&mut kept.k, positions, block.heads.key_value);
+        attend(&kept.q, &kept.k, &kept.v, &mut kept.attended);
+        self.o_proj.forward(&kept.attended, delta, rows);
+
+        kept.middle.copy_from_slice(&kept.input);
+        let norm = &self.post_attention_layernorm;
+        add_rms_norm(&mut kept.middle, delta, norm, eps, normed, &mut kept.middle_inv_rms);
+        self.gate_proj.forward(normed, &mut kept.gate, rows);
+        self.up_proj.forward(normed, &mut kept.up, rows);
+        swiglu(&kept.gate, &kept.up, activated);
+        self.down_proj.forward(activated, delta, rows);
+    }
+}
+
+/// Projects queries or keys and normalises each head where the family does; `[projected, inv_rms, out]` are written.
+fn project_heads<L: Linear>(
+    projection: &L,
+    norm: Option<&[f32]>,
+    eps: f32,
+    x: &[f32],
+    rows: usize,
+    [projected, inv_rms, out]: [&mut [f32]; 3],
+) {
+    match norm {
+        Some(weight) => {
+            projection.forward(x, projected, rows);
+            rms_norm(projected, weight, eps, out, inv_rms);
+        }
+        None => projection.forward(x, out, rows),
+    }
+}
+
+impl<'a> LayerWeights<'a, FlatLinear<'a>> {
+    /// The layer whose tensors lie at `places` of the flat `parameters`.
+    pub(super) fn new(places: &'a LayerPlaces, parameters: &'a [f32]) -> Self {
+        let vector = |range: &std::ops::Range<usize>| Cow::Borrowed(&parameters[range.clone()]);
+        let linear = |place| FlatLinear { place, parameters };
+        Self {
+            input_layernorm: vector(&places.input_layernorm),
+            q_proj: linear(&places.q_proj),
+            k_proj: linear(&places.k_proj),
+            v_proj: linear(&places.v_proj),
+            o_proj: linear(&places.o_proj),
+            q_norm: places.q_norm.as_ref().map(vector),
+            k_norm: places.k_norm.as_ref().map(vector),
+            post_attention_layernorm: vector(&places.post_attention_layernorm),
+            gate_proj: linear(&places.gate_proj),
+            up_proj: linear(&places.up_proj),
+            down_proj: linear(&places.down_proj),
+        }
+    }
+
+    /// A copy packed for generation.
+    pub(crate) fn pack(&self) -> LayerWeights<'static, PackedLinear> {
+        let own = |vector: &Cow<'_, [f32]>| Cow::Owned(vector.to_vec());
+        LayerWeights {
+            input_layernorm: own(&self.input_layernorm),
+            q_proj: self.q_proj.pack(),
+            k_proj: self.k_proj.pack(),
+            v_proj: self.v_proj.pack(),
+            o_proj: self.o_proj.pack(),
+            q_norm: self.q_norm.as_ref().map(own),
+            k_norm: self.k_norm.as_ref().map(own),
+            post_attention_layernorm: own(&self.post_attention_layernorm),
+            gate_proj: self.gate_proj.pack(),
+            up_proj: self.up_proj.pack(),
+            down_proj: self.down_proj.pack(),
+        }
+    }
+}
+
+/// The backward of one layer.
+pub(super) struct LayerBackward<'a> {
+    pub(super) weights: LayerWeights<'a, FlatLinear<'a>>,
+    pub(super) places: &'a LayerPlaces,
+    pub(super) block: Block<'a>,
+    pub(super) kept: &'a LayerActivations,
+    pub(super) logsumexp: &'a [f32],
+    pub(super) batch: &'a Batch,
+}
+
+impl LayerBackward<'_> {
+    /// Turns `scratch.d_residual` from the gradient of the layer's output into that of its input, and adds the
+    /// gradients of the layer's parameters into the flat `gradients`.
+    pub(super) fn run(
+        &self,
+        forward: &mut ForwardScratch,
+        scratch: &mut BackwardScratch,
+        gradients: &mut [f32],
+    ) {
+        self.feed_forward(forward, scratch, gradients);
+        self.attention(forward, scratch, gradients);
+    }
+
+    fn feed_forward(
+        &self,
+        forward: &mut ForwardScratch,
+        scratch: &mut BackwardScratch,
+        gradients: &mut [f32],
+    ) {
+        let (weights, kept, rows) = (&self.weights, self.kept, self.batch.len());
+        let BackwardScratch { d_residual, d_normed, d_activated, d_gate, d_up, inv_rms, .. } = scratch;
+
+        // Here and below, cheap elementwise results are recomputed rather than kept for every layer.
+        swiglu(&kept.gate, &kept.up, &mut forward.activated);
+        weights.down_proj.backward_weight(d_residual, &forward.activated, gradients, rows);
+        weights.down_proj.backward_input(d_residual, d_activated, rows, false);
+        swiglu_backward(d_activated, &kept.gate, &kept.up, d_gate, d_up);
+
+        let norm = &weights.post_attention_layernorm;
+        rms_norm(&kept.middle, norm, self.block.rms_norm_eps, &mut forward.normed, inv_rms);
+        weights.gate_proj.backward_weight(d_gate, &forward.normed, gradients, rows);
+        weights.up_proj.backward_weight(d_up, &forward.normed, gradients, rows);
+        weights.gate_proj.backward_input(d_gate, d_normed, rows, false);
+        weights.up_proj.backward_input(d_up, d_normed, rows, true);
+        let d_norm = Some(&mut gradients[self.places.post_attention_layernorm.clone()]);
+        rms_norm_backward(d_normed, &kept.middle, norm, &kept.middle_inv_rms, d_residual, d_norm);
+    }
+
+    fn attention(&self, forward: &mut ForwardScratch, scratch: &mut BackwardScratch, gradients: &mut [f32]) {
+        let (weights, kept, rows) = (&self.weights, self.kept, self.batch.len());
+        let (heads, positions) = (self.block.heads, &self.batch.positions);
+        let BackwardScratch { d_residual, d_normed, d_attended, d_q, d_k, d_v, inv_rms, .. } = scratch;
+
+        weights.o_proj.backward_weight(d_residual, &kept.attended, gradients, rows);
+        weights.o_proj.backward_input(d_residual, d_attended, rows, false);
+        attention::backward(
+            &kept.q,
+            &kept.k,
+            &kept.v,
+            &kept.attended,
+            self.logsumexp,
+            d_attended,
+            positions,
+            &self.batch.spans,
+            heads,
+            d_q,
+            d_k,
+            d_v,
+        );
+        self.block.rope.rotate_back(d_q, positions, heads.query);
+        self.block.rope.rotate_back(d_k, positions, heads.key_value);
+        let d_q = head_norm_backward(
+            d_q,
+            weights.q_norm.as_deref(),
+            [&kept.q_projected, &kept.q_inv_rms],
+            &mut scratch.d_q_projected,
+            self.places.q_norm.clone().map(|range| &mut gradients[range]),
+        );
+        let d_k = head_norm_backward(
+            d_k,
+            weights.k_norm.as_deref(),
+            [&kept.k_projected, &kept.k_inv_rms],
+            &mut scratch.d_k_projected,
+            self.places.k_norm.clone().map(|range| &mut gradients[range]),
+        );
+
+        let norm = &weights.input_layernorm;
+        rms_norm(&kept.input, norm, self.block.rms_norm_eps, &mut forward.normed, inv_rms);
+        weights.q_proj.backward_weight(d_q, &forward.normed, gradients, rows);
+        weights.k_proj.backward_weight(d_k, &forward.normed, gradients, rows);
+        weights.v_proj.backward_weight(d_v, &forward.normed, gradients, rows);
+        weights.q_proj.backward_input(d_q, d_normed, rows, false);
+        weights.k_proj.backward_input(d_k, d_normed, rows, true);
+        weights.v_proj.backward_input(d_v, d_normed, rows, true);
+        let d_norm = Some(&mut gradients[self.places.input_layernorm.clone()]);
+        rms_norm_backward(d_normed, &kept.input, norm, &kept.input_inv_rms, d_residual, d_norm);
+    }
+}
+
+/// The gradient of queries or keys as projected, from that of the normalised ones.
+fn head_norm_backward<'a>(
+    dy: &'a [f32],
+    norm: Option<&[f32]>,
+    [projected, inv_rms]: [&[f32]; 2],
+    d_projected: &'a mut [f32],
+    d_norm: Option<&mut [f32]>,
+) -> &'a [f32] {
+    match norm {
+        Some(weight) => {
+            d_projected.fill(0.0);
+            rms_norm_backward(dy, projected, weight, inv_rms, d_projected, d_norm);
+            d_projected
+        }
+        None => dy,
+    }
+}

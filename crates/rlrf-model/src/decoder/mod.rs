@@ -1,0 +1,298 @@
+//! The decoder: explicit forward and backward, no tape.
+
+mod activations;
+mod layer;
+mod linear;
+
+use std::sync::Arc;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rlrf_kernels::attention::{self, Heads};
+use rlrf_kernels::logprobs;
+use rlrf_kernels::matmul::linear;
+use rlrf_kernels::norm::{add_rms_norm, rms_norm_backward};
+use rlrf_kernels::rope::RopeTable;
+
+pub use activations::Activations;
+pub(crate) use activations::{ForwardScratch, LayerActivations};
+use layer::LayerBackward;
+pub(crate) use layer::{Block, LayerWeights};
+use linear::FlatLinear;
+
+use crate::{Batch, Error, Layout, ModelConfig, Result};
+
+/// A decoder with its parameters in f32.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    config: ModelConfig,
+    layout: Layout,
+    parameters: Vec<f32>,
+    rope: Arc<RopeTable>,
+}
+
+impl ModelConfig {
+    /// The shape of the attention heads.
+    pub fn heads(&self) -> Heads {
+        Heads {
+            query: self.num_attention_heads,
+            key_value: self.num_key_value_heads,
+            dim: self.head_dim,
+            window: self.sliding_window,
+        }
+    }
+}
+
+impl Decoder {
+    /// Random parameters: normal with `config.initializer_range` for matrices, ones for norms, zeros for biases. The
+    /// same seed gives the same parameters.
+    ///
+    /// # Errors
+    /// None for a validated configuration.
+    pub fn random(config: ModelConfig, seed: u64) -> Result<Self> {
+        let layout = Layout::new(&config);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut parameters = vec![0.0; layout.len()];
+        for entry in layout.entries() {
+            let values = &mut parameters[entry.range.clone()];
+            if entry.decay {
+                values.fill_with(|| config.initializer_range * standard_normal(&mut random));
+            } else if !entry.name.ends_with(".bias") {
+                values.fill(1.0);
+            }
+        }
+        Self::from_parameters(config, parameters)
+    }
+
+    /// From a flat vector in the order of `Layout::new(&config)`.
+    ///
+    /// # Errors
+    /// [`Error::ParameterCount`] if the vector has another length than the layout.
+    pub fn from_parameters(config: ModelConfig, parameters: Vec<f32>) -> Result<Self> {
+        let layout = Layout::new(&config);
+        if parameters.len() != layout.len() {
+            return Err(Error::ParameterCount { expected: layout.len(), found: parameters.len() });
+        }
+        let rope = Arc::new(RopeTable::new(
+            &config.inverse_frequencies(),
+            config.max_position_embeddings,
+            config.attention_factor(),
+        ));
+        Ok(Self { config, layout, parameters, rope })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The layout of the flat vector.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The flat vector.
+    pub fn parameters(&self) -> &[f32] {
+        &self.parameters
+    }
+
+    /// The flat vector, to be updated by an optimizer.
+    pub fn parameters_mut(&mut self) -> &mut [f32] {
+        &mut self.parameters
+    }
+
+    /// The rotary table, shared with what is packed from this decoder.
+    pub(crate) fn rope(&self) -> Arc<RopeTable> {
+        Arc::clone(&self.rope)
+    }
+
+    /// The token embeddings, `[vocab, hidden]`.
+    pub(crate) fn embed_tokens(&self) -> &[f32] {
+        &self.parameters[self.layout.embed_tokens.clone()]
+    }
+
+    /// The weight of the final norm, `[hidden]`.
+    pub(crate) fn norm(&self) -> &[f32] {
+        &self.parameters[self.layout.norm.clone()]
+    }
+
+    /// The language head, `[vocab, hidden]`: the embeddings themselves where they are tied.
+    pub(crate) fn lm_head(&self) -> &[f32] {
+        &self.parameters[self.layout.lm_head.clone()]
+    }
+
+    /// The weights of every layer, first to last.
+    pub(crate) fn layers(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = LayerWeights<'_, FlatLinear<'_>>> + ExactSizeIterator {
+        self.layout.layers.iter().map(|places| LayerWeights::new(places, &self.parameters))
+    }
+
+    fn block(&self) -> Block<'_> {
+        Block { heads: self.config.heads(), rms_norm_eps: self.config.rms_norm_eps, rope: &self.rope }
+    }
+
+    /// Runs all layers and the final norm over `batch`.
+    ///
+    /// # Errors
+    /// A token out of range, a position beyond the context, spans that do not cover the rows.
+    pub fn forward(&self, batch: &Batch, activations: &mut Activations) -> Result<()> {
+        batch.check(self.config.vocab_size, self.config.max_position_embeddings)?;
+        let (rows, heads) = (batch.len(), self.config.heads());
+        activations.resize(&self.config, rows);
+        let Activations { layers, logsumexp, residual, inv_rms, hidden, forward, .. } = activations;
+
+        residual.fill(0.0);
+        embed(self.embed_tokens(), &batch.tokens, self.config.hidden_size, &mut forward.delta);
+        for ((weights, kept), logsumexp) in self.layers().zip(layers).zip(logsumexp) {
+            std::mem::swap(&mut kept.input, residual);
+            weights.forward(self.block(), &batch.positions, kept, forward, &mut |q, k, v, out| {
+                attention::forward(q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
+            });
+            residual.copy_from_slice(&kept.middle);
+        }
+        add_rms_norm(residual, &forward.delta, self.norm(), self.config.rms_norm_eps, hidden, inv_rms);
+        Ok(())
+    }
+
+    /// Full logits of the given rows, `[rows.len(), vocab]` (tests and evaluation; training uses `logprobs`).
+    ///
+    /// # Panics
+    /// If a row is not of the batch of the last [`Decoder::forward`].
+    pub fn logits(&self, activations: &Activations, rows: &[usize]) -> Vec<f32> {
+        let (dim, vocab) = (self.config.hidden_size, self.config.vocab_size);
+        let mut hidden = Vec::new();
+        gather(&activations.hidden, rows, dim, &mut hidden);
+        let mut logits = vec![0.0; rows.len() * vocab];
+        linear(&hidden, self.lm_head(), None, &mut logits, rows.len(), dim, vocab);
+        logits
+    }
+
+    /// Log-probability of `targets[i]` predicted from row `rows[i]`; the row *before* the target token. A row may
+    /// occur many times (the last row of a prompt predicts the first token of each branch).
+    ///
+    /// # Panics
+    /// If a row is not of the batch of the last [`Decoder::forward`], a target is not of the vocabulary, or there are
+    /// not as many targets as rows.
+    pub fn logprobs(&self, activations: &mut Activations, rows: &[usize], targets: &[u32]) -> Vec<f32> {
+        assert_eq!(rows.len(), targets.len(), "one target per row");
+        let (dim, vocab) = (self.config.hidden_size, self.config.vocab_size);
+        let selection = &mut activations.selection;
+        gather(&activations.hidden, rows, dim, &mut selection.hidden);
+        selection.logsumexp.resize(rows.len(), 0.0);
+        let mut logprobs = vec![0.0; rows.len()];
+        logprobs::forward(
+            &selection.hidden,
+            self.lm_head(),
+            targets,
+            dim,
+            vocab,
+            &mut logprobs,
+            &mut selection.logsumexp,
+        );
+        logprobs
+    }
+
+    /// After [`Decoder::logprobs`] with the same rows and targets: adds the gradient of
+    /// `sum_i d_logprobs[i] * logprob_i` with respect to every parameter into `gradients` (flat, same layout).
+    ///
+    /// # Panics
+    /// If batch, rows, targets and `d_logprobs` are not those of the forward, or `gradients` is not of the layout.
+    pub fn backward(
+        &self,
+        batch: &Batch,
+        activations: &mut Activations,
+        rows: &[usize],
+        targets: &[u32],
+        d_logprobs: &[f32],
+        gradients: &mut [f32],
+    ) {
+        let (dim, vocab) = (self.config.hidden_size, self.config.vocab_size);
+        let mut selection = std::mem::take(&mut activations.selection);
+        assert_eq!(selection.logsumexp.len(), rows.len(), "backward follows logprobs of the same rows");
+        selection.d_hidden.resize(rows.len() * dim, 0.0);
+        logprobs::backward(
+            &selection.hidden,
+            self.lm_head(),
+            targets,
+            &selection.logsumexp,
+            d_logprobs,
+            dim,
+            vocab,
+            &mut selection.d_hidden,
+            Some(&mut gradients[self.layout.lm_head.clone()]),
+        );
+        self.backward_hidden(batch, activations, rows, &selection.d_hidden, gradients);
+        activations.selection = selection;
+    }
+
+    /// The part of [`Decoder::backward`] below the language head, for other heads: from the gradient of the final
+    /// hidden states of `rows`, `[rows.len(), hidden_size]` (rows may repeat; all others have none).
+    ///
+    /// # Panics
+    /// If the batch is not that of the last [`Decoder::forward`], or a length does not fit.
+    pub fn backward_hidden(
+        &self,
+        batch: &Batch,
+        activations: &mut Activations,
+        rows: &[usize],
+        d_hidden: &[f32],
+        gradients: &mut [f32],
+    ) {
+        let dim = self.config.hidden_size;
+        assert_eq!(activations.hidden.len(), batch.len() * dim, "backward follows forward of the same batch");
+        assert_eq!(d_hidden.len(), rows.len() * dim, "one gradient per row");
+        assert_eq!(gradients.len(), self.layout.len(), "gradients are of the model's layout");
+        let Activations { layers, logsumexp, residual, inv_rms, forward, backward, .. } = activations;
+        backward.resize(&self.config, batch.len());
+
+        backward.d_normed.fill(0.0);
+        scatter_add(d_hidden, rows.iter().copied(), dim, &mut backward.d_normed);
+        backward.d_residual.fill(0.0);
+        let d_norm = Some(&mut gradients[self.layout.norm.clone()]);
+        rms_norm_backward(
+            &backward.d_normed,
+            residual,
+            self.norm(),
+            inv_rms,
+            &mut backward.d_residual,
+            d_norm,
+        );
+        let kept = layers.iter().zip(logsumexp.iter());
+        for ((weights, places), (kept, logsumexp)) in self.layers().zip(&self.layout.layers).zip(kept).rev() {
+            LayerBackward { weights, places, block: self.block(), kept, logsumexp, batch }
+                .run(forward, backward, gradients);
+        }
+        let tokens = batch.tokens.iter().map(|&token| token as usize);
+        scatter_add(&backward.d_residual, tokens, dim, &mut gradients[self.layout.embed_tokens.clone()]);
+    }
+}
+
+/// Writes the embedding of each token into `out`, `[tokens, dim]`.
+pub(crate) fn embed(embeddings: &[f32], tokens: &[u32], dim: usize, out: &mut [f32]) {
+    for (out, &token) in out.chunks_exact_mut(dim).zip(tokens) {
+        out.copy_from_slice(&embeddings[token as usize * dim..][..dim]);
+    }
+}
+
+fn gather(source: &[f32], rows: &[usize], dim: usize, out: &mut Vec<f32>) {
+    out.clear();
+    for &row in rows {
+        out.extend_from_slice(&source[row * dim..][..dim]);
+    }
+}
+
+/// Adds row `i` of `source` into row `rows[i]` of `out`, in order: the sums do not depend on threads.
+fn scatter_add(source: &[f32], rows: impl Iterator<Item = usize>, dim: usize, out: &mut [f32]) {
+    for (source, row) in source.chunks_exact(dim).zip(rows) {
+        for (out, value) in out[row * dim..][..dim].iter_mut().zip(source) {
+            *out += value;
+        }
+    }
+}
+
+/// One draw from the standard normal distribution (Box and Muller, 1958).
+fn standard_normal(random: &mut ChaCha8Rng) -> f32 {
+    let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
+    (radius * (std::f64::consts::TAU * random.random::<f64>()).cos()) as f32
+}
