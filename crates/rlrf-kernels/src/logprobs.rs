@@ -1,12 +1,39 @@
-//! Log-probabilities of given tokens: language head, log-softmax and gather in one, chunked over rows so
-//! that the `[rows, vocabulary]` logits never exist at once.
+//! Log-probabilities of given tokens: language head, log-softmax and gather in one, in blocks of the
+//! vocabulary and chunks of rows, so that the `[rows, vocab]` logits never exist at once.
 
-use crate::{matmul, softmax};
+use std::cell::RefCell;
 
-/// Rows whose logits exist at once.
-const CHUNK: usize = 256;
+use rayon::prelude::*;
+
+use crate::matmul::{Block, Output, Panels, View, WIDTH, multiply};
+use crate::simd;
+
+/// Rows whose logits of one block of the vocabulary exist at once in the forward.
+const FORWARD_ROWS: usize = 96;
+
+/// Logits that exist at once in the backward.
+const BACKWARD_LOGITS: usize = 16 << 20;
+
+/// Multiply-adds below which a second thread costs more than it gives.
+const PARALLEL: usize = 1 << 20;
+
+/// Tokens per block of the vocabulary: enough blocks for the threads, none too large for a cache. The
+/// order of summation depends on it, so it depends on the vocabulary alone.
+fn block_size(vocab: usize) -> usize {
+    vocab.div_ceil(16).next_multiple_of(WIDTH).clamp(WIDTH, 384)
+}
+
+thread_local! {
+    /// A block of the head, packed, and some of its logits.
+    static SCRATCH: RefCell<(Panels, Vec<f32>)> = RefCell::default();
+    /// The gradients of a chunk's logits; kept, because fresh pages of this size cost more than the arithmetic.
+    static LOGITS: RefCell<Vec<f32>> = RefCell::default();
+}
 
 /// `hidden: [rows, dim]`, `head: [vocab, dim]`, `targets: [rows]` -> `logprobs: [rows]`; keeps `logsumexp: [rows]`.
+///
+/// # Panics
+/// If a target is not below `vocab`, or a length is wrong.
 pub fn forward(
     hidden: &[f32],
     head: &[f32],
@@ -16,20 +43,56 @@ pub fn forward(
     logprobs: &mut [f32],
     logsumexp: &mut [f32],
 ) {
-    let mut logits = vec![0.0; CHUNK.min(targets.len()) * vocab];
-    for (chunk, targets) in targets.chunks(CHUNK).enumerate() {
-        let rows = targets.len();
-        let start = chunk * CHUNK;
-        let logits = &mut logits[..rows * vocab];
-        matmul::linear(&hidden[start * dim..(start + rows) * dim], head, None, logits, rows, dim, vocab);
-        for (i, &target) in targets.iter().enumerate() {
-            let logits = &logits[i * vocab..(i + 1) * vocab];
-            logsumexp[start + i] = softmax::logsumexp(logits);
-            logprobs[start + i] = logits[target as usize] - logsumexp[start + i];
-        }
+    let rows = targets.len();
+    assert!(hidden.len() == rows * dim && head.len() == vocab * dim);
+    assert!(logprobs.len() == rows && logsumexp.len() == rows);
+    assert!(targets.iter().all(|&target| (target as usize) < vocab));
+    if rows == 0 {
+        return;
+    }
+    let size = block_size(vocab);
+    let blocks = vocab.div_ceil(size);
+    // The largest logit of each row in each block, and the sum of exponentials relative to it.
+    let mut partials = vec![(0f32, 0f32); blocks * rows];
+    let target_logits = Output { data: logprobs.as_mut_ptr(), row: 1 };
+    for_each_block(rows * dim * vocab, partials.par_chunks_mut(rows), |block, partials| {
+        SCRATCH.with_borrow_mut(|(panels, logits)| {
+            let start = block * size;
+            let columns = size.min(vocab - start);
+            panels.pack(View::new(&head[start * dim..], dim, 1), columns, dim);
+            logits.resize(logits.len().max(FORWARD_ROWS.min(rows) * size), 0.0);
+            for first in (0..rows).step_by(FORWARD_ROWS) {
+                let count = FORWARD_ROWS.min(rows - first);
+                let right = Block { panels, first_column: 0, columns, first_step: 0, depth: dim };
+                let to = Output { data: logits.as_mut_ptr(), row: size };
+                // SAFETY: `logits` holds `count` rows of a block.
+                unsafe { multiply(View::new(&hidden[first * dim..], dim, 1), count, right, to, false) };
+                for (row, logits) in (first..first + count).zip(logits.chunks_exact(size)) {
+                    partials[row] = max_and_sum(&logits[..columns]);
+                    let target = targets[row] as usize;
+                    if (start..start + columns).contains(&target) {
+                        // SAFETY: the row exists, and its target lies in this block alone.
+                        unsafe { *target_logits.offset(row, 0).data = logits[target - start] };
+                    }
+                }
+            }
+        });
+    });
+    for (row, (logprob, logsumexp)) in logprobs.iter_mut().zip(logsumexp).enumerate() {
+        let of_row = || partials[row..].iter().step_by(rows);
+        let largest = of_row().fold(f32::NEG_INFINITY, |largest, &(of_block, _)| largest.max(of_block));
+        let sum: f32 = of_row().map(|&(of_block, sum)| sum * simd::exp(of_block - largest)).sum();
+        *logsumexp = largest + sum.ln();
+        *logprob -= *logsumexp;
     }
 }
+
 /// From `d_logprobs: [rows]`: overwrites `d_hidden: [rows, dim]`, adds into `d_head: [vocab, dim]` (None: frozen).
+///
+/// Rows with a gradient of zero cost nothing.
+///
+/// # Panics
+/// If a target is not below `vocab`, or a length is wrong.
 pub fn backward(
     hidden: &[f32],
     head: &[f32],
@@ -41,32 +104,146 @@ pub fn backward(
     d_hidden: &mut [f32],
     mut d_head: Option<&mut [f32]>,
 ) {
-    let mut logits = vec![0.0; CHUNK.min(targets.len()) * vocab];
-    for (chunk, targets) in targets.chunks(CHUNK).enumerate() {
-        let rows = targets.len();
-        let start = chunk * CHUNK;
-        let logits = &mut logits[..rows * vocab];
-        let hidden = &hidden[start * dim..(start + rows) * dim];
-        matmul::linear(hidden, head, None, logits, rows, dim, vocab);
-        for (i, &target) in targets.iter().enumerate() {
-            let d = d_logprobs[start + i];
-            let logits = &mut logits[i * vocab..(i + 1) * vocab];
-            for logit in logits.iter_mut() {
-                *logit = -d * (*logit - logsumexp[start + i]).exp();
-            }
-            logits[target as usize] += d;
-        }
-        matmul::linear_backward_input(
-            logits,
-            head,
-            &mut d_hidden[start * dim..(start + rows) * dim],
-            rows,
+    let rows = targets.len();
+    assert!(hidden.len() == rows * dim && head.len() == vocab * dim && d_hidden.len() == rows * dim);
+    assert!(logsumexp.len() == rows && d_logprobs.len() == rows);
+    assert!(targets.iter().all(|&target| (target as usize) < vocab));
+    assert!(d_head.as_ref().is_none_or(|d_head| d_head.len() == vocab * dim));
+    d_hidden.fill(0.0);
+    let active: Vec<usize> = (0..rows).filter(|&row| d_logprobs[row] != 0.0).collect();
+    let chunk = (BACKWARD_LOGITS / vocab.max(1)).max(1);
+    // Taken, not borrowed: while this thread waits for others, it may be lent to another call.
+    let mut logits = LOGITS.take();
+    for active in active.chunks(chunk) {
+        let chunk = Chunk {
+            hidden: active.iter().flat_map(|row| &hidden[row * dim..(row + 1) * dim]).copied().collect(),
+            rows: active
+                .iter()
+                .map(|&row| RowGradient {
+                    target: targets[row] as usize,
+                    logsumexp: logsumexp[row],
+                    d_logprob: d_logprobs[row],
+                })
+                .collect(),
             dim,
             vocab,
-            false,
-        );
-        if let Some(d_head) = d_head.as_deref_mut() {
-            matmul::linear_backward_weight(logits, hidden, d_head, None, rows, dim, vocab);
+        };
+        let size = block_size(vocab);
+        logits.resize(logits.len().max(chunk.rows.len() * vocab.div_ceil(size) * size), 0.0);
+        chunk.logit_gradients(head, &mut logits, d_head.as_deref_mut());
+        let d_chunk = chunk.hidden_gradients(head, &logits);
+        for (d_row, row) in d_chunk.chunks_exact(dim).zip(active) {
+            d_hidden[row * dim..(row + 1) * dim].copy_from_slice(d_row);
+        }
+    }
+    LOGITS.set(logits);
+}
+
+/// What the gradient of a row's logits is made of.
+struct RowGradient {
+    target: usize,
+    logsumexp: f32,
+    d_logprob: f32,
+}
+
+/// Some rows of a backward, without gaps.
+struct Chunk {
+    hidden: Vec<f32>,
+    rows: Vec<RowGradient>,
+    dim: usize,
+    vocab: usize,
+}
+
+impl Chunk {
+    /// Fills `logits: [blocks, rows, block size]` with gradients, and adds those of the head into `d_head`.
+    fn logit_gradients(&self, head: &[f32], logits: &mut [f32], d_head: Option<&mut [f32]>) {
+        let (rows, dim, vocab, size) = (self.rows.len(), self.dim, self.vocab, block_size(self.vocab));
+        let d_head = d_head.map(|d_head| Output { data: d_head.as_mut_ptr(), row: dim });
+        let mut by_channel = Panels::default();
+        if d_head.is_some() {
+            by_channel.pack(View::new(&self.hidden, 1, dim), dim, rows);
+        }
+        let logits = logits[..vocab.div_ceil(size) * rows * size].par_chunks_mut(rows * size);
+        for_each_block(rows * dim * vocab, logits, |block, logits| {
+            let start = block * size;
+            let columns = size.min(vocab - start);
+            SCRATCH.with_borrow_mut(|(panels, _)| {
+                panels.pack(View::new(&head[start * dim..], dim, 1), columns, dim);
+                let right = Block { panels, first_column: 0, columns, first_step: 0, depth: dim };
+                let to = Output { data: logits.as_mut_ptr(), row: size };
+                // SAFETY: `logits` holds the rows of this block.
+                unsafe { multiply(View::new(&self.hidden, dim, 1), rows, right, to, false) };
+            });
+            for (row, logits) in self.rows.iter().zip(logits.chunks_exact_mut(size)) {
+                softmax_backward(&mut logits[..columns], row.logsumexp, row.d_logprob);
+                if let Some(logit) = row.target.checked_sub(start).and_then(|i| logits[..columns].get_mut(i))
+                {
+                    *logit += row.d_logprob;
+                }
+            }
+            if let Some(d_head) = d_head {
+                let panels = &by_channel;
+                let right = Block { panels, first_column: 0, columns: dim, first_step: 0, depth: rows };
+                // SAFETY: the block's rows of the head's gradient belong to this task.
+                unsafe {
+                    multiply(View::new(logits, 1, size), columns, right, d_head.offset(start, 0), true)
+                };
+            }
+        });
+    }
+
+    /// Gradient of `hidden` from the gradients of the logits.
+    fn hidden_gradients(&self, head: &[f32], logits: &[f32]) -> Vec<f32> {
+        let (rows, dim, vocab, size) = (self.rows.len(), self.dim, self.vocab, block_size(self.vocab));
+        let mut d_hidden = vec![0.0; rows * dim];
+        let to = Output { data: d_hidden.as_mut_ptr(), row: dim };
+        // Channels first: tasks that share channels would pack the head again.
+        let channel_tasks = dim.div_ceil(WIDTH).min(2 * rayon::current_num_threads());
+        let channel_at = |task: usize| (dim.div_ceil(WIDTH) * task / channel_tasks * WIDTH).min(dim);
+        let tasks = (0..channel_tasks).into_par_iter().with_max_len(1);
+        for_each_block(rows * dim * vocab, tasks, |task, _| {
+            let (first, end) = (channel_at(task), channel_at(task + 1));
+            SCRATCH.with_borrow_mut(|(panels, _)| {
+                for (block, logits) in logits.chunks(rows * size).take(vocab.div_ceil(size)).enumerate() {
+                    let start = block * size;
+                    let depth = size.min(vocab - start);
+                    panels.pack(View::new(&head[start * dim + first..], 1, dim), end - first, depth);
+                    let right = Block { panels, first_column: 0, columns: end - first, first_step: 0, depth };
+                    // SAFETY: these channels of `d_hidden` belong to this task.
+                    unsafe { multiply(View::new(logits, size, 1), rows, right, to.offset(0, first), true) };
+                }
+            });
+        });
+        d_hidden
+    }
+}
+
+/// Runs `run(index, item)` for all items; `work` multiply-adds decide whether in parallel.
+fn for_each_block<T: Send>(
+    work: usize,
+    items: impl IndexedParallelIterator<Item = T>,
+    run: impl Fn(usize, T) + Sync + Send,
+) {
+    let items = items.enumerate();
+    let items = if work < PARALLEL { items.with_min_len(usize::MAX) } else { items.with_min_len(1) };
+    items.for_each(|(index, item)| run(index, item));
+}
+
+simd! {
+    /// The largest logit, and the sum of exponentials relative to it.
+    fn max_and_sum(logits: &[f32]) -> (f32, f32) {
+        let largest = simd::max(logits);
+        // Without any finite logit the sum is 0, not NaN, unless one is NaN.
+        let shift = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
+        (largest, simd::sum_exp(logits, shift))
+    }
+}
+
+simd! {
+    /// `logits = -d softmax(logits)`.
+    fn softmax_backward(logits: &mut [f32], logsumexp: f32, d_logprob: f32) {
+        for logit in logits {
+            *logit = -d_logprob * simd::exp(*logit - logsumexp);
         }
     }
 }

@@ -53,7 +53,6 @@ impl InstructionSet {
 macro_rules! simd {
     ($(#[$meta:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $output:ty)? $body:block) => {
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
         $visibility fn $name($($argument: $type),*) $(-> $output)? {
             #[inline(always)]
             fn body($($argument: $type),*) $(-> $output)? $body
@@ -85,7 +84,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = n.mul_add(-0.693_359_375, x);
+    let r = n.mul_add(-0.693_359_4, x);
     let r = n.mul_add(2.121_944_4e-4, r);
     let mut p = 1.987_569_1e-4f32;
     p = p.mul_add(r, 1.398_199_9e-3);
@@ -179,12 +178,4 @@ pub(crate) fn sum_exp(x: &[f32], shift: f32) -> f32 {
         *lane += exp(value - shift);
     }
     sum_lanes(lanes)
-}
-
-/// `y += a x`.
-#[inline(always)]
-pub(crate) fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y = a.mul_add(*x, *y);
-    }
 }

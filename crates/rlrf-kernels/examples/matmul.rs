@@ -1,0 +1,69 @@
+//! Speed of the matrix products, as JSON lines: `cargo run --release -p rlrf-kernels --example matmul`.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use rlrf_kernels::matmul::{PackedLinear, linear, linear_backward_input, linear_backward_weight};
+
+const SHAPES: [(usize, usize, usize); 8] = [
+    (1024, 576, 1536),
+    (1024, 1536, 576),
+    (16, 576, 1536),
+    (1, 576, 1536),
+    (2048, 256, 1024),
+    (64, 256, 1024),
+    (1, 256, 1024),
+    (128, 128, 128),
+];
+
+fn main() {
+    let threads = rayon::current_num_threads();
+    // Inside the pool, as a training step would be.
+    rayon::scope(|_| {
+        for (rows, inp, out) in SHAPES {
+            let x = noise(rows * inp);
+            let w = noise(out * inp);
+            let dy = noise(rows * out);
+            let mut y = vec![0.0; rows * out];
+            let mut dx = vec![0.0; rows * inp];
+            let mut dw = vec![0.0; out * inp];
+            let packed = PackedLinear::new(&w, None, inp, out);
+            let gflop = 2.0 * (rows * inp * out) as f64 / 1e9;
+            let report = |operation: &str, seconds: f64| {
+                println!(
+                    "{{\"operation\":\"{operation}\",\"rows\":{rows},\"in\":{inp},\"out\":{out},\"threads\":{threads},\
+                     \"microseconds\":{:.1},\"gflops\":{:.1}}}",
+                    seconds * 1e6,
+                    gflop / seconds
+                );
+            };
+            report("linear", best(|| linear(black_box(&x), &w, None, &mut y, rows, inp, out)));
+            report(
+                "backward_input",
+                best(|| linear_backward_input(black_box(&dy), &w, &mut dx, rows, inp, out, false)),
+            );
+            report(
+                "backward_weight",
+                best(|| linear_backward_weight(black_box(&dy), &x, &mut dw, None, rows, inp, out)),
+            );
+            report("packed", best(|| packed.forward(black_box(&x), &mut y, rows)));
+        }
+    });
+}
+
+/// Seconds of the fastest run within a tenth of a second.
+fn best(mut run: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut fastest = f64::INFINITY;
+    run();
+    while start.elapsed() < Duration::from_millis(100) {
+        let start = Instant::now();
+        run();
+        fastest = fastest.min(start.elapsed().as_secs_f64());
+    }
+    fastest
+}
+
+fn noise(len: usize) -> Vec<f32> {
+    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5).collect()
+}

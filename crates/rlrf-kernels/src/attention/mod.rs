@@ -1,0 +1,171 @@
+//! Grouped-query attention over packed spans, forward and backward, and for decoding.
+//!
+//! Blocks of queries against all their keys are matrix products; a softmax row is computed in two passes
+//! over its scores, which exist for one block of queries of one head at a time.
+
+mod decode;
+mod forest;
+mod scratch;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+pub use decode::decode;
+
+use crate::matmul::Output;
+use forest::{forest, work};
+use scratch::{Scratch, with_scratch};
+
+/// Multiply-adds below which a second thread costs more than it gives.
+const PARALLEL: usize = 1 << 19;
+
+/// A run of packed rows that attends to itself causally and, fully, to an earlier prefix.
+///
+/// A plain sequence has an empty prefix. The candidates of one prompt are spans with the prompt's rows as
+/// their prefix: the prompt is computed once, and the candidates do not see each other (a tree of depth two).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The rows of this run.
+    pub rows: Range<usize>,
+    /// The rows of the prefix that it also attends to; empty for a root. Ends at or before `rows.start`.
+    pub prefix: Range<usize>,
+}
+
+/// Shape of the heads.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    /// Query heads.
+    pub query: usize,
+    /// Key/value heads; divides `query`.
+    pub key_value: usize,
+    /// Channels per head.
+    pub dim: usize,
+    /// Keys whose position is `window` or more behind the query's are not seen (Mistral's sliding window);
+    /// at least 1.
+    pub window: Option<usize>,
+}
+
+impl Heads {
+    /// What scores are multiplied by.
+    fn scale(self) -> f32 {
+        1.0 / (self.dim as f32).sqrt()
+    }
+
+    /// Query heads that share the key/value head.
+    fn group(self, key_value: usize) -> Range<usize> {
+        let size = self.query / self.key_value;
+        key_value * size..(key_value + 1) * size
+    }
+
+    fn check(self, rows: usize, query_sized: &[usize], key_sized: &[usize], per_head: usize) {
+        assert!(self.key_value > 0 && self.query.is_multiple_of(self.key_value) && self.window != Some(0));
+        assert!(query_sized.iter().all(|&len| len == rows * self.query * self.dim));
+        assert!(key_sized.iter().all(|&len| len == rows * self.key_value * self.dim));
+        assert_eq!(per_head, rows * self.query);
+    }
+}
+
+/// The inputs of both directions.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    positions: &'a [u32],
+    heads: Heads,
+}
+
+/// `q, out: [T, query, dim]`, `k, v: [T, key_value, dim]`, `logsumexp: [T, query]` (kept for the backward).
+/// The scale is `1/sqrt(dim)`. `positions: [T]` are used for the window only.
+///
+/// A row's result is the same to the bit whether its prefix is shared or copied into its own span.
+///
+/// # Panics
+/// If the spans do not cover the `T` rows in order, or a length is wrong.
+pub fn forward(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    positions: &[u32],
+    spans: &[Span],
+    heads: Heads,
+    out: &mut [f32],
+    logsumexp: &mut [f32],
+) {
+    heads.check(positions.len(), &[q.len(), out.len()], &[k.len(), v.len()], logsumexp.len());
+    let inputs = Inputs { q, k, v, positions, heads };
+    let out = Output { data: out.as_mut_ptr(), row: heads.query * heads.dim };
+    let logsumexp = Output { data: logsumexp.as_mut_ptr(), row: heads.query };
+    each_task(spans, positions.len(), heads, |tree, key_value, scratch| {
+        for span in tree {
+            scratch.load_forward(inputs, span, key_value);
+            for head in heads.group(key_value) {
+                // SAFETY: the rows of this tree and this head are written by this task alone.
+                unsafe { scratch.forward_head(inputs, span, head, out, logsumexp) };
+            }
+        }
+    });
+}
+
+/// Overwrites `dq, dk, dv`; keys of a prefix gather gradient from every span that saw them.
+///
+/// # Panics
+/// If the spans do not cover the `T` rows in order, or a length is wrong.
+#[expect(clippy::too_many_arguments, reason = "plain slices are the interface of every operation here")]
+pub fn backward(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    out: &[f32],
+    logsumexp: &[f32],
+    dout: &[f32],
+    positions: &[u32],
+    spans: &[Span],
+    heads: Heads,
+    dq: &mut [f32],
+    dk: &mut [f32],
+    dv: &mut [f32],
+) {
+    let query_sized = [q.len(), out.len(), dout.len(), dq.len()];
+    heads.check(positions.len(), &query_sized, &[k.len(), v.len(), dk.len(), dv.len()], logsumexp.len());
+    let inputs = Inputs { q, k, v, positions, heads };
+    let results = scratch::Results { out, logsumexp, dout };
+    let gradients = scratch::Gradients {
+        dq: Output { data: dq.as_mut_ptr(), row: heads.query * heads.dim },
+        dk: Output { data: dk.as_mut_ptr(), row: heads.key_value * heads.dim },
+        dv: Output { data: dv.as_mut_ptr(), row: heads.key_value * heads.dim },
+    };
+    each_task(spans, positions.len(), heads, |tree, key_value, scratch| {
+        // SAFETY: the rows of this tree, this key/value head and its query heads are written by this task
+        // alone; a tree holds every span that sees its rows.
+        unsafe {
+            for span in tree {
+                gradients.clear(span, key_value, heads);
+            }
+            for span in tree {
+                scratch.load_backward(inputs, span, key_value);
+                for head in heads.group(key_value) {
+                    scratch.backward_head(inputs, results, span, head, gradients);
+                }
+            }
+        }
+    });
+}
+
+/// Runs a task for each tree of spans and each key/value head.
+fn each_task(spans: &[Span], rows: usize, heads: Heads, run: impl Fn(&[&Span], usize, &mut Scratch) + Sync) {
+    let trees = forest(spans, rows);
+    let tasks = trees.len() * heads.key_value;
+    let run = |task: usize| {
+        with_scratch(|scratch| {
+            scratch.forget_keys();
+            run(&trees[task / heads.key_value], task % heads.key_value, scratch);
+        });
+    };
+    if tasks > 1 && work(spans) * heads.query * heads.dim >= PARALLEL {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(run);
+    } else {
+        (0..tasks).for_each(run);
+    }
+}

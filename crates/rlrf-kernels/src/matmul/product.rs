@@ -1,0 +1,186 @@
+//! The loops around the micro-kernel, in the order of Goto and van de Geijn (2008), on one thread.
+
+use std::mem::MaybeUninit;
+
+use super::View;
+use super::microkernel::{Microkernel, STRIP, Tile};
+use super::panels::{Line, Panels, WIDTH, pack_group};
+
+/// Steps of the inner dimension per pass: a strip of `A` then stays in the first-level cache.
+pub(super) const DEPTH: usize = 256;
+
+/// Elements of `B` per pass, about: two threads' share of a second-level cache.
+const PACKED: usize = 96 * 1024;
+
+/// Columns per pass.
+pub(super) const COLUMNS: usize = PACKED / DEPTH;
+
+/// Cuts an inner dimension into equal passes of at most [`DEPTH`].
+pub(super) fn pass_depth(depth: usize) -> usize {
+    depth.div_ceil(depth.div_ceil(DEPTH).max(1)).max(1)
+}
+
+/// Where a product goes: the first element, and the distance between rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Output {
+    pub(crate) data: *mut f32,
+    pub(crate) row: usize,
+}
+
+// SAFETY: tasks write disjoint elements of one output; each use says which.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+impl Output {
+    /// The output from (`row`, `column`) on.
+    ///
+    /// # Safety
+    /// The element exists.
+    pub(crate) unsafe fn offset(self, row: usize, column: usize) -> Self {
+        // SAFETY: the caller vouches for the element.
+        Self { data: unsafe { self.data.add(row * self.row + column) }, row: self.row }
+    }
+}
+
+/// Part of a packed right operand.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'a> {
+    pub(crate) panels: &'a Panels,
+    /// First column; a multiple of [`WIDTH`].
+    pub(crate) first_column: usize,
+    pub(crate) columns: usize,
+    pub(crate) first_step: usize,
+    pub(crate) depth: usize,
+}
+
+/// `C[rows, columns] (+)= A B` with the calling thread alone. Every output element is one chain of fused
+/// multiply-adds in ascending `k`, from its old value if `accumulate`, else from zero.
+///
+/// # Safety
+/// `a` holds `rows x block.depth` elements; `c` is valid for `rows x block.columns`, and no other thread
+/// touches these.
+pub(crate) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Output, accumulate: bool) {
+    // SAFETY: passed on.
+    unsafe { multiply_with(Microkernel::detect(), a, rows, block, c, accumulate) }
+}
+
+/// [`multiply`] with chosen tiles.
+///
+/// # Safety
+/// As [`multiply`]; the processor has the instruction set of `kernel`.
+pub(super) unsafe fn multiply_with(
+    kernel: &Microkernel,
+    a: View<'_>,
+    rows: usize,
+    block: Block<'_>,
+    c: Output,
+    accumulate: bool,
+) {
+    debug_assert!(block.first_column.is_multiple_of(WIDTH));
+    debug_assert!(block.first_column + block.columns <= block.panels.columns());
+    debug_assert!(block.first_step + block.depth <= block.panels.depth());
+    if rows == 0 || block.columns == 0 {
+        return;
+    }
+    if block.depth == 0 {
+        if !accumulate {
+            for row in 0..rows {
+                // SAFETY: the caller vouches for the output.
+                unsafe { c.data.add(row * c.row).write_bytes(0, block.columns) };
+            }
+        }
+        return;
+    }
+    let pass_depth = pass_depth(block.depth);
+    let pass_columns = PACKED / pass_depth / WIDTH * WIDTH;
+    let strips = rows.div_ceil(kernel.rows.len());
+    for column in (0..block.columns).step_by(pass_columns) {
+        for step in (0..block.depth).step_by(pass_depth) {
+            let pass = Pass {
+                b: block.panels.panel((block.first_column + column) / WIDTH, block.first_step + step),
+                b_panel: block.panels.depth() * WIDTH,
+                columns: pass_columns.min(block.columns - column),
+                depth: pass_depth.min(block.depth - step),
+                accumulate: accumulate || step > 0,
+            };
+            for strip in 0..strips {
+                // Strips of nearly equal height: 13 rows are 7 and 6, not 12 and 1.
+                let (first, end) = (strip * rows / strips, (strip + 1) * rows / strips);
+                // SAFETY: the strip's rows lie in `a` and `c`.
+                unsafe {
+                    let (a, c) = (a.offset(first, step), c.offset(first, column));
+                    multiply_strip(kernel, &pass, a, end - first, c);
+                }
+            }
+        }
+    }
+}
+
+/// The right operand of one pass over the inner dimension.
+struct Pass {
+    b: *const f32,
+    b_panel: usize,
+    columns: usize,
+    depth: usize,
+    accumulate: bool,
+}
+
+/// # Safety
+/// As [`multiply_with`], for at most `kernel.rows.len()` rows and [`DEPTH`] steps.
+unsafe fn multiply_strip(kernel: &Microkernel, pass: &Pass, a: View<'_>, rows: usize, c: Output) {
+    let mut strip = [const { MaybeUninit::<Line>::uninit() }; DEPTH];
+    let (a, a_step) = if rows == 1 || a.outer == 1 && a.inner < 2 * STRIP {
+        (a.data, a.inner)
+    } else {
+        // SAFETY: `a` holds the rows, and the strip has room for `DEPTH` steps.
+        unsafe { pack_group(a, rows, pass.depth, strip.as_mut_ptr().cast(), STRIP) };
+        (strip.as_ptr().cast::<f32>(), STRIP)
+    };
+    let tiles = kernel.rows[rows - 1];
+    let width = kernel.group_width;
+    let groups = pass.columns.div_ceil(width);
+    let mut group = 0;
+    while group < groups {
+        let (count, function) =
+            if group + tiles.groups <= groups { (tiles.groups, tiles.wide) } else { (1, tiles.narrow) };
+        let column = group * width;
+        let valid = (pass.columns - column).min(count * width);
+        // SAFETY: the columns from `column` lie in `c`.
+        let corner = unsafe { c.offset(0, column) };
+        let mut tile = Tile {
+            depth: pass.depth,
+            a,
+            a_step,
+            b: pass.b,
+            b_panel: pass.b_panel,
+            group,
+            c: corner.data,
+            c_row: c.row,
+            accumulate: pass.accumulate,
+        };
+        // SAFETY: the tile's operands are packed; a tile that sticks out of `c` works on a copy.
+        unsafe {
+            if valid == count * width {
+                function(&tile);
+            } else {
+                let mut copy = [0f32; EDGE];
+                tile.c = copy.as_mut_ptr();
+                tile.c_row = count * width;
+                for row in 0..rows {
+                    let (inside, outside) = (tile.c.add(row * tile.c_row), corner.data.add(row * c.row));
+                    std::ptr::copy_nonoverlapping(outside, inside, valid);
+                }
+                function(&tile);
+                for row in 0..rows {
+                    let (inside, outside) = (tile.c.add(row * tile.c_row), corner.data.add(row * c.row));
+                    std::ptr::copy_nonoverlapping(inside, outside, valid);
+                }
+            }
+        }
+        group += count;
+    }
+}
+
+/// Elements of the largest tile.
+const EDGE: usize = 12 * WIDTH;

@@ -1,0 +1,278 @@
+//! Attention against a plain f64 reference, and the same bits however rows are laid out.
+
+#[allow(dead_code, reason = "each test file uses its part")]
+mod common;
+
+use std::ops::Range;
+
+use common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
+use rlrf_kernels::attention::{Heads, Span, backward, decode, forward};
+
+/// A packed batch.
+#[derive(Default)]
+struct Layout {
+    positions: Vec<u32>,
+    spans: Vec<Span>,
+}
+
+impl Layout {
+    fn push(&mut self, prefix: Range<usize>, len: usize) -> Range<usize> {
+        let start = self.positions.len();
+        let first = prefix.clone().last().map_or(0, |row| self.positions[row] + 1);
+        self.positions.extend((0..len as u32).map(|i| first + i));
+        self.spans.push(Span { rows: start..start + len, prefix });
+        start..start + len
+    }
+
+    /// Two trees with branches interleaved, a sequence alone, and a branch on part of a root.
+    fn mixed() -> Self {
+        let mut layout = Self::default();
+        let first = layout.push(0..0, 19);
+        let second = layout.push(0..0, 7);
+        layout.push(first.clone(), 9);
+        layout.push(second, 33);
+        layout.push(first.clone(), 1);
+        layout.push(0..0, 70);
+        layout.push(first.start + 2..first.end - 1, 5);
+        layout
+    }
+
+    /// Rows that a row sees.
+    fn seen(&self, row: usize, window: Option<usize>) -> Vec<usize> {
+        let span = &self.spans[self.spans.partition_point(|span| span.rows.end <= row)];
+        let near = |key: &usize| {
+            window
+                .is_none_or(|window| (self.positions[row] as usize) < self.positions[*key] as usize + window)
+        };
+        span.prefix.clone().chain(span.rows.start..row + 1).filter(near).collect()
+    }
+
+    fn reference(&self, q: &[f64], k: &[f64], v: &[f64], heads: Heads) -> Vec<f64> {
+        let Heads { query, key_value, dim, window } = heads;
+        let mut out = vec![0.0; q.len()];
+        for row in 0..self.positions.len() {
+            let seen = self.seen(row, window);
+            for head in 0..query {
+                let at = |key: usize| (key * key_value + head / (query / key_value)) * dim;
+                let start = (row * query + head) * dim;
+                let weights: Vec<f64> = seen
+                    .iter()
+                    .map(|&key| {
+                        (0..dim).map(|i| q[start + i] * k[at(key) + i]).sum::<f64>() / (dim as f64).sqrt()
+                    })
+                    .map(f64::exp)
+                    .collect();
+                let sum: f64 = weights.iter().sum();
+                for (&key, weight) in seen.iter().zip(weights) {
+                    for i in 0..dim {
+                        out[start + i] += weight / sum * v[at(key) + i];
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
+struct Data {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    dout: Vec<f32>,
+}
+
+impl Data {
+    fn new(rows: usize, heads: Heads) -> Self {
+        let times = |x: Vec<f32>, factor: f32| x.into_iter().map(|x| x * factor).collect();
+        Self {
+            q: times(noise(rows * heads.query * heads.dim, 1), 4.0),
+            k: times(noise(rows * heads.key_value * heads.dim, 2), 4.0),
+            v: noise(rows * heads.key_value * heads.dim, 3),
+            dout: noise(rows * heads.query * heads.dim, 4),
+        }
+    }
+
+    fn forward(&self, layout: &Layout, heads: Heads) -> (Vec<f32>, Vec<f32>) {
+        let mut out = vec![f32::NAN; self.q.len()];
+        let mut logsumexp = vec![f32::NAN; layout.positions.len() * heads.query];
+        forward(&self.q, &self.k, &self.v, &layout.positions, &layout.spans, heads, &mut out, &mut logsumexp);
+        (out, logsumexp)
+    }
+
+    fn backward(&self, layout: &Layout, heads: Heads) -> [Vec<f32>; 3] {
+        let (out, logsumexp) = self.forward(layout, heads);
+        let nan = |len| vec![f32::NAN; len];
+        let [mut dq, mut dk, mut dv] = [nan(self.q.len()), nan(self.k.len()), nan(self.v.len())];
+        backward(
+            &self.q,
+            &self.k,
+            &self.v,
+            &out,
+            &logsumexp,
+            &self.dout,
+            &layout.positions,
+            &layout.spans,
+            heads,
+            &mut dq,
+            &mut dk,
+            &mut dv,
+        );
+        [dq, dk, dv]
+    }
+
+    /// The given rows alone, in that order.
+    fn rows(&self, rows: &[usize], heads: Heads) -> Self {
+        let pick = |x: &[f32], width: usize| {
+            rows.iter().flat_map(|row| x[row * width..(row + 1) * width].to_vec()).collect()
+        };
+        let (query, key_value) = (heads.query * heads.dim, heads.key_value * heads.dim);
+        Self {
+            q: pick(&self.q, query),
+            k: pick(&self.k, key_value),
+            v: pick(&self.v, key_value),
+            dout: pick(&self.dout, query),
+        }
+    }
+}
+
+const HEADS: [Heads; 4] = [
+    Heads { query: 6, key_value: 2, dim: 32, window: None },
+    Heads { query: 3, key_value: 3, dim: 20, window: None },
+    Heads { query: 4, key_value: 1, dim: 7, window: Some(5) },
+    Heads { query: 2, key_value: 2, dim: 64, window: Some(37) },
+];
+
+#[test]
+fn forward_is_the_reference() {
+    for heads in HEADS {
+        let mut long = Layout::default();
+        long.push(0..0, 300);
+        for layout in [Layout::mixed(), long] {
+            let data = Data::new(layout.positions.len(), heads);
+            let expected = layout.reference(&wide(&data.q), &wide(&data.k), &wide(&data.v), heads);
+            assert_close(&data.forward(&layout, heads).0, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn gradients_are_finite_differences() {
+    for window in [None, Some(4)] {
+        let heads = Heads { query: 4, key_value: 2, dim: 5, window };
+        let mut layout = Layout::default();
+        let root = layout.push(0..0, 6);
+        layout.push(root.clone(), 3);
+        layout.push(0..0, 2);
+        layout.push(root.start..root.end - 1, 4);
+        let data = Data::new(layout.positions.len(), heads);
+        let (q, k, v) = (wide(&data.q), wide(&data.k), wide(&data.v));
+        let loss = |q: &[f64], k: &[f64], v: &[f64]| {
+            let out = layout.reference(q, k, v, heads);
+            out.iter().zip(&data.dout).map(|(out, dout)| out * f64::from(*dout)).sum::<f64>()
+        };
+        let [dq, dk, dv] = data.backward(&layout, heads);
+        assert_close(&dq, &finite_differences(&q, |q| loss(q, &k, &v)), 1e-5);
+        assert_close(&dk, &finite_differences(&k, |k| loss(&q, k, &v)), 1e-5);
+        assert_close(&dv, &finite_differences(&v, |v| loss(&q, &k, v)), 1e-5);
+    }
+}
+
+#[test]
+fn branches_are_the_same_bits_as_whole_sequences() {
+    for heads in HEADS {
+        let layout = Layout::mixed();
+        let width = heads.query * heads.dim;
+        let data = Data::new(layout.positions.len(), heads);
+        let (out, logsumexp) = data.forward(&layout, heads);
+        let [dq, ..] = data.backward(&layout, heads);
+        for span in &layout.spans {
+            let rows: Vec<usize> = span.prefix.clone().chain(span.rows.clone()).collect();
+            let mut alone = Layout::default();
+            alone.push(0..0, rows.len());
+            let own = span.prefix.len()..rows.len();
+            let data = data.rows(&rows, heads);
+            let (out_alone, logsumexp_alone) = data.forward(&alone, heads);
+            let [dq_alone, ..] = data.backward(&alone, heads);
+            let queries = |rows: &Range<usize>, width: usize| rows.start * width..rows.end * width;
+            assert_same_bits(&out[queries(&span.rows, width)], &out_alone[queries(&own, width)]);
+            assert_same_bits(&dq[queries(&span.rows, width)], &dq_alone[queries(&own, width)]);
+            let query = heads.query;
+            assert_same_bits(&logsumexp[queries(&span.rows, query)], &logsumexp_alone[queries(&own, query)]);
+        }
+    }
+}
+
+#[test]
+fn a_prefix_gathers_gradient_from_every_branch() {
+    let heads = HEADS[0];
+    let layout = Layout::mixed();
+    let data = Data::new(layout.positions.len(), heads);
+    let width = heads.key_value * heads.dim;
+    let [_, dk, dv] = data.backward(&layout, heads);
+    let mut expected = [vec![0f64; dk.len()], vec![0f64; dv.len()]];
+    for span in &layout.spans {
+        let rows: Vec<usize> = span.prefix.clone().chain(span.rows.clone()).collect();
+        let mut alone = Layout::default();
+        alone.push(0..0, rows.len());
+        let mut data = data.rows(&rows, heads);
+        // The prefix's own queries belong to its own span.
+        data.dout[..span.prefix.len() * heads.query * heads.dim].fill(0.0);
+        let [_, dk, dv] = data.backward(&alone, heads);
+        for (expected, actual) in expected.iter_mut().zip([dk, dv]) {
+            for (i, row) in rows.iter().enumerate() {
+                for c in 0..width {
+                    expected[row * width + c] += f64::from(actual[i * width + c]);
+                }
+            }
+        }
+    }
+    assert_close(&dk, &expected[0], 1e-5);
+    assert_close(&dv, &expected[1], 1e-5);
+}
+
+#[test]
+fn threads_change_nothing() {
+    let heads = HEADS[0];
+    let layout = Layout::mixed();
+    let data = Data::new(layout.positions.len(), heads);
+    let run =
+        || [vec![data.forward(&layout, heads).0], data.backward(&layout, heads).to_vec()].concat().concat();
+    assert_same_bits(&with_threads(2, run), &with_threads(1, run));
+}
+
+#[test]
+fn large_scores_stay_finite() {
+    let heads = Heads { query: 1, key_value: 1, dim: 16, window: None };
+    let mut layout = Layout::default();
+    layout.push(0..0, 40);
+    let mut data = Data::new(40, heads);
+    data.q.iter_mut().chain(&mut data.k).for_each(|x| *x *= 1e4);
+    let (out, logsumexp) = data.forward(&layout, heads);
+    assert!(out.iter().chain(&logsumexp).all(|x| x.is_finite()));
+    assert!(data.backward(&layout, heads).concat().iter().all(|x| x.is_finite()));
+}
+
+#[test]
+fn decode_is_the_last_row_of_forward_however_blocks_are_cut() {
+    for heads in HEADS {
+        let heads = Heads { window: None, ..heads };
+        let mut layout = Layout::default();
+        layout.push(0..0, 75);
+        let data = Data::new(75, heads);
+        let (out, _) = data.forward(&layout, heads);
+        let (query, width) = (heads.query * heads.dim, heads.key_value * heads.dim);
+        let run = |cuts: &[usize]| {
+            let blocks: Vec<_> = cuts
+                .windows(2)
+                .map(|cut| (&data.k[cut[0] * width..cut[1] * width], &data.v[cut[0] * width..cut[1] * width]))
+                .collect();
+            let mut row = vec![f32::NAN; query];
+            let q = &data.q[74 * query..];
+            decode(q, &mut blocks.into_iter(), heads, &mut Vec::new(), &mut row);
+            row
+        };
+        let whole = run(&[0, 75]);
+        assert_close(&whole, &wide(&out[74 * query..]), 1e-5);
+        assert_same_bits(&run(&[0, 1, 17, 33, 33, 64, 75]), &whole);
+    }
+}

@@ -1,0 +1,105 @@
+//! Log-probabilities against a plain f64 reference and its finite differences.
+
+#[allow(dead_code, reason = "each test file uses its part")]
+mod common;
+
+use common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
+use rlrf_kernels::logprobs::{backward, forward};
+
+fn reference(hidden: &[f64], head: &[f64], targets: &[u32], dim: usize) -> Vec<f64> {
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let row = |(hidden, &target): (&[f64], &u32)| {
+        let logits: Vec<f64> = head.chunks(dim).map(|head| product(hidden, head)).collect();
+        logits[target as usize] - logits.iter().map(|logit| logit.exp()).sum::<f64>().ln()
+    };
+    hidden.chunks(dim).zip(targets).map(row).collect()
+}
+
+fn targets(rows: usize, vocab: usize) -> Vec<u32> {
+    (0..rows).map(|row| ((row * 7919 + vocab - 1) % vocab) as u32).collect()
+}
+
+#[test]
+fn forward_is_the_reference() {
+    for (rows, dim, vocab) in [(1, 3, 1), (5, 20, 37), (130, 64, 1000), (3, 32, 7000)] {
+        let (hidden, head) = (noise(rows * dim, 1), noise(vocab * dim, 2));
+        let targets = targets(rows, vocab);
+        let (mut logprobs, mut logsumexp) = (vec![f32::NAN; rows], vec![f32::NAN; rows]);
+        forward(&hidden, &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
+        assert_close(&logprobs, &reference(&wide(&hidden), &wide(&head), &targets, dim), 1e-5);
+    }
+}
+
+#[test]
+fn gradients_are_finite_differences() {
+    let (rows, dim, vocab) = (7, 9, 45);
+    let (hidden, head) = (noise(rows * dim, 1), noise(vocab * dim, 2));
+    let targets = targets(rows, vocab);
+    let mut d_logprobs = noise(rows, 3);
+    d_logprobs[2] = 0.0;
+    let (mut logprobs, mut logsumexp) = (vec![0.0; rows], vec![0.0; rows]);
+    forward(&hidden, &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
+    let mut d_hidden = vec![f32::NAN; rows * dim];
+    let start = noise(vocab * dim, 4);
+    let mut d_head = start.clone();
+    backward(&hidden, &head, &targets, &logsumexp, &d_logprobs, dim, vocab, &mut d_hidden, Some(&mut d_head));
+    let loss = |hidden: &[f64], head: &[f64]| {
+        let logprobs = reference(hidden, head, &targets, dim);
+        logprobs.iter().zip(&d_logprobs).map(|(logprob, d)| logprob * f64::from(*d)).sum::<f64>()
+    };
+    let (hidden_wide, head_wide) = (wide(&hidden), wide(&head));
+    assert_close(&d_hidden, &finite_differences(&hidden_wide, |x| loss(x, &head_wide)), 1e-5);
+    let mut expected = finite_differences(&head_wide, |x| loss(&hidden_wide, x));
+    expected.iter_mut().zip(&start).for_each(|(expected, start)| *expected += f64::from(*start));
+    assert_close(&d_head, &expected, 1e-5);
+
+    let mut frozen = vec![f32::NAN; rows * dim];
+    backward(&hidden, &head, &targets, &logsumexp, &d_logprobs, dim, vocab, &mut frozen, None);
+    assert_same_bits(&frozen, &d_hidden);
+}
+
+#[test]
+fn neither_threads_nor_other_rows_change_a_row() {
+    let (rows, dim, vocab) = (150, 40, 900);
+    let (hidden, head, d_logprobs) = (noise(rows * dim, 1), noise(vocab * dim, 2), noise(rows, 3));
+    let targets = targets(rows, vocab);
+    let run = |first: usize, end: usize| {
+        let rows = end - first;
+        let (hidden, targets) = (&hidden[first * dim..end * dim], &targets[first..end]);
+        let (mut logprobs, mut logsumexp) = (vec![0.0; rows], vec![0.0; rows]);
+        forward(hidden, &head, targets, dim, vocab, &mut logprobs, &mut logsumexp);
+        let mut d_hidden = vec![0.0; rows * dim];
+        let mut d_head = vec![0.0; vocab * dim];
+        let d_logprobs = &d_logprobs[first..end];
+        backward(
+            hidden,
+            &head,
+            targets,
+            &logsumexp,
+            d_logprobs,
+            dim,
+            vocab,
+            &mut d_hidden,
+            Some(&mut d_head),
+        );
+        (logprobs, d_hidden, d_head)
+    };
+    let (logprobs, d_hidden, d_head) = with_threads(1, || run(0, rows));
+    let parallel = with_threads(2, || run(0, rows));
+    assert_same_bits(&parallel.0, &logprobs);
+    assert_same_bits(&parallel.1, &d_hidden);
+    assert_same_bits(&parallel.2, &d_head);
+    let part = run(140, 143);
+    assert_same_bits(&part.0, &logprobs[140..143]);
+    assert_same_bits(&part.1, &d_hidden[140 * dim..143 * dim]);
+}
+
+#[test]
+fn extreme_logits() {
+    let head = [1e30, -1e30, 0.0];
+    let (mut logprobs, mut logsumexp) = ([0.0; 3], [0.0; 3]);
+    forward(&[1.0; 3], &head, &[0, 1, 2], 1, 3, &mut logprobs, &mut logsumexp);
+    assert_eq!(logprobs, [0.0, -2e30, -1e30]);
+    forward(&[f32::NAN, 1.0, 1.0], &head, &[0, 1, 2], 1, 3, &mut logprobs, &mut logsumexp);
+    assert!(logprobs[0].is_nan() && logprobs[1] == -2e30);
+}
