@@ -112,7 +112,7 @@ fn choices_equal_the_decoders_own_distribution() {
     let prompt = prompt(&model, "Once upon a time");
     let forced = model.tokenizer.encode(" She said").unwrap();
     let options = vec![5, 400, 431, 13];
-    let stopped = Sampling { stop: vec![" named".into()], ..Sampling::greedy(100) };
+    let stopped = Sampling { stop: vec![" named Lily. She loved".into()], ..Sampling::greedy(100) };
     let cases = [
         (Sampling::greedy(37), forced.clone(), FinishReason::Length),
         (Sampling::greedy(37), Vec::new(), FinishReason::Length),
