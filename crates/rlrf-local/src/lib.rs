@@ -1,1 +1,11 @@
-//! The method's traits on the local engine and trainer.
+//! The method's traits on the local engine and trainer: a model folder as policy, as judge, and as what is trained.
+
+mod generate;
+mod judge;
+mod policy;
+mod tokens;
+mod train;
+
+pub use judge::{JudgeConfig, LocalJudge};
+pub use policy::LocalPolicy;
+pub use train::{DpoTrainer, DpoTrainingConfig, SftConfig, TrainingStage, fine_tune, finish};

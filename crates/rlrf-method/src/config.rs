@@ -63,12 +63,11 @@ impl Sampling {
 
 /// Sampling of candidates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct SampleConfig {
     /// Candidates sampled per instruction.
     pub n: u32,
     /// How they are drawn.
-    #[serde(flatten)]
     pub sampling: Sampling,
 }
 
@@ -80,12 +79,11 @@ impl Default for SampleConfig {
 
 /// Refinement of the promising candidate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct RefineConfig {
     /// Refinements per instruction.
     pub m: u32,
     /// How they are drawn.
-    #[serde(flatten)]
     pub sampling: Sampling,
 }
 
@@ -114,8 +112,7 @@ impl Default for PairsConfig {
 }
 
 /// The method's own configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct MethodConfig {
     /// Fixes every random choice of the run.
     pub seed: u64,
@@ -127,17 +124,6 @@ pub struct MethodConfig {
     pub pairs: PairsConfig,
 }
 
-impl Default for MethodConfig {
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            sample: SampleConfig::default(),
-            refine: RefineConfig::default(),
-            pairs: PairsConfig::default(),
-        }
-    }
-}
-
 impl MethodConfig {
     /// Checks every range.
     ///
@@ -145,8 +131,8 @@ impl MethodConfig {
     /// Names the field, its value and what is allowed.
     pub fn validate(&self) -> Result<()> {
         check("sample", "n", self.sample.n, self.sample.n > 0, "must be at least 1")?;
-        self.sample.sampling.validate("sample")?;
-        self.refine.sampling.validate("refine")?;
+        self.sample.sampling.validate("sample.sampling")?;
+        self.refine.sampling.validate("refine.sampling")?;
         let pairs = &self.pairs;
         check(
             "pairs",

@@ -15,14 +15,23 @@ pub enum Table {
     Scores,
     /// Preference pairs.
     Pairs,
+    /// Log-probabilities of candidates under the reference model `M_t`.
+    RefLogprobs,
     /// Training and evaluation figures.
     Metrics,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 6] =
-        [Self::Instructions, Self::Generations, Self::Feedback, Self::Scores, Self::Pairs, Self::Metrics];
+    pub const ALL: [Self; 7] = [
+        Self::Instructions,
+        Self::Generations,
+        Self::Feedback,
+        Self::Scores,
+        Self::Pairs,
+        Self::RefLogprobs,
+        Self::Metrics,
+    ];
 
     /// The table's name in the database.
     #[must_use]
@@ -33,6 +42,7 @@ impl Table {
             Self::Feedback => "feedback",
             Self::Scores => "scores",
             Self::Pairs => "pairs",
+            Self::RefLogprobs => "ref_logprobs",
             Self::Metrics => "metrics",
         }
     }

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::aspect::Aspect;
 use crate::config::Sampling;
 use crate::error::Result;
-use crate::feedback::Feedback;
+use crate::feedback::{Feedback, FeedbackSource, ParseOutcome};
 use crate::instruction::{Instruction, Message};
 use crate::pairs::PreferenceGroup;
+use crate::row::RowStore;
 
 /// Responses wanted to one conversation.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,11 +110,40 @@ pub trait Checker {
 
 /// Fine-tunes the policy on preference pairs: `M_t` to `M_{t+1}`.
 pub trait Trainer {
-    /// Trains on `groups` and leaves the new model where the run keeps its models.
+    /// Trains the policy on `groups`, in place.
     ///
     /// # Errors
-    /// Training failed or was interrupted; a later call goes on where it stopped.
-    fn train(&mut self, iteration: u32, groups: &[PreferenceGroup]) -> Result<()>;
+    /// Training failed or was interrupted; a later call on the same data goes on where it stopped.
+    fn train(&mut self, groups: &[PreferenceGroup], store: &mut dyn RowStore, progress: &dyn Progress) -> Result<()>;
+}
+
+/// A checker as a judge: its finding is the feedback on whatever aspect it is asked for.
+pub struct CheckerJudge<'a>(pub &'a dyn Checker);
+
+impl Judge for CheckerJudge<'_> {
+    fn digest(&self) -> String {
+        self.0.digest()
+    }
+
+    fn judge(
+        &mut self,
+        requests: &[JudgeRequest<'_>],
+        sink: &mut dyn FnMut(usize, Feedback) -> Result<()>,
+    ) -> Result<()> {
+        for (index, request) in requests.iter().enumerate() {
+            let check = self.0.check(request.instruction, request.response)?;
+            let feedback = Feedback {
+                aspect: request.aspect.name.clone(),
+                critique: check.critique,
+                level: Some(check.level),
+                distribution: None,
+                source: FeedbackSource::Checker,
+                parse: ParseOutcome::Parsed,
+            };
+            sink(index, feedback)?;
+        }
+        Ok(())
+    }
 }
 
 /// Watches a long stage, and may ask it to stop.
@@ -124,6 +154,8 @@ pub trait Progress {
     fn advance(&self, items: u64, tokens: u64);
     /// The stage has ended.
     fn end(&self);
+    /// Something that the user should read.
+    fn notice(&self, message: &str);
     /// Whether the user wants to stop.
     fn interrupted(&self) -> bool;
 }

@@ -110,6 +110,7 @@ impl Progress for StopAfter {
         self.0.set(self.0.get().saturating_sub(items));
     }
     fn end(&self) {}
+    fn notice(&self, _: &str) {}
     fn interrupted(&self) -> bool {
         self.0.get() == 0
     }

@@ -1,0 +1,111 @@
+//! A local model as the judge: it writes a critique, then its level is read off the logits in one step.
+
+use rlrf_engine::{Choice, Engine, EngineOptions, FinishReason, Request};
+use rlrf_method::config::Sampling;
+use rlrf_method::digest::digest;
+use rlrf_method::seam::{Judge, JudgeRequest};
+use rlrf_method::template::VERDICT_PREFIX;
+use rlrf_method::{Error, Feedback, LEVELS, ParseOutcome, Result, Templates};
+use rlrf_model::Model;
+use serde::{Deserialize, Serialize};
+
+use crate::generate::{engine_sampling, generate};
+use crate::tokens::{backend, prompt_tokens};
+
+/// How critiques are written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JudgeConfig {
+    /// Longest critique, in tokens; a longer one is cut there, its level is read all the same, and it counts as repaired.
+    pub max_new_tokens: usize,
+    /// 0 writes the most probable critique.
+    pub temperature: f32,
+}
+
+impl Default for JudgeConfig {
+    fn default() -> Self {
+        Self { max_new_tokens: 256, temperature: 0.0 }
+    }
+}
+
+/// A model that gives feedback. The level is always one of the rubric's: the distribution over the level tokens
+/// is read after the forced verdict prefix, so no reply can fail to parse.
+pub struct LocalJudge<'m> {
+    model: &'m Model,
+    engine: Engine,
+    templates: &'m Templates,
+    sampling: Sampling,
+    choice: Choice,
+    digest: String,
+}
+
+impl<'m> LocalJudge<'m> {
+    /// Makes the model ready to judge.
+    ///
+    /// # Errors
+    /// An engine option out of range, or a tokenizer in which the levels are not one token each.
+    pub fn new(
+        model: &'m Model,
+        templates: &'m Templates,
+        config: &JudgeConfig,
+        options: EngineOptions,
+    ) -> Result<Self> {
+        let levels: Vec<String> = (1..=LEVELS).map(|level| level.to_string()).collect();
+        let levels: Vec<&str> = levels.iter().map(String::as_str).collect();
+        let (prefix, options_tokens) = model.tokenizer.choice(VERDICT_PREFIX, &levels).map_err(backend)?;
+        let mut sampling = Sampling::greedy(config.max_new_tokens);
+        sampling.temperature = config.temperature;
+        sampling.stop = vec![VERDICT_PREFIX.trim_end().to_string()];
+        let digest = digest(&("judge", model.digest(), templates.feedback_digest(), &sampling));
+        Ok(Self {
+            model,
+            engine: Engine::new(model, options).map_err(backend)?,
+            templates,
+            sampling,
+            choice: Choice { prefix, options: options_tokens },
+            digest,
+        })
+    }
+}
+
+impl Judge for LocalJudge<'_> {
+    fn digest(&self) -> String {
+        self.digest.clone()
+    }
+
+    fn judge(
+        &mut self,
+        requests: &[JudgeRequest<'_>],
+        sink: &mut dyn FnMut(usize, Feedback) -> Result<()>,
+    ) -> Result<()> {
+        let mut prompts = Vec::with_capacity(requests.len());
+        for request in requests {
+            let messages = self.templates.feedback(request.instruction, request.response, request.aspect)?;
+            // The critique's stream depends on what is judged alone, so that equal prompts get equal feedback.
+            let stream = u64::from_str_radix(&digest(&messages)[..16], 16).unwrap_or_default();
+            prompts.push(Request {
+                prompt: prompt_tokens(self.model, &messages)?,
+                streams: vec![stream],
+                sampling: engine_sampling(&self.sampling),
+                choice: Some(self.choice.clone()),
+            });
+        }
+        generate(&self.engine, &prompts, &mut |request, _, generation| {
+            let probabilities = generation.choice.unwrap_or_default();
+            let mut distribution = [0.0; LEVELS];
+            if probabilities.len() != LEVELS {
+                return Err(Error::Backend("the engine returned no level distribution".into()));
+            }
+            for (level, probability) in distribution.iter_mut().zip(probabilities) {
+                *level = f64::from(probability);
+            }
+            let parse = match generation.finish {
+                FinishReason::Stop => ParseOutcome::Parsed,
+                _ => ParseOutcome::Repaired,
+            };
+            let critique = generation.text.trim().to_string();
+            let aspect = &requests[request].aspect.name;
+            sink(request, Feedback::from_distribution(aspect, critique, distribution, parse))
+        })
+    }
+}
