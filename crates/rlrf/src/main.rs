@@ -1,2 +1,49 @@
-//! The command line.
-fn main() {}
+//! `rlrf`: aligns a language model by reflective feedback.
+//!
+//! `arguments` parses the command line and nothing else; `config` reads configuration files; the other modules wire
+//! the libraries together, one command each.
+
+mod arguments;
+mod config;
+mod console;
+mod inputs;
+mod model_command;
+mod models;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command, ModelCommand};
+use crate::console::Console;
+
+/// Keeps large blocks mapped: fresh pages for every activation buffer would cost more than the arithmetic.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let console = Console::new(arguments.quiet);
+    match execute(&arguments, &console) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console.close();
+            eprintln!("error: {error:#}");
+            if console::is_interruption(&error) { ExitCode::from(130) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
+    if let Some(threads) = arguments.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
+    }
+    let json = arguments.json;
+    match &arguments.command {
+        Command::Run(options) => run::run(options, json, console),
+        Command::Sample(_) | Command::Feedback(_) | Command::Refine(_) | Command::Pairs(_) | Command::Sft(_) | Command::Dpo(_) | Command::Eval(_) => Ok(()),
+        Command::Model { command: ModelCommand::New(options) } => model_command::new(options, json),
+        Command::Model { command: ModelCommand::Info(options) } => model_command::info(options, json),
+    }
+}

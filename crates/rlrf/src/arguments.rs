@@ -1,0 +1,225 @@
+//! The command line, parsed and not interpreted.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
+///
+/// `rlrf run CONFIG` does it all: it samples candidates for your instructions, has a feedback model criticise them
+/// aspect by aspect, refines a promising one under its feedback, builds preference pairs, fine-tunes with DPO, and
+/// starts over with the new model. The other commands are its stages one by one, from file to file.
+///
+/// Interrupt any command with Ctrl-C and repeat it: it goes on where it was.
+#[derive(Debug, Parser)]
+#[command(name = "rlrf", version, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// Print results as JSON on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No progress on standard error
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Threads to compute with [default: one per core]; results do not depend on it
+    #[arg(long, global = true, value_name = "COUNT")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the whole loop as a configuration file says
+    #[command(after_help = "Examples:\n  \
+        rlrf run examples/word-problems/rlrf.toml\n  \
+        rlrf run rlrf.toml --set seed=2 --set sample.n=15 --out runs/second\n\n\
+        The run folder holds run.toml (the resolved configuration), run.db (every row), models/M0, M1, ..., \
+        summary.json and report.html.")]
+    Run(RunOptions),
+    /// Sample n candidates for each instruction
+    #[command(after_help = "Example:\n  rlrf sample --model MODEL --instructions prompts.jsonl --out candidates.jsonl --set sample.n=8")]
+    Sample(SampleOptions),
+    /// Have candidates criticised, aspect by aspect
+    #[command(after_help = "Example:\n  rlrf feedback --model JUDGE --candidates candidates.jsonl --out judged.jsonl --set 'feedback.aspects=[\"completeness\"]'")]
+    Feedback(FeedbackOptions),
+    /// Refine the promising candidate of each instruction under its feedback
+    #[command(after_help = "Example:\n  rlrf refine --model MODEL --candidates judged.jsonl --out refined.jsonl --set refine.m=8\n\n\
+        Run `rlrf feedback` on the result to have the refinements judged, too.")]
+    Refine(CandidateOptions),
+    /// Build preference pairs (TRL's conversational format) from judged candidates
+    Pairs(PairsOptions),
+    /// Fine-tune a model on demonstrations (`prompt` and `completion`, or `messages`)
+    Sft(SftOptions),
+    /// Fine-tune a model on preference pairs (`prompt`, `chosen`, `rejected`)
+    Dpo(DpoOptions),
+    /// Accuracy of a model on a file of problems with exact answers
+    Eval(EvalOptions),
+    /// Make a new model, or look at one
+    Model {
+        #[command(subcommand)]
+        command: ModelCommand,
+    },
+}
+
+/// Where settings come from: defaults, then a file, then the command line.
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
+    /// Configuration file with the settings; those of the other stages are ignored
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Change a setting, such as --set sample.n=8; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// Configuration file (TOML); its paths are relative to it
+    #[arg(value_name = "CONFIG")]
+    pub(crate) config: PathBuf,
+    /// Change a setting, such as --set sample.n=8; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Folder of the run [default: runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SampleOptions {
+    /// Model folder in Hugging Face layout
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Instructions: JSONL with `prompt` or `messages`, optional `reference`, `answer`, `id`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) instructions: PathBuf,
+    /// Candidates, one instruction a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FeedbackOptions {
+    /// Folder of the feedback model; without it the `checker` of the settings judges
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// Candidates, as `rlrf sample` or `rlrf refine` writes them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) candidates: PathBuf,
+    /// The same with feedback and scores
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CandidateOptions {
+    /// Model folder in Hugging Face layout
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Judged candidates, as `rlrf feedback` writes them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) candidates: PathBuf,
+    /// The same with refinements
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PairsOptions {
+    /// Judged candidates, as `rlrf feedback` writes them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) candidates: PathBuf,
+    /// Pairs: JSONL with `prompt`, `chosen`, `rejected`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SftOptions {
+    /// Model folder in Hugging Face layout
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Demonstrations: JSONL with `prompt` and `completion`, or `messages`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+    /// Folder of the fine-tuned model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Settings are those of `policy.sft.training`
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DpoOptions {
+    /// Model folder in Hugging Face layout; also the reference model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Pairs: JSONL with `prompt`, `chosen`, `rejected`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pairs: PathBuf,
+    /// Folder of the fine-tuned model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalOptions {
+    /// Model folder in Hugging Face layout
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Problems: JSONL with `prompt` or `messages`, and `answer`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) problems: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Make a model with random weights and a tokenizer trained on your text
+    #[command(after_help = "Example:\n  rlrf model new --preset small-1m --text corpus.txt --vocab-size 2048 --out my-model")]
+    New(NewModelOptions),
+    /// Parameters, memory and architecture of a model folder
+    Info(ModelInfoOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewModelOptions {
+    /// A named shape: tiny, small-1m, word-4m, smollm-135m
+    #[arg(long, value_name = "NAME", required_unless_present = "config", conflicts_with = "config")]
+    pub(crate) preset: Option<String>,
+    /// A config.json with the shape (its vocab_size is replaced)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Text to train the tokenizer on; may be repeated
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) text: Vec<PathBuf>,
+    /// Tokens of the vocabulary
+    #[arg(long, value_name = "COUNT", default_value_t = 4096)]
+    pub(crate) vocab_size: usize,
+    /// Seed of the random weights
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Folder of the new model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelInfoOptions {
+    /// Model folder in Hugging Face layout
+    #[arg(value_name = "DIR")]
+    pub(crate) model: PathBuf,
+}

@@ -1,0 +1,368 @@
+//! Configuration files: defaults, unknown keys refused with a suggestion, `--set`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rlrf_arithmetic::DemonstrationConfig;
+use rlrf_engine::EngineOptions;
+use rlrf_local::{DpoTrainingConfig, JudgeConfig};
+use rlrf_method::config::{MethodConfig, PairsConfig, RefineConfig, SampleConfig};
+use rlrf_train::TrainingConfig;
+use serde::{Deserialize, Serialize};
+
+/// A whole configuration. Every field has a default; `rlrf run` needs `instructions.file` and a policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Name of the run; its folder is `runs/NAME`.
+    pub(crate) name: String,
+    /// Fixes every random choice.
+    pub(crate) seed: u64,
+    /// Iterations of the loop.
+    pub(crate) iterations: u32,
+    /// Decides exactly which answers are right: for evaluation, the reflection gain, and `feedback.source = "checker"`.
+    pub(crate) checker: Option<CheckerKind>,
+    pub(crate) instructions: InstructionsConfig,
+    pub(crate) policy: PolicyConfig,
+    pub(crate) feedback: FeedbackConfig,
+    pub(crate) demonstrations: DemonstrationsConfig,
+    pub(crate) templates: TemplatesConfig,
+    pub(crate) sample: SampleConfig,
+    pub(crate) refine: RefineConfig,
+    pub(crate) pairs: PairsConfig,
+    pub(crate) dpo: DpoTrainingConfig,
+    pub(crate) evaluation: EvaluationConfig,
+    pub(crate) engine: EngineConfig,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CheckerKind {
+    /// The response is an arithmetic expression; its exact value counts.
+    Arithmetic,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct InstructionsConfig {
+    /// JSONL with `prompt` or `messages`, optional `reference`, `answer`, `id`.
+    pub(crate) file: Option<PathBuf>,
+    /// Only the first so many.
+    pub(crate) limit: Option<usize>,
+}
+
+/// Where `M_0` comes from: a folder, or a new model; then, if wanted, supervised fine-tuning.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PolicyConfig {
+    /// Model folder in Hugging Face layout.
+    pub(crate) model: Option<PathBuf>,
+    /// Or: a new model, its tokenizer trained on the demonstrations of `sft`.
+    pub(crate) new: Option<NewModelConfig>,
+    /// Supervised fine-tuning before the first iteration.
+    pub(crate) sft: Option<WarmUpConfig>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewModelConfig {
+    /// A named shape (`rlrf model new --help` lists them).
+    pub(crate) preset: String,
+    /// Tokens of the vocabulary.
+    pub(crate) vocab_size: usize,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WarmUpConfig {
+    /// Files of demonstrations.
+    pub(crate) files: Vec<PathBuf>,
+    /// Sets of demonstrations written by the program of `demonstrations`.
+    pub(crate) demonstrations: Vec<DemonstrationSet>,
+    pub(crate) training: TrainingConfig,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DemonstrationSet {
+    Answers,
+    Refinements,
+    Feedback,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FeedbackOrigin {
+    /// The policy judges itself.
+    Policy,
+    /// Another model judges.
+    Model,
+    /// The checker judges.
+    Checker,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct FeedbackConfig {
+    /// Who judges.
+    pub(crate) source: FeedbackOrigin,
+    /// Folder of the feedback model, for `source = "model"`.
+    pub(crate) model: Option<PathBuf>,
+    /// Or: a new model, its tokenizer trained on the demonstrations of `sft`.
+    pub(crate) new: Option<NewModelConfig>,
+    /// Supervised fine-tuning of the feedback model.
+    pub(crate) sft: Option<WarmUpConfig>,
+    /// Aspects to judge, by name.
+    pub(crate) aspects: Vec<String>,
+    /// File of aspects and rubrics instead of the eight of the paper.
+    pub(crate) aspects_file: Option<PathBuf>,
+    /// How critiques are written.
+    pub(crate) critique: JudgeConfig,
+}
+
+impl Default for FeedbackConfig {
+    fn default() -> Self {
+        Self {
+            source: FeedbackOrigin::Policy,
+            model: None,
+            new: None,
+            sft: None,
+            aspects: ["logical correctness", "factuality", "completeness"].map(String::from).to_vec(),
+            aspects_file: None,
+            critique: JudgeConfig::default(),
+        }
+    }
+}
+
+/// Demonstrations written by a program from problems with known solutions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DemonstrationsConfig {
+    /// Problems: JSONL with `template`, `numbers`, `equation`.
+    pub(crate) problems: Option<PathBuf>,
+    /// How many of each kind, per problem.
+    pub(crate) per_problem: DemonstrationConfig,
+}
+
+/// Jinja files instead of the built-in prompts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TemplatesConfig {
+    pub(crate) feedback: Option<PathBuf>,
+    pub(crate) refine: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EvaluationConfig {
+    /// Problem sets.
+    pub(crate) sets: Vec<EvaluationSet>,
+    /// Longest answer, in tokens.
+    pub(crate) max_new_tokens: usize,
+    /// Train on instructions that occur in an evaluation file all the same.
+    pub(crate) allow_overlap: bool,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self { sets: Vec::new(), max_new_tokens: 256, allow_overlap: false }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EvaluationSet {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+}
+
+/// How much the generation engine does at once; changes speed and memory only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EngineConfig {
+    /// Samples decoded together.
+    pub(crate) max_rows: usize,
+    /// Tokens of key/value cache.
+    pub(crate) cache_tokens: usize,
+    /// Prompt tokens that join the decoding rows of one step.
+    pub(crate) prefill_tokens: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        let EngineOptions { max_rows, cache_tokens, prefill_tokens } = EngineOptions::default();
+        Self { max_rows, cache_tokens, prefill_tokens }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "rlrf".into(),
+            seed: 1,
+            iterations: 2,
+            checker: None,
+            instructions: InstructionsConfig::default(),
+            policy: PolicyConfig::default(),
+            feedback: FeedbackConfig::default(),
+            demonstrations: DemonstrationsConfig::default(),
+            templates: TemplatesConfig::default(),
+            sample: SampleConfig::default(),
+            refine: RefineConfig::default(),
+            pairs: PairsConfig::default(),
+            dpo: DpoTrainingConfig::default(),
+            evaluation: EvaluationConfig::default(),
+            engine: EngineConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads `file` (or starts from the defaults), applies `--set` and checks every range.
+    pub(crate) fn load(file: Option<&Path>, set: &[String]) -> Result<Self> {
+        let mut table = toml::Table::new();
+        if let Some(file) = file {
+            let bytes = std::fs::read(file)
+                .with_context(|| format!("{}: cannot read the configuration", file.display()))?;
+            let text = String::from_utf8(bytes).map_err(|_| anyhow!("{}: not UTF-8", file.display()))?;
+            // Once for its messages with lines, once more as a table for --set.
+            toml::from_str::<Self>(&text).map_err(|error| describe(file, &text, &error))?;
+            table = text.parse().map_err(|error| describe(file, &text, &error))?;
+        }
+        for assignment in set {
+            assign(&mut table, assignment)?;
+        }
+        let config: Self = table.try_into().map_err(|error: toml::de::Error| {
+            anyhow!("--set: {}", with_suggestion(error.message()))
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<()> {
+        if self.name.is_empty() || self.name.contains(['/', '\\']) || self.name.starts_with('.') {
+            bail!("configuration: name = {:?}: must be a plain folder name", self.name);
+        }
+        if self.feedback.aspects.is_empty() {
+            bail!("configuration: feedback.aspects is empty: name at least one aspect");
+        }
+        self.method().validate()?;
+        self.engine().validate()?;
+        for (section, training) in [
+            ("policy.sft.training", self.policy.sft.as_ref().map(|sft| &sft.training)),
+            ("feedback.sft.training", self.feedback.sft.as_ref().map(|sft| &sft.training)),
+            ("dpo.training", Some(&self.dpo.training)),
+        ] {
+            if let Some(training) = training {
+                training.validate().with_context(|| section.to_string())?;
+            }
+        }
+        self.dpo.objective.validate().context("dpo.objective")
+    }
+
+    /// The method's part.
+    pub(crate) fn method(&self) -> MethodConfig {
+        MethodConfig {
+            seed: self.seed,
+            sample: self.sample.clone(),
+            refine: self.refine.clone(),
+            pairs: self.pairs.clone(),
+        }
+    }
+
+    /// The engine's part.
+    pub(crate) fn engine(&self) -> EngineOptions {
+        let EngineConfig { max_rows, cache_tokens, prefill_tokens } = self.engine;
+        EngineOptions { max_rows, cache_tokens, prefill_tokens }
+    }
+}
+
+/// `a.b.c=value`; the value is TOML, or else plain text.
+fn assign(table: &mut toml::Table, assignment: &str) -> Result<()> {
+    let (key, value) = assignment
+        .split_once('=')
+        .filter(|(key, _)| !key.trim().is_empty())
+        .ok_or_else(|| anyhow!("--set {assignment}: expected KEY=VALUE, such as --set sample.n=8"))?;
+    let value = format!("value = {value}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_string()));
+    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    let last = parts.pop().unwrap_or_default();
+    let mut place = table;
+    for part in parts {
+        let entry = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = entry.as_table_mut().ok_or_else(|| anyhow!("--set {assignment}: `{part}` is not a section"))?;
+    }
+    place.insert(last.to_string(), value);
+    Ok(())
+}
+
+fn describe(file: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    anyhow!("{}:{line}: {}", file.display(), with_suggestion(error.message()))
+}
+
+/// serde says ``unknown field `x`, expected one of `a`, `b` ``: adds the nearest name.
+fn with_suggestion(message: &str) -> String {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let Some((unknown, known)) = quoted.split_first().filter(|_| message.starts_with("unknown")) else {
+        return message.to_string();
+    };
+    let nearest = known.iter().max_by(|a, b| {
+        strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown))
+    });
+    match nearest {
+        Some(name) if strsim::jaro_winkler(name, unknown) > 0.7 => format!("{message}; did you mean `{name}`?"),
+        _ => message.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, set: &[&str]) -> Result<Config> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("rlrf.toml");
+        std::fs::write(&file, text)?;
+        let set: Vec<String> = set.iter().map(|s| (*s).to_string()).collect();
+        Config::load(Some(&file), &set)
+    }
+
+    #[test]
+    fn defaults_hold_and_set_overrides() {
+        assert_eq!(load("", &[]).unwrap(), Config::default());
+        let config = load("[sample]\nn = 4\n", &["sample.sampling.top_p=1", "name=second", "refine.m=2"]).unwrap();
+        assert_eq!((config.sample.n, config.sample.sampling.top_p, config.refine.m), (4, 1.0, 2));
+        assert_eq!(config.name, "second");
+    }
+
+    #[test]
+    fn a_resolved_configuration_reads_back() {
+        let config = load("checker = \"arithmetic\"\n[policy.new]\npreset = \"tiny\"\nvocab_size = 300", &[]).unwrap();
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn errors_name_line_field_and_a_near_name() {
+        for (text, set, expected) in [
+            ("seed = 1\nseeds = 2", vec![], "rlrf.toml:2: unknown field `seeds`"),
+            ("[dpo.training]\nlearning_rat = 1", vec![], "did you mean `learning_rate`?"),
+            ("seed = \"x\"", vec![], "rlrf.toml:1: invalid type"),
+            ("seed = ", vec![], "rlrf.toml:1: "),
+            ("", vec!["smaple.n=2"], "--set: unknown field `smaple`"),
+            ("", vec!["sample.n"], "expected KEY=VALUE"),
+            ("", vec!["seed.x=1"], "--set"),
+            ("[sample]\nn = 0", vec![], "sample.n = 0"),
+            ("[sample.sampling]\ntop_p = 2.0", vec![], "sample.sampling.top_p = 2"),
+            ("[dpo.objective]\nbeta = 0.0", vec![], "beta"),
+            ("name = \"a/b\"", vec![], "plain folder name"),
+        ] {
+            let message = format!("{:#}", load(text, &set).unwrap_err());
+            assert!(message.contains(expected), "{message} does not contain {expected}");
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! `rlrf run`: the whole loop in a run folder.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rlrf_arithmetic::Demonstrations;
+use rlrf_local::{DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, SftConfig, TrainingStage};
+use rlrf_method::demonstration::Demonstration;
+use rlrf_method::digest::{digest, stream};
+use rlrf_method::evaluation::{Evaluation, evaluate};
+use rlrf_method::iteration::{CandidateGroup, Iteration, IterationSummary};
+use rlrf_method::pairs::PreferenceGroup;
+use rlrf_method::seam::{CheckerJudge, Judge, Progress, Trainer};
+use rlrf_method::{Row, RowStore, Table};
+use rlrf_model::Model;
+use rlrf_report::summary::{Timing, TraceFeedback};
+use rlrf_report::{Summary, Trace, TrainingCurve};
+use rlrf_store::{RunStore, write_atomically};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::arguments::RunOptions;
+use crate::config::{Config, DemonstrationSet, FeedbackOrigin, NewModelConfig, WarmUpConfig};
+use crate::console::Console;
+use crate::inputs::{Reader, RunInputs};
+use crate::models;
+
+/// Traces shown in the report.
+const TRACES: usize = 3;
+
+pub(crate) fn run(options: &RunOptions, json: bool, console: &Console) -> Result<()> {
+    let config = Config::load(Some(&options.config), &options.set)?;
+    let mut reader = Reader::new(Some(&options.config));
+    let inputs = RunInputs::read(&config, &mut reader)?;
+    let warm_ups = WarmUps::read(&config, &mut reader, &inputs)?;
+    let folder = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&config.name));
+    let resolved = resolved_configuration(&config, &reader)?;
+    let store = RunStore::create_or_open(&folder, &resolved, &digest(&resolved))?;
+    let mut run = Run { config: &config, reader: &reader, inputs: &inputs, warm_ups, folder, store, console };
+    let outcome = run.execute();
+    run.keep_timings()?;
+    let summary = outcome?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        println!("{}", rlrf_report::final_table(&summary));
+        println!("report: {}", run.folder.join("report.html").display());
+    }
+    Ok(())
+}
+
+/// The configuration with the digest of every input file: what `run.toml` holds, and what a resumed run must share.
+fn resolved_configuration(config: &Config, reader: &Reader) -> Result<String> {
+    #[derive(Serialize)]
+    struct Resolved<'a> {
+        #[serde(flatten)]
+        config: &'a Config,
+        inputs: &'a std::collections::BTreeMap<String, String>,
+    }
+    Ok(toml::to_string(&Resolved { config, inputs: reader.digests() })?)
+}
+
+/// Demonstrations of the models that are fine-tuned before the first iteration.
+struct WarmUps {
+    policy: Vec<Demonstration>,
+    feedback: Vec<Demonstration>,
+}
+
+impl WarmUps {
+    fn read(config: &Config, reader: &mut Reader, inputs: &RunInputs) -> Result<Self> {
+        let wanted = |warm_up: &Option<WarmUpConfig>| warm_up.as_ref().is_some_and(|w| !w.demonstrations.is_empty());
+        let written = if wanted(&config.policy.sft) || wanted(&config.feedback.sft) {
+            let Some(problems) = &config.demonstrations.problems else {
+                bail!("configuration: demonstrations.problems is missing, but an `sft` section wants demonstrations");
+            };
+            let problems = reader.word_problems(problems)?;
+            let seed = stream(config.seed, "demonstrations", "", 0);
+            let Some(aspect) = inputs.aspects.first() else { bail!("configuration: no aspect") };
+            Demonstrations::write(&problems, &config.demonstrations.per_problem, aspect, &inputs.templates, seed)?
+        } else {
+            Demonstrations::default()
+        };
+        let mut gather = |warm_up: &Option<WarmUpConfig>| -> Result<Vec<Demonstration>> {
+            let Some(warm_up) = warm_up else { return Ok(Vec::new()) };
+            let mut gathered = reader.demonstrations(warm_up)?;
+            for set in &warm_up.demonstrations {
+                gathered.extend_from_slice(match set {
+                    DemonstrationSet::Answers => &written.answers,
+                    DemonstrationSet::Refinements => &written.refinements,
+                    DemonstrationSet::Feedback => &written.feedback,
+                });
+            }
+            Ok(gathered)
+        };
+        Ok(Self { policy: gather(&config.policy.sft)?, feedback: gather(&config.feedback.sft)? })
+    }
+}
+
+struct Run<'a> {
+    config: &'a Config,
+    reader: &'a Reader,
+    inputs: &'a RunInputs,
+    warm_ups: WarmUps,
+    folder: PathBuf,
+    store: RunStore,
+    console: &'a Console,
+}
+
+impl Run<'_> {
+    fn execute(&mut self) -> Result<Summary> {
+        self.store.event("started", &json!({ "version": env!("CARGO_PKG_VERSION") }))?;
+        self.commit_instructions()?;
+        let mut policy = self.starting_policy()?;
+        let judge = self.feedback_model()?;
+        self.evaluate(0, &policy)?;
+        for number in 0..self.config.iterations {
+            policy = self.iterate(number, policy, judge.as_ref())?;
+            self.evaluate(number + 1, &policy)?;
+        }
+        self.keep_timings()?;
+        let summary = self.summarise(&policy)?;
+        self.store.event("finished", &json!({}))?;
+        Ok(summary)
+    }
+
+    fn commit_instructions(&mut self) -> Result<()> {
+        let mut rows = Vec::new();
+        for (position, instruction) in (0u32..).zip(&self.inputs.instructions) {
+            let key = digest(&("instruction", instruction));
+            if self.store.get(Table::Instructions, &key)?.is_none() {
+                let body = serde_json::to_value(instruction)?;
+                let instruction = instruction.id.clone();
+                rows.push((Table::Instructions, Row { key, iteration: 0, instruction, position, body }));
+            }
+        }
+        Ok(self.store.commit(&rows)?)
+    }
+
+    /// `M_0`: the user's model, or a new one, after its warm-up.
+    fn starting_policy(&mut self) -> Result<Model> {
+        let policy = &self.config.policy;
+        let demonstrations = std::mem::take(&mut self.warm_ups.policy);
+        match (&policy.model, &policy.new) {
+            (None, None) => bail!("configuration: name the policy: `policy.model` (a model folder) or `policy.new`"),
+            (Some(_), Some(_)) => bail!("configuration: give `policy.model` or `policy.new`, not both"),
+            (model, new) => self.warmed_up("M0", model.as_deref(), new.as_ref(), policy.sft.as_ref(), demonstrations),
+        }
+    }
+
+    /// The feedback model, where feedback comes from a model of its own.
+    fn feedback_model(&mut self) -> Result<Option<Model>> {
+        let feedback = &self.config.feedback;
+        let demonstrations = std::mem::take(&mut self.warm_ups.feedback);
+        match (feedback.source, &feedback.model, &feedback.new) {
+            (FeedbackOrigin::Checker, ..) if self.inputs.checker.is_none() => {
+                bail!("configuration: feedback.source = \"checker\" needs `checker`")
+            }
+            (FeedbackOrigin::Checker | FeedbackOrigin::Policy, ..) => Ok(None),
+            (FeedbackOrigin::Model, None, None) => {
+                bail!("configuration: feedback.source = \"model\" needs `feedback.model` or `feedback.new`")
+            }
+            (FeedbackOrigin::Model, Some(_), Some(_)) => {
+                bail!("configuration: give `feedback.model` or `feedback.new`, not both")
+            }
+            (FeedbackOrigin::Model, model, new) => self
+                .warmed_up("feedback", model.as_deref(), new.as_ref(), feedback.sft.as_ref(), demonstrations)
+                .map(Some),
+        }
+    }
+
+    /// A model of the run folder, made now if it is not there yet.
+    fn warmed_up(
+        &mut self,
+        name: &str,
+        model: Option<&Path>,
+        new: Option<&NewModelConfig>,
+        warm_up: Option<&WarmUpConfig>,
+        demonstrations: Vec<Demonstration>,
+    ) -> Result<Model> {
+        if let Some(finished) = self.finished_model(name)? {
+            return Ok(finished);
+        }
+        let mut made = match (model, new) {
+            (Some(folder), _) => models::load(&self.reader.path(folder))?,
+            (None, Some(new)) => models::new(new, &demonstrations, self.config.seed)?,
+            (None, None) => bail!("configuration: no model for {name}"),
+        };
+        let stage = self.stage(&format!("sft {name}"), 0);
+        if let Some(warm_up) = warm_up {
+            if demonstrations.is_empty() {
+                bail!("configuration: the `sft` section of {name} names no demonstrations");
+            }
+            let mut settings = SftConfig { training: warm_up.training.clone() };
+            settings.training.seed = stream(self.config.seed, &stage.name, "", 0);
+            rlrf_local::fine_tune(&mut made, &demonstrations, &settings, &stage, &mut self.store, self.console)?;
+        }
+        self.finish_model(name, &made, &stage)?;
+        Ok(made)
+    }
+
+    fn stage(&self, name: &str, iteration: u32) -> TrainingStage {
+        let checkpoint = self.folder.join("checkpoints").join(name.replace(' ', "-"));
+        TrainingStage { name: name.to_string(), iteration, checkpoint }
+    }
+
+    fn model_folder(&self, name: &str) -> PathBuf {
+        self.folder.join("models").join(name)
+    }
+
+    /// A model that the run has recorded as finished.
+    fn finished_model(&self, name: &str) -> Result<Option<Model>> {
+        let Some(artifact) = self.store.artifact(&format!("models/{name}"))? else { return Ok(None) };
+        let folder = self.model_folder(name);
+        let model = models::load(&folder)?;
+        if model.digest() != artifact.digest {
+            bail!(
+                "{}: the model is not the one that this run wrote; restore it, or start over with another --out",
+                folder.display()
+            );
+        }
+        Ok(Some(model))
+    }
+
+    /// Saves a model, records it, then drops its checkpoint: whatever happens in between is done again.
+    fn finish_model(&self, name: &str, model: &Model, stage: &TrainingStage) -> Result<()> {
+        let digest = models::save(model, &self.model_folder(name))?;
+        self.store.record_artifact(&format!("models/{name}"), &digest, &json!({}))?;
+        Ok(rlrf_local::finish(stage)?)
+    }
+
+    fn evaluate(&mut self, iteration: u32, model: &Model) -> Result<()> {
+        let (Some(checker), false) = (&self.inputs.checker, self.inputs.sets.is_empty()) else { return Ok(()) };
+        let mut policy: Option<LocalPolicy<'_>> = None;
+        for set in &self.inputs.sets {
+            let key = digest(&("evaluation", &set.name, iteration));
+            if self.store.get(Table::Metrics, &key)?.is_some() {
+                continue;
+            }
+            let policy = match &mut policy {
+                Some(policy) => policy,
+                none => none.insert(LocalPolicy::new(model, self.config.engine())?),
+            };
+            let evaluation = evaluate(
+                &mut self.store,
+                self.console,
+                policy,
+                checker.as_ref(),
+                (&set.name, iteration),
+                &set.problems,
+                self.config.evaluation.max_new_tokens,
+            )?;
+            self.console.say(&format!(
+                "M_{iteration} on {}: {:.1}% ({}/{})",
+                set.name,
+                100.0 * evaluation.accuracy,
+                evaluation.correct,
+                evaluation.problems
+            ));
+            self.commit_metric(key, iteration, "evaluation", &evaluation)?;
+        }
+        self.keep_timings()
+    }
+
+    fn commit_metric(&mut self, key: String, iteration: u32, kind: &str, body: &impl Serialize) -> Result<()> {
+        let body = serde_json::to_value(body)?;
+        let row = Row { key, iteration, instruction: kind.to_string(), position: 0, body };
+        Ok(self.store.commit(&[(Table::Metrics, row)])?)
+    }
+
+    /// From `M_t` to `M_{t+1}`.
+    fn iterate(&mut self, number: u32, mut policy: Model, judge: Option<&Model>) -> Result<Model> {
+        let name = format!("M{}", number + 1);
+        if let Some(finished) = self.finished_model(&name)? {
+            return Ok(finished);
+        }
+        let (groups, preferences, summary) = self.explore(number, &policy, judge)?;
+        let traces = self.traces(number, &groups);
+        self.store.record_artifact(&format!("iterations/{number}"), "", &json!({ "summary": summary, "traces": traces }))?;
+        drop(groups);
+        let stage = self.stage(&format!("dpo M_{number}"), number);
+        if preferences.is_empty() {
+            self.console.notice(&format!("no preference pair in iteration {number}: M_{} is M_{number}", number + 1));
+        } else {
+            let mut settings: DpoTrainingConfig = self.config.dpo.clone();
+            settings.training.seed = stream(self.config.seed, &stage.name, "", 0);
+            let mut trainer = DpoTrainer { model: &mut policy, config: &settings, stage: &stage };
+            trainer.train(&preferences, &mut self.store, self.console)?;
+        }
+        self.finish_model(&name, &policy, &stage)?;
+        self.keep_timings()?;
+        Ok(policy)
+    }
+
+    /// Samples, judges, refines, judges again, and builds pairs.
+    fn explore(
+        &mut self,
+        number: u32,
+        model: &Model,
+        judge: Option<&Model>,
+    ) -> Result<(Vec<CandidateGroup>, Vec<PreferenceGroup>, IterationSummary)> {
+        let config = self.config.method();
+        let mut policy = LocalPolicy::new(model, self.config.engine())?;
+        let local_judge = |model| {
+            LocalJudge::new(model, &self.inputs.templates, &self.config.feedback.critique, self.config.engine())
+        };
+        let mut judge: Box<dyn Judge + '_> = match (self.config.feedback.source, judge, &self.inputs.checker) {
+            (FeedbackOrigin::Checker, _, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
+            (FeedbackOrigin::Model, Some(judge), _) => Box::new(local_judge(judge)?),
+            _ => Box::new(local_judge(model)?),
+        };
+        let mut iteration = Iteration {
+            config: &config,
+            number,
+            instructions: &self.inputs.instructions,
+            aspects: &self.inputs.aspects,
+            templates: &self.inputs.templates,
+            store: &mut self.store,
+            progress: self.console,
+            checker: self.inputs.checker.as_deref(),
+            reward: None,
+        };
+        let mut groups = iteration.sample(&mut policy)?;
+        iteration.feedback(judge.as_mut(), &mut groups)?;
+        iteration.refine(&mut policy, &mut groups)?;
+        iteration.feedback(judge.as_mut(), &mut groups)?;
+        let (preferences, summary) = iteration.pairs(&groups)?;
+        Ok((groups, preferences, summary))
+    }
+
+    /// Reflections worth reading: a wrong draft, its feedback, and the best refinement.
+    fn traces(&self, number: u32, groups: &[CandidateGroup]) -> Vec<Trace> {
+        let mut traces = Vec::new();
+        for group in groups {
+            let Some(draft) = group.promising.map(|index| &group.candidates[index]) else { continue };
+            let refined = group.candidates.iter().filter(|c| c.kind == rlrf_method::score::CandidateKind::Refined);
+            let Some(best) = refined.max_by(|a, b| a.rank(b)) else { continue };
+            if draft.is_right() || best.rank(draft).is_le() {
+                continue;
+            }
+            let instruction = &self.inputs.instructions[group.instruction];
+            traces.push(Trace {
+                iteration: number,
+                instruction: instruction.id.clone(),
+                problem: instruction.text(),
+                reference: instruction.reference.clone(),
+                draft: draft.generated.text.clone(),
+                feedback: draft
+                    .feedback
+                    .iter()
+                    .map(|f| TraceFeedback { aspect: f.aspect.clone(), level: f.level, critique: f.critique.clone() })
+                    .collect(),
+                refinement: best.generated.text.clone(),
+                scores: (draft.score.unwrap_or_default(), best.score.unwrap_or_default()),
+                correct: best.correct,
+            });
+            if traces.len() == TRACES {
+                break;
+            }
+        }
+        traces
+    }
+
+    /// Timings go to the events: rows hold only what a run's inputs decide.
+    fn keep_timings(&self) -> Result<()> {
+        for (stage, seconds) in self.console.take_timings() {
+            self.store.event("stage", &json!({ "stage": stage, "seconds": seconds }))?;
+        }
+        Ok(())
+    }
+
+    fn summarise(&self, policy: &Model) -> Result<Summary> {
+        let mut evaluations: Vec<Evaluation> = Vec::new();
+        let mut curves: Vec<TrainingCurve> = Vec::new();
+        let mut iterations = Vec::new();
+        let mut traces: Vec<Trace> = Vec::new();
+        let mut digests = Vec::new();
+        for number in 0..=self.config.iterations {
+            for row in self.store.rows(Table::Metrics, number)? {
+                if row.instruction == "evaluation" {
+                    evaluations.push(serde_json::from_value(row.body)?);
+                    continue;
+                }
+                match curves.iter_mut().find(|curve| curve.stage == row.instruction) {
+                    Some(curve) => curve.steps.push(row.body),
+                    None => curves.push(TrainingCurve { stage: row.instruction, steps: vec![row.body] }),
+                }
+            }
+            if let Some(artifact) = self.store.artifact(&format!("iterations/{number}"))? {
+                iterations.push(serde_json::from_value(artifact.body["summary"].clone())?);
+                traces.extend(serde_json::from_value::<Vec<Trace>>(artifact.body["traces"].clone())?);
+            }
+            digests.extend(self.store.artifact(&format!("models/M{number}"))?.map(|artifact| artifact.digest));
+        }
+        evaluations.sort_by_key(|e| (e.iteration, self.inputs.sets.iter().position(|set| set.name == e.set)));
+        traces.truncate(TRACES);
+        let mut seconds: HashMap<String, f64> = HashMap::new();
+        let mut order: Vec<String> = Vec::new();
+        for event in self.store.events()? {
+            if let (Some(stage), Some(spent)) = (event.body["stage"].as_str(), event.body["seconds"].as_f64()) {
+                if !seconds.contains_key(stage) {
+                    order.push(stage.to_string());
+                }
+                *seconds.entry(stage.to_string()).or_default() += spent;
+            }
+        }
+        let timings = order
+            .into_iter()
+            .map(|stage| Timing { seconds: seconds.get(&stage).copied().unwrap_or_default(), stage })
+            .collect();
+        let summary = Summary {
+            name: self.config.name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            configuration_digest: digest(&resolved_configuration(self.config, self.reader)?),
+            seed: self.config.seed,
+            policy_parameters: policy.decoder.config().parameter_count() as u64,
+            models: digests,
+            warnings: rlrf_report::warnings(&iterations, &curves),
+            evaluations,
+            iterations,
+            training: curves,
+            traces,
+            timings,
+        };
+        let json = serde_json::to_string_pretty(&summary)? + "\n";
+        write_atomically(&self.folder.join("summary.json"), json.as_bytes()).context("summary.json")?;
+        let page = rlrf_report::report_html(&summary);
+        write_atomically(&self.folder.join("report.html"), page.as_bytes()).context("report.html")?;
+        Ok(summary)
+    }
+}
