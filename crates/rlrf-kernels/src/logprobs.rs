@@ -20,7 +20,7 @@ const PARALLEL: usize = 1 << 20;
 /// Tokens per block of the vocabulary: enough blocks for the threads, none too large for a cache. The
 /// order of summation depends on it, so it depends on the vocabulary alone.
 fn block_size(vocab: usize) -> usize {
-    vocab.div_ceil(16).next_multiple_of(WIDTH).clamp(WIDTH, 384)
+    vocab.div_ceil(8).next_multiple_of(WIDTH).clamp(WIDTH, 384)
 }
 
 thread_local! {

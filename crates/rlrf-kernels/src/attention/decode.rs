@@ -36,18 +36,26 @@ pub fn decode<'a>(
             score_block(q, &k[head * dim..], dim, width, &mut scores[start..], keys);
             start += k.len() / width;
         }
-        for (scores, out) in scores.chunks_exact_mut(keys).zip(out.chunks_exact_mut(dim)) {
-            let sum = exponentials(scores, scale);
+        let mut inverse_sums = [0f32; MOST_HEADS];
+        let heads_at_once = scores.chunks_mut(MOST_HEADS * keys).zip(out.chunks_mut(MOST_HEADS * dim));
+        for (scores, out) in heads_at_once {
+            for (scores, inverse_sum) in scores.chunks_exact_mut(keys).zip(&mut inverse_sums) {
+                *inverse_sum = 1.0 / exponentials(scores, scale);
+            }
             let mut start = 0;
             for (_, v) in &blocks {
-                let len = v.len() / width;
-                add_values(&scores[start..start + len], &v[head * dim..], width, out);
-                start += len;
+                add_values(&scores[start..], keys, &v[head * dim..], width, out, dim);
+                start += v.len() / width;
             }
-            scale_row(out, 1.0 / sum);
+            for (out, inverse_sum) in out.chunks_exact_mut(dim).zip(inverse_sums) {
+                scale_row(out, inverse_sum);
+            }
         }
     }
 }
+
+/// Query heads that read the values together.
+const MOST_HEADS: usize = 4;
 
 simd! {
     /// Scores of a block's keys for the query heads `q: [group, dim]`; `stride` from head to head.
@@ -69,37 +77,70 @@ simd! {
 }
 
 simd! {
-    /// Adds the block's values, weighted, into `out: [dim]`.
-    fn add_values(weights: &[f32], v: &[f32], width: usize, out: &mut [f32]) {
-        let mut channel = 0;
-        while channel + 4 * LANES <= out.len() {
-            add_channels::<{ 4 * LANES }>(weights, &v[channel..], width, &mut out[channel..]);
-            channel += 4 * LANES;
-        }
-        while channel + LANES <= out.len() {
-            add_channels::<LANES>(weights, &v[channel..], width, &mut out[channel..]);
-            channel += LANES;
-        }
-        while channel < out.len() {
-            add_channels::<1>(weights, &v[channel..], width, &mut out[channel..]);
-            channel += 1;
+    /// Adds a block's values, weighted, into `out: [heads, dim]` of at most `MOST_HEADS` heads; the weights of one
+    /// head lie `stride` behind those of the one before.
+    fn add_values(weights: &[f32], stride: usize, v: &[f32], width: usize, out: &mut [f32], dim: usize) {
+        match out.len() / dim {
+            1 => add_values_of::<1>(weights, stride, v, width, out, dim),
+            2 => add_values_of::<2>(weights, stride, v, width, out, dim),
+            3 => add_values_of::<3>(weights, stride, v, width, out, dim),
+            _ => add_values_of::<MOST_HEADS>(weights, stride, v, width, out, dim),
         }
     }
 }
 
-/// Keeps `N` sums in registers over all keys.
 #[inline(always)]
-fn add_channels<const N: usize>(weights: &[f32], v: &[f32], width: usize, out: &mut [f32]) {
-    let Some(out) = out.first_chunk_mut::<N>() else { return };
-    let mut sums = *out;
-    for (weight, v) in weights.iter().zip(v.chunks(width)) {
-        if let Some(v) = v.first_chunk::<N>() {
+fn add_values_of<const H: usize>(
+    weights: &[f32],
+    stride: usize,
+    v: &[f32],
+    width: usize,
+    out: &mut [f32],
+    dim: usize,
+) {
+    let mut channel = 0;
+    while channel + 4 * LANES <= dim {
+        add_channels::<H, { 4 * LANES }>(weights, stride, v, width, out, dim, channel);
+        channel += 4 * LANES;
+    }
+    while channel + LANES <= dim {
+        add_channels::<H, LANES>(weights, stride, v, width, out, dim, channel);
+        channel += LANES;
+    }
+    while channel < dim {
+        add_channels::<H, 1>(weights, stride, v, width, out, dim, channel);
+        channel += 1;
+    }
+}
+
+/// Keeps `N` sums of each of `H` heads in registers over the block's keys.
+#[inline(always)]
+fn add_channels<const H: usize, const N: usize>(
+    weights: &[f32],
+    stride: usize,
+    v: &[f32],
+    width: usize,
+    out: &mut [f32],
+    dim: usize,
+    channel: usize,
+) {
+    let mut sums = [[0f32; N]; H];
+    for (h, sums) in sums.iter_mut().enumerate() {
+        sums.copy_from_slice(&out[h * dim + channel..][..N]);
+    }
+    let weights: [&[f32]; H] = std::array::from_fn(|h| &weights[h * stride..]);
+    for (key, v) in v.chunks(width).enumerate() {
+        let Some(v) = v[channel..].first_chunk::<N>() else { break };
+        for h in 0..H {
+            let weight = weights[h][key];
             for i in 0..N {
-                sums[i] = weight.mul_add(v[i], sums[i]);
+                sums[h][i] = weight.mul_add(v[i], sums[h][i]);
             }
         }
     }
-    *out = sums;
+    for (h, sums) in sums.iter().enumerate() {
+        out[h * dim + channel..][..N].copy_from_slice(sums);
+    }
 }
 
 simd! {

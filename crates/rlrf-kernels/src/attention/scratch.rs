@@ -7,6 +7,9 @@ use super::{Heads, Inputs, Span};
 use crate::matmul::{Block, Output, Panels, View, WIDTH, multiply};
 use crate::simd;
 
+/// Most queries of a block: whole strips of the widest tile.
+const QUERIES: usize = 48;
+
 /// What the forward left for the backward, and the gradient that comes in.
 #[derive(Clone, Copy)]
 pub(super) struct Results<'a> {
@@ -102,9 +105,19 @@ impl QueryBlock {
         (start - offset, end - start, start - self.first_key)
     }
 
-    /// Number of keys that the block's query `i` may see, counted from the first column.
-    fn visible(&self, span: &Span, i: usize) -> usize {
-        self.prefix + self.rows.start + i + 1 - span.rows.start - self.first_key
+    /// Splits a row of scores behind the keys that the block's query `i` may see, and their padding to whole
+    /// groups of lanes, which is filled.
+    fn split<'a>(
+        &self,
+        span: &Span,
+        i: usize,
+        row: &'a mut [f32],
+        padding: f32,
+    ) -> (&'a mut [f32], &'a mut [f32]) {
+        let visible = self.prefix + self.rows.start + i + 1 - span.rows.start - self.first_key;
+        let padded = visible.next_multiple_of(simd::LANES);
+        row[visible..padded].fill(padding);
+        row.split_at_mut(padded)
     }
 }
 
@@ -171,14 +184,14 @@ impl Scratch {
             // SAFETY: the block's rows are the span's; the buffers are sized for the block.
             unsafe {
                 self.compute_scores(inputs, span, &block, head);
-                for i in 0..block.rows.len() {
-                    let scores = &mut self.scores[i * block.stride..][..block.end_key - block.first_key];
-                    let (scores, unseen) = scores.split_at_mut(block.visible(span, i));
-                    let (shift, sum) = exponentials(scores, inputs.heads.scale());
+                let mut sums = [1f32; QUERIES];
+                for (i, sum) in sums.iter_mut().enumerate().take(block.rows.len()) {
+                    let scores = &mut self.scores[i * block.stride..][..block.stride];
+                    let (seen, unseen) = block.split(span, i, scores, f32::NEG_INFINITY);
                     unseen.fill(0.0);
+                    let shift;
+                    (shift, *sum) = exponentials(seen, inputs.heads.scale());
                     *logsumexp.offset(block.rows.start + i, head).data = shift + sum.ln();
-                    // Kept in the last column, which no product reads.
-                    self.scores[(i + 1) * block.stride - 1] = 1.0 / sum;
                 }
                 let corner = out.offset(block.rows.start, head * dim);
                 let mut accumulate = false;
@@ -192,9 +205,8 @@ impl Scratch {
                         accumulate = true;
                     }
                 }
-                for i in 0..block.rows.len() {
-                    let row = std::slice::from_raw_parts_mut(corner.offset(i, 0).data, dim);
-                    multiply_by(row, self.scores[(i + 1) * block.stride - 1]);
+                for (i, sum) in sums.iter().enumerate().take(block.rows.len()) {
+                    multiply_by(std::slice::from_raw_parts_mut(corner.offset(i, 0).data, dim), 1.0 / sum);
                 }
             }
         }
@@ -227,7 +239,8 @@ impl Scratch {
                 for (in_prefix, keys) in [(true, &self.prefix), (false, &self.own)] {
                     let (first_column, columns, column) = block.part(in_prefix);
                     let panels = &keys.value_by_key;
-                    let right = Block { panels, first_column, columns, first_step: 0, depth: dim };
+                    let whole = columns.next_multiple_of(WIDTH);
+                    let right = Block { panels, first_column, columns: whole, first_step: 0, depth: dim };
                     let to = Output { data: self.d_scores.as_mut_ptr(), row: block.stride };
                     if columns > 0 {
                         multiply(View::new(dout, query * dim, 1), count, right, to.offset(0, column), false);
@@ -237,20 +250,12 @@ impl Scratch {
                     let row = block.rows.start + i;
                     let channels = (row * query + head) * dim..(row * query + head + 1) * dim;
                     let (out, dout) = (&results.out[channels.clone()], &results.dout[channels]);
-                    let len = block.end_key - block.first_key;
-                    let scores = &mut self.scores[i * block.stride..][..len];
-                    let d_scores = &mut self.d_scores[i * block.stride..][..len];
+                    let scores = &mut self.scores[i * block.stride..][..block.stride];
+                    let d_scores = &mut self.d_scores[i * block.stride..][..block.stride];
                     d_scores[..block.first_computed - block.first_key].fill(0.0);
-                    let (scores, unseen) = scores.split_at_mut(block.visible(span, i));
-                    let (d_scores, d_unseen) = d_scores.split_at_mut(scores.len());
-                    softmax_backward(
-                        scores,
-                        d_scores,
-                        scale,
-                        results.logsumexp[row * query + head],
-                        out,
-                        dout,
-                    );
+                    let (seen, unseen) = block.split(span, i, scores, f32::NEG_INFINITY);
+                    let (d_seen, d_unseen) = block.split(span, i, d_scores, 0.0);
+                    softmax_backward(seen, d_seen, scale, results.logsumexp[row * query + head], out, dout);
                     unseen.fill(0.0);
                     d_unseen.fill(0.0);
                 }
@@ -297,10 +302,11 @@ impl Scratch {
         let q = View::new(&inputs.q[(block.rows.start * query + head) * dim..], query * dim, 1);
         for (in_prefix, keys) in [(true, &self.prefix), (false, &self.own)] {
             let (first_column, columns, column) = block.part(in_prefix);
-            let right = Block { panels: &keys.by_key, first_column, columns, first_step: 0, depth: dim };
+            let (panels, whole) = (&keys.by_key, columns.next_multiple_of(WIDTH));
+            let right = Block { panels, first_column, columns: whole, first_step: 0, depth: dim };
             let to = Output { data: self.scores.as_mut_ptr(), row: block.stride };
             if columns > 0 {
-                // SAFETY: `scores` holds the block, and `column + columns` is at most its stride.
+                // SAFETY: `scores` holds the block, and its stride holds whole panels from `column` on.
                 unsafe { multiply(q, count, right, to.offset(0, column), false) };
             }
         }
@@ -329,9 +335,8 @@ fn row_of_key(span: &Span, key: usize) -> usize {
 /// Cuts a span's queries into blocks whose scores stay in cache.
 fn query_blocks<'a>(inputs: Inputs<'a>, span: &'a Span) -> impl Iterator<Item = QueryBlock> + 'a {
     let (prefix, len) = (span.prefix.len(), span.rows.len());
-    // Whole strips of the widest tile. Fewer queries waste less beyond the diagonal of a short span, and
-    // keep the scores of a long one in cache.
-    let size = if len <= 96 || prefix + len > 2048 { 24 } else { 48 };
+    // Fewer queries waste less beyond the diagonal of a short span, and keep the scores of a long one in cache.
+    let size = if len <= 96 || prefix + len > 2048 { QUERIES / 2 } else { QUERIES };
     (0..len).step_by(size).map(move |start| {
         let end = (start + size).min(len);
         let rows = span.rows.start + start..span.rows.start + end;
@@ -350,7 +355,10 @@ fn query_blocks<'a>(inputs: Inputs<'a>, span: &'a Span) -> impl Iterator<Item = 
             };
             first_key = first_computed / simd::LANES * simd::LANES;
         }
-        let stride = (end_key - first_key + 1).next_multiple_of(simd::LANES);
+        // Products of scores write whole panels: what sticks out of the prefix is overwritten by the span's own.
+        let own_start = first_computed.max(prefix);
+        let stride = own_start - first_key + (end_key - own_start).next_multiple_of(WIDTH);
+        let stride = stride.next_multiple_of(simd::LANES);
         QueryBlock { rows, first_key, first_computed, end_key, prefix, stride }
     })
 }

@@ -3,9 +3,6 @@
 use super::panels::WIDTH;
 use crate::simd::InstructionSet;
 
-/// Most rows of any tile; also the rows of a packed strip of `A`.
-pub(super) const STRIP: usize = 16;
-
 /// One SIMD register of f32.
 ///
 /// # Safety
@@ -23,8 +20,9 @@ trait Register: Copy {
 pub(super) struct Tile {
     /// Steps of the inner dimension.
     pub(super) depth: usize,
-    /// The rows of one step are adjacent, and steps are `a_step` apart.
+    /// Rows are `a_row` apart, and steps `a_step`.
     pub(super) a: *const f32,
+    pub(super) a_row: usize,
     pub(super) a_step: usize,
     /// Panels of `WIDTH` columns, step after step; `b_panel` elements from one panel to the next.
     pub(super) b: *const f32,
@@ -106,7 +104,7 @@ unsafe fn compute<V: Register, const R: usize, const G: usize>(tile: &Tile) {
                 std::array::from_fn(|h| V::load(b[g].add(step * WIDTH + h * V::LANES)))
             });
             for r in 0..R {
-                let factor = V::splat(*a.add(r));
+                let factor = V::splat(*a.add(r * tile.a_row));
                 for g in 0..G {
                     for h in 0..2 {
                         sums[r][g][h] = factor.mul_add(columns[g][h], sums[r][g][h]);

@@ -1,4 +1,4 @@
-//! Packing: operands rearranged in the order in which the micro-kernel reads them.
+//! Packing: right operands rearranged in the order in which the micro-kernel reads them.
 
 use super::View;
 use crate::simd::InstructionSet;
@@ -9,7 +9,7 @@ pub(crate) const WIDTH: usize = 32;
 /// One cache line; packed buffers are made of these so that no vector load straddles two.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct Line(pub(super) [f32; 16]);
+struct Line([f32; 16]);
 
 /// A right operand `B[k, n]` packed into panels of [`WIDTH`] columns: `[panel][k][WIDTH]`, padded.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +44,11 @@ impl Panels {
         }
     }
 
+    /// Number of columns with the padding of the last panel.
+    pub(crate) fn padded_columns(&self) -> usize {
+        self.columns.next_multiple_of(WIDTH)
+    }
+
     /// Number of columns.
     pub(crate) fn columns(&self) -> usize {
         self.columns
@@ -65,7 +70,7 @@ impl Panels {
 ///
 /// # Safety
 /// `source` holds `rows x depth` elements; `to` is valid for `depth` steps.
-pub(super) unsafe fn pack_group(source: View<'_>, rows: usize, depth: usize, to: *mut f32, stride: usize) {
+unsafe fn pack_group(source: View<'_>, rows: usize, depth: usize, to: *mut f32, stride: usize) {
     // SAFETY: the caller vouches for both sides; `detect` for the instruction set.
     unsafe {
         if source.inner == 1 && rows > 1 {

@@ -1,13 +1,12 @@
 //! The loops around the micro-kernel, in the order of Goto and van de Geijn (2008), on one thread.
 
-use std::mem::MaybeUninit;
-
 use super::View;
-use super::microkernel::{Microkernel, STRIP, Tile};
-use super::panels::{Line, Panels, WIDTH, pack_group};
+use super::microkernel::{Microkernel, Tile};
+use super::panels::{Panels, WIDTH};
 
-/// Steps of the inner dimension per pass: a strip of `A` then stays in the first-level cache.
-pub(super) const DEPTH: usize = 256;
+/// Steps of the inner dimension per pass: the rows of `A` that a tile reads then stay in the first-level cache,
+/// so that `A` needs no packing.
+pub(super) const DEPTH: usize = 512;
 
 /// Elements of `B` per pass, about: two threads' share of a second-level cache.
 const PACKED: usize = 96 * 1024;
@@ -78,7 +77,7 @@ pub(super) unsafe fn multiply_with(
     accumulate: bool,
 ) {
     debug_assert!(block.first_column.is_multiple_of(WIDTH));
-    debug_assert!(block.first_column + block.columns <= block.panels.columns());
+    debug_assert!(block.first_column + block.columns <= block.panels.padded_columns());
     debug_assert!(block.first_step + block.depth <= block.panels.depth());
     if rows == 0 || block.columns == 0 {
         return;
@@ -129,14 +128,6 @@ struct Pass {
 /// # Safety
 /// As [`multiply_with`], for at most `kernel.rows.len()` rows and [`DEPTH`] steps.
 unsafe fn multiply_strip(kernel: &Microkernel, pass: &Pass, a: View<'_>, rows: usize, c: Output) {
-    let mut strip = [const { MaybeUninit::<Line>::uninit() }; DEPTH];
-    let (a, a_step) = if rows == 1 || a.outer == 1 && a.inner < 2 * STRIP {
-        (a.data, a.inner)
-    } else {
-        // SAFETY: `a` holds the rows, and the strip has room for `DEPTH` steps.
-        unsafe { pack_group(a, rows, pass.depth, strip.as_mut_ptr().cast(), STRIP) };
-        (strip.as_ptr().cast::<f32>(), STRIP)
-    };
     let tiles = kernel.rows[rows - 1];
     let width = kernel.group_width;
     let groups = pass.columns.div_ceil(width);
@@ -150,8 +141,9 @@ unsafe fn multiply_strip(kernel: &Microkernel, pass: &Pass, a: View<'_>, rows: u
         let corner = unsafe { c.offset(0, column) };
         let mut tile = Tile {
             depth: pass.depth,
-            a,
-            a_step,
+            a: a.data,
+            a_row: a.outer,
+            a_step: a.inner,
             b: pass.b,
             b_panel: pass.b_panel,
             group,
