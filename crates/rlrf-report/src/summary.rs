@@ -1,0 +1,86 @@
+//! The figures of a run.
+
+use rlrf_method::evaluation::Evaluation;
+use rlrf_method::iteration::IterationSummary;
+use serde::{Deserialize, Serialize};
+
+/// Everything that a run found, as `summary.json` holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Name of the run.
+    pub name: String,
+    /// Version of rlrf.
+    pub version: String,
+    /// Digest of the resolved configuration.
+    pub configuration_digest: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// Parameters of the policy.
+    pub policy_parameters: u64,
+    /// Digest of each `M_t`, from `M_0`.
+    pub models: Vec<String>,
+    /// Accuracy of each `M_t` on each set: ordered by iteration, then set.
+    pub evaluations: Vec<Evaluation>,
+    /// What each iteration found.
+    pub iterations: Vec<IterationSummary>,
+    /// Training metrics of each stage.
+    pub training: Vec<TrainingCurve>,
+    /// Examples of reflection.
+    pub traces: Vec<Trace>,
+    /// Seconds spent on each stage, over all sessions of the run.
+    pub timings: Vec<Timing>,
+    /// What the user should know: a reflection gain that is not positive, a falling chosen log-probability, failed replies.
+    pub warnings: Vec<String>,
+}
+
+/// Seconds of one stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Name of the stage, such as `sample M_0`.
+    pub stage: String,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+/// The metrics of one training stage, step by step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingCurve {
+    /// Name of the stage, such as `dpo M_0`.
+    pub stage: String,
+    /// One object per step: `step`, `loss`, `learning_rate`, `gradient_norm`, `tokens`, `preference` (rewards, margins, ...).
+    pub steps: Vec<serde_json::Value>,
+}
+
+/// One reflection that a reader can follow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Iteration.
+    pub iteration: u32,
+    /// Id of the instruction.
+    pub instruction: String,
+    /// The problem.
+    pub problem: String,
+    /// Its reference, where there is one.
+    pub reference: Option<String>,
+    /// The promising candidate.
+    pub draft: String,
+    /// The feedback on it: aspect, level, critique.
+    pub feedback: Vec<TraceFeedback>,
+    /// The best refinement.
+    pub refinement: String,
+    /// Scores of the draft and of the refinement.
+    pub scores: (f64, f64),
+    /// Whether the refinement is right by the checker.
+    pub correct: Option<bool>,
+}
+
+/// Feedback on one aspect in a trace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TraceFeedback {
+    /// The aspect.
+    pub aspect: String,
+    /// The level.
+    pub level: Option<u8>,
+    /// The reason.
+    pub critique: String,
+}

@@ -1,0 +1,140 @@
+//! The figures of a run as plain text.
+
+use crate::figure::{NONE, count, percent, points, share};
+use crate::progress::{SetProgress, accuracy};
+use crate::summary::Summary;
+
+/// Between two columns.
+const GAP: &str = "   ";
+
+/// Warnings are broken into lines of this many characters.
+const WIDTH: usize = 100;
+
+/// The final table of a run: accuracy of each model on each set, one line per iteration, then the warnings.
+///
+/// Plain text without colour; ends with a newline.
+#[must_use]
+pub fn final_table(summary: &Summary) -> String {
+    let mut blocks = vec![accuracies(summary), iterations(summary), warnings(summary)];
+    blocks.retain(|block| !block.is_empty());
+    if blocks.is_empty() {
+        return "Nothing has been evaluated yet.\n".into();
+    }
+    blocks.join("\n")
+}
+
+fn accuracies(summary: &Summary) -> String {
+    let mut models: Vec<u32> = summary.evaluations.iter().map(|evaluation| evaluation.iteration).collect();
+    models.sort_unstable();
+    models.dedup();
+    let mut rows = vec![vec!["accuracy".to_string()]];
+    rows[0].extend(models.iter().map(|model| format!("M_{model}")));
+    rows[0].push("change".into());
+    for progress in SetProgress::of(summary) {
+        let mut row = vec![progress.set.to_string()];
+        row.extend(models.iter().map(|model| {
+            progress.evaluations.iter().find(|evaluation| evaluation.iteration == *model).map_or(
+                NONE.to_string(),
+                |evaluation| {
+                    format!(
+                        "{} {}/{}",
+                        percent(accuracy(evaluation)),
+                        evaluation.correct,
+                        evaluation.problems
+                    )
+                },
+            )
+        }));
+        row.push(points(progress.change()));
+        rows.push(row);
+    }
+    if rows.len() > 1 { aligned(&rows) } else { String::new() }
+}
+
+fn iterations(summary: &Summary) -> String {
+    if summary.iterations.is_empty() {
+        return String::new();
+    }
+    let header =
+        ["iteration", "sampled right", "refined right", "fresh right", "gain", "only by refinement", "pairs"];
+    let mut rows = vec![header.map(String::from).to_vec()];
+    for iteration in &summary.iterations {
+        let reflection = &iteration.reflection;
+        rows.push(vec![
+            iteration.iteration.to_string(),
+            percent(share(iteration.sampled_right, iteration.sampled)),
+            percent(reflection.refined_rate()),
+            percent(reflection.fresh_rate()),
+            points(reflection.gain()),
+            format!("{}/{}", reflection.solved_by_refinement_only, iteration.instructions),
+            count(iteration.pairs),
+        ]);
+    }
+    let note = "refined right, fresh right: of refinements and of other samples, where the draft was wrong; gain: their\n\
+                difference in points; only by refinement: instructions that no sample solved\n";
+    aligned(&rows) + note
+}
+
+fn warnings(summary: &Summary) -> String {
+    summary.warnings.iter().map(|warning| wrapped("warning: ", &printable(warning))).collect()
+}
+
+/// Columns side by side: the first aligned left, the others right.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| {
+            rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(
+                |(column, (cell, &width))| {
+                    if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+                },
+            )
+            .collect();
+        text.push_str(cells.join(GAP).trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// `label` and the words of `text`, further lines indented under the first.
+fn wrapped(label: &str, text: &str) -> String {
+    let indent = " ".repeat(label.chars().count());
+    let mut lines = String::new();
+    let mut line = label.to_string();
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push_str(&line);
+            lines.push('\n');
+            line.clone_from(&indent);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    lines + line.trim_end() + "\n"
+}
+
+/// Names come from files: a control character among them must not reach the terminal.
+fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\t' | '\n' | '\r' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}

@@ -1,0 +1,181 @@
+//! What the user should know of a run, with what to do about it.
+
+use rlrf_method::iteration::IterationSummary;
+
+use crate::figure::{count, decimal, percent, points};
+use crate::summary::TrainingCurve;
+
+/// Nats per token that the chosen responses may lose against the reference before the policy is said to collapse.
+const CHOSEN_FALL: f64 = 0.5;
+
+/// The end of training is judged by the mean of this many steps: one batch alone is noise.
+const LAST_STEPS: usize = 10;
+
+/// The warnings of a run: at most one of each kind, naming the iterations or stages that it is about.
+#[must_use]
+pub fn warnings(iterations: &[IterationSummary], training: &[TrainingCurve]) -> Vec<String> {
+    [reflection_gain(iterations), chosen_fall(training), failed_feedback(iterations), no_pairs(iterations)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn reflection_gain(iterations: &[IterationSummary]) -> Option<String> {
+    let lost = list(iterations.iter().filter_map(|iteration| {
+        let reflection = &iteration.reflection;
+        let gain = reflection.gain().filter(|gain| *gain <= 0.0)?;
+        Some(format!(
+            "{} points in iteration {} ({} of the refinements right, {} of fresh samples)",
+            points(Some(gain)),
+            iteration.iteration,
+            percent(reflection.refined_rate()),
+            percent(reflection.fresh_rate()),
+        ))
+    }))?;
+    Some(format!(
+        "Reflection gain is not positive: {lost}. More samples would have done as well as refining. Let the critique \
+         say where the error is and what is needed there, not only its kind, and teach refining with a larger share \
+         of the fine-tuning that shows draft, feedback and better response."
+    ))
+}
+
+fn chosen_fall(training: &[TrainingCurve]) -> Option<String> {
+    let fallen = list(training.iter().filter_map(|curve| {
+        let fall = last_chosen_fall(curve).filter(|fall| *fall > CHOSEN_FALL)?;
+        Some(format!("{} nats per token at the end of {}", decimal(fall, 2), curve.stage))
+    }))?;
+    Some(format!(
+        "The chosen responses have become less probable than under the reference model: by {fallen}. The policy may \
+         be collapsing although its reward accuracy looks good. Lower learning_rate, raise beta, or set sft_weight = 1."
+    ))
+}
+
+/// Mean over the last steps that have it.
+fn last_chosen_fall(curve: &TrainingCurve) -> Option<f64> {
+    let last: Vec<f64> = curve
+        .steps
+        .iter()
+        .rev()
+        .filter_map(|step| step["preference"]["chosen_fall_per_token"].as_f64())
+        .take(LAST_STEPS)
+        .collect();
+    (!last.is_empty()).then(|| last.iter().sum::<f64>() / last.len() as f64)
+}
+
+fn failed_feedback(iterations: &[IterationSummary]) -> Option<String> {
+    let failed =
+        list(iterations.iter().filter(|iteration| iteration.feedback_failed > 0).map(|iteration| {
+            format!("{} in iteration {}", count(iteration.feedback_failed), iteration.iteration)
+        }))?;
+    Some(format!(
+        "Feedback replies that could not be read: {failed}. They are left out of every score. Read them among the \
+         run's feedback rows; a longer limit for replies, a clearer prompt or more fine-tuning of the feedback model helps."
+    ))
+}
+
+fn no_pairs(iterations: &[IterationSummary]) -> Option<String> {
+    let empty: Vec<&IterationSummary> = iterations.iter().filter(|iteration| iteration.pairs == 0).collect();
+    let numbers = list(empty.iter().map(|iteration| iteration.iteration.to_string()))?;
+    let advice = if empty.iter().all(|iteration| iteration.perfect == iteration.instructions) {
+        "Every candidate is perfect: use harder instructions, or a stricter rubric"
+    } else {
+        "The candidates of an instruction do not differ enough: sample more of them, raise the temperature, or lower \
+         the margin"
+    };
+    Some(format!("No preference pairs, so nothing to train on, in iteration {numbers}. {advice}."))
+}
+
+/// The items separated by commas; none if there are none.
+fn list(items: impl Iterator<Item = String>) -> Option<String> {
+    let items: Vec<String> = items.collect();
+    (!items.is_empty()).then(|| items.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use rlrf_method::reflection::Reflection;
+    use serde_json::json;
+
+    use super::*;
+
+    fn iteration(number: u32) -> IterationSummary {
+        IterationSummary {
+            iteration: number,
+            instructions: 10,
+            perfect: 1,
+            sampled: 80,
+            sampled_distinct: 60,
+            refined: 72,
+            sampled_right: 20,
+            feedback_failed: 0,
+            pairs: 12,
+            paired_instructions: 6,
+            pairs_chosen_refined: 5,
+            reflection: Reflection {
+                wrong_drafts: 9,
+                refined: 72,
+                refined_right: 36,
+                fresh: 63,
+                fresh_right: 21,
+                solved_by_sample: 5,
+                solved_by_refinement_only: 2,
+            },
+            aspects: Vec::new(),
+        }
+    }
+
+    fn curve(falls: &[f64]) -> TrainingCurve {
+        let steps = falls.iter().map(|fall| json!({"preference": {"chosen_fall_per_token": fall}})).collect();
+        TrainingCurve { stage: "dpo M_0".into(), steps }
+    }
+
+    #[test]
+    fn a_healthy_run_has_none() {
+        assert_eq!(warnings(&[iteration(0)], &[curve(&[0.6, 0.1, 0.2])]), Vec::<String>::new());
+        assert_eq!(warnings(&[], &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_gain_that_is_not_positive_names_its_iterations() {
+        let mut none = iteration(1);
+        none.reflection.refined_right = 24;
+        let mut negative = iteration(2);
+        negative.reflection.refined_right = 18;
+        let found = warnings(&[iteration(0), none, negative], &[]);
+        assert_eq!(found.len(), 1);
+        let expected = "+0.0 points in iteration 1 (33.3% of the refinements right, 33.3% of fresh samples), \
+                        -8.3 points in iteration 2 (25.0% of the refinements right, 33.3% of fresh samples)";
+        assert!(found[0].contains(expected), "{}", found[0]);
+    }
+
+    #[test]
+    fn nothing_to_compare_is_no_warning() {
+        let mut unrefined = iteration(0);
+        unrefined.reflection = Reflection::default();
+        assert_eq!(warnings(&[unrefined], &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_fall_is_judged_at_the_end() {
+        let early = [vec![9.0; 5], vec![0.1; 10]].concat();
+        let late = [vec![0.1; 5], vec![0.75; 10]].concat();
+        assert_eq!(warnings(&[], &[curve(&early)]), Vec::<String>::new());
+        let found = warnings(&[], &[curve(&late)]);
+        assert!(found[0].contains("0.75 nats per token at the end of dpo M_0"), "{}", found[0]);
+        let without =
+            TrainingCurve { stage: "sft".into(), steps: vec![json!({"loss": 1.0, "preference": null})] };
+        assert_eq!(warnings(&[], &[without]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn failed_replies_and_missing_pairs_are_counted() {
+        let mut failed = iteration(0);
+        failed.feedback_failed = 1234;
+        failed.pairs = 0;
+        let found = warnings(&[failed.clone()], &[]);
+        assert!(found[0].contains("1,234 in iteration 0"), "{}", found[0]);
+        assert!(found[1].contains("in iteration 0. The candidates"), "{}", found[1]);
+        failed.perfect = failed.instructions;
+        assert!(warnings(&[failed], &[])[1].contains("Every candidate is perfect"));
+    }
+}

@@ -1,0 +1,47 @@
+use rlrf_report::final_table;
+
+use crate::fixture::{empty, evaluation, word_problems};
+
+#[test]
+fn the_table_of_a_run() {
+    let expected = "\
+accuracy             M_0             M_1             M_2   change
+held-out   39.0% 156/400   42.8% 171/400   47.0% 188/400     +8.0
+svamp       10.3% 31/300    11.3% 34/300     9.7% 29/300     -0.7
+
+iteration   sampled right   refined right   fresh right    gain   only by refinement   pairs
+0                   24.9%           32.0%         16.7%   +15.3               23/200     431
+1                   28.6%           21.3%         26.1%    -4.8               23/200     431
+refined right, fresh right: of refinements and of other samples, where the draft was wrong; gain: their
+difference in points; only by refinement: instructions that no sample solved
+
+warning: Reflection gain is not positive: -3.1 points in iteration 1 (23.0% of the refinements
+         right, 26.1% of fresh samples). Let the critique say where the error is and what is needed
+         there.
+";
+    assert_eq!(final_table(&word_problems()), expected);
+}
+
+#[test]
+fn what_is_missing_has_a_dash() {
+    let mut summary = empty();
+    summary.evaluations = vec![evaluation("a", 0, 1, 2), evaluation("b", 1, 0, 0)];
+    let expected = "accuracy         M_0     M_1   change\n\
+                    a          50.0% 1/2       –        –\n\
+                    b                  –   – 0/0        –\n";
+    assert_eq!(final_table(&summary), expected);
+    assert_eq!(final_table(&empty()), "Nothing has been evaluated yet.\n");
+}
+
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    let mut summary = word_problems();
+    summary.evaluations[0].set = "a\u{1b}[31mb\nc".into();
+    summary.warnings = vec!["\u{7}ring\r\nthe bell".into()];
+    let table = final_table(&summary);
+    assert!(
+        table.contains("a\u{fffd}[31mb c") && table.contains("warning: \u{fffd}ring the bell\n"),
+        "{table}"
+    );
+    assert!(!table.contains(['\u{1b}', '\u{7}', '\r']));
+}
