@@ -78,13 +78,7 @@ pub fn forward(
             }
         });
     });
-    for (row, (logprob, logsumexp)) in logprobs.iter_mut().zip(logsumexp).enumerate() {
-        let of_row = || partials[row..].iter().step_by(rows);
-        let largest = of_row().fold(f32::NEG_INFINITY, |largest, &(of_block, _)| largest.max(of_block));
-        let sum: f32 = of_row().map(|&(of_block, sum)| sum * simd::exp(of_block - largest)).sum();
-        *logsumexp = largest + sum.ln();
-        *logprob -= *logsumexp;
-    }
+    combine(&partials, logprobs, logsumexp);
 }
 
 /// From `d_logprobs: [rows]`: overwrites `d_hidden: [rows, dim]`, adds into `d_head: [vocab, dim]` (None: frozen).
@@ -236,6 +230,25 @@ simd! {
         // Without any finite logit the sum is 0, not NaN, unless one is NaN.
         let shift = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
         (largest, simd::sum_exp(logits, shift))
+    }
+}
+
+simd! {
+    /// From the partial results `[blocks, rows]`, and the logits of the targets in `logprobs`.
+    fn combine(partials: &[(f32, f32)], logprobs: &mut [f32], logsumexp: &mut [f32]) {
+        let rows = logprobs.len();
+        for (row, (logprob, logsumexp)) in logprobs.iter_mut().zip(logsumexp).enumerate() {
+            let mut largest = f32::NEG_INFINITY;
+            for &(of_block, _) in partials[row..].iter().step_by(rows) {
+                largest = largest.max(of_block);
+            }
+            let mut sum = 0.0;
+            for &(of_block, sum_of_block) in partials[row..].iter().step_by(rows) {
+                sum = simd::exp(of_block - largest).mul_add(sum_of_block, sum);
+            }
+            *logsumexp = largest + sum.ln();
+            *logprob -= *logsumexp;
+        }
     }
 }
 

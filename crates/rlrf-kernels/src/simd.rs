@@ -99,17 +99,23 @@ pub(crate) fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { y }
 }
 
-/// Sums accumulators pairwise, in a fixed order.
+/// Combines accumulators pairwise, in a fixed order.
 #[inline(always)]
-pub(crate) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
+fn reduce_lanes(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
-            lanes[i] += lanes[i + width];
+            lanes[i] = combine(lanes[i], lanes[i + width]);
         }
         width /= 2;
     }
     lanes[0]
+}
+
+/// Sums accumulators pairwise, in a fixed order.
+#[inline(always)]
+pub(crate) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
+    reduce_lanes(lanes, |a, b| a + b)
 }
 
 /// `sum_i a[i] b[i]`.
@@ -139,11 +145,10 @@ pub(crate) fn max(x: &[f32]) -> f32 {
             lanes[i] = if group[i] > lanes[i] { group[i] } else { lanes[i] };
         }
     }
-    let mut largest = f32::NEG_INFINITY;
-    for &value in lanes.iter().chain(rest) {
-        largest = if value > largest { value } else { largest };
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        *lane = if value > *lane { value } else { *lane };
     }
-    largest
+    reduce_lanes(lanes, |a, b| if a > b { a } else { b })
 }
 
 /// `x = exp(x * scale - shift)` in place; returns the sum.

@@ -1,6 +1,7 @@
 //! Attention of one new token against cached keys and values.
 
 use super::Heads;
+use super::scores::score_block;
 use crate::simd::{self, LANES};
 
 /// One decoding query per sequence against its cached keys and values, on the calling thread.
@@ -56,17 +57,6 @@ pub fn decode<'a>(
 
 /// Query heads that read the values together.
 const MOST_HEADS: usize = 4;
-
-simd! {
-    /// Scores of a block's keys for the query heads `q: [group, dim]`; `stride` from head to head.
-    fn score_block(q: &[f32], k: &[f32], dim: usize, width: usize, scores: &mut [f32], stride: usize) {
-        for (i, k) in k.chunks(width).enumerate() {
-            for (q, scores) in q.chunks_exact(dim).zip(scores.chunks_mut(stride)) {
-                scores[i] = simd::dot(q, &k[..dim]);
-            }
-        }
-    }
-}
 
 simd! {
     /// `x = exp(scale x - shift)` with the shift that makes the largest 1; returns the sum.

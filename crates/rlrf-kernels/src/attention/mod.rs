@@ -5,6 +5,7 @@
 
 mod decode;
 mod forest;
+mod scores;
 mod scratch;
 
 use std::ops::Range;
