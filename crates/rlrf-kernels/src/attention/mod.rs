@@ -53,14 +53,13 @@ impl Heads {
         1.0 / (self.dim as f32).sqrt()
     }
 
-    /// Query heads that share the key/value head.
-    fn group(self, key_value: usize) -> Range<usize> {
-        let size = self.query / self.key_value;
-        key_value * size..(key_value + 1) * size
-    }
-
     fn check(self, rows: usize, query_sized: &[usize], key_sized: &[usize], per_head: usize) {
-        assert!(self.key_value > 0 && self.query.is_multiple_of(self.key_value) && self.window != Some(0));
+        assert!(
+            self.key_value > 0
+                && self.query > 0
+                && self.query.is_multiple_of(self.key_value)
+                && self.window != Some(0)
+        );
         assert!(query_sized.iter().all(|&len| len == rows * self.query * self.dim));
         assert!(key_sized.iter().all(|&len| len == rows * self.key_value * self.dim));
         assert_eq!(per_head, rows * self.query);
@@ -98,10 +97,10 @@ pub fn forward(
     let inputs = Inputs { q, k, v, positions, heads };
     let out = Output { data: out.as_mut_ptr(), row: heads.query * heads.dim };
     let logsumexp = Output { data: logsumexp.as_mut_ptr(), row: heads.query };
-    each_task(spans, positions.len(), heads, |tree, key_value, scratch| {
+    each_task(spans, heads, forest(spans, positions.len()), true, |tree, key_value, group, scratch| {
         for span in tree {
             scratch.load_forward(inputs, span, key_value);
-            for head in heads.group(key_value) {
+            for head in group.clone() {
                 // SAFETY: the rows of this tree and this head are written by this task alone.
                 unsafe { scratch.forward_head(inputs, span, head, out, logsumexp) };
             }
@@ -137,7 +136,7 @@ pub fn backward(
         dk: Output { data: dk.as_mut_ptr(), row: heads.key_value * heads.dim },
         dv: Output { data: dv.as_mut_ptr(), row: heads.key_value * heads.dim },
     };
-    each_task(spans, positions.len(), heads, |tree, key_value, scratch| {
+    each_task(spans, heads, forest(spans, positions.len()), false, |tree, key_value, group, scratch| {
         // SAFETY: the rows of this tree, this key/value head and its query heads are written by this task
         // alone; a tree holds every span that sees its rows.
         unsafe {
@@ -146,7 +145,7 @@ pub fn backward(
             }
             for span in tree {
                 scratch.load_backward(inputs, span, key_value);
-                for head in heads.group(key_value) {
+                for head in group.clone() {
                     scratch.backward_head(inputs, results, span, head, gradients);
                 }
             }
@@ -154,17 +153,29 @@ pub fn backward(
     });
 }
 
-/// Runs a task for each tree of spans and each key/value head.
-fn each_task(spans: &[Span], rows: usize, heads: Heads, run: impl Fn(&[&Span], usize, &mut Scratch) + Sync) {
-    let trees = forest(spans, rows);
-    let tasks = trees.len() * heads.key_value;
+/// Runs a task `(tree, key/value head, query heads, buffers)` for each tree of spans and each key/value head, or,
+/// where these are few and the direction allows to `split` them, for each query head.
+fn each_task(
+    spans: &[Span],
+    heads: Heads,
+    trees: Vec<Vec<&Span>>,
+    split: bool,
+    run: impl Fn(&[&Span], usize, Range<usize>, &mut Scratch) + Sync,
+) {
+    let parallel = work(spans) * heads.query * heads.dim >= PARALLEL;
+    let few = trees.len() * heads.key_value < 4 * rayon::current_num_threads();
+    let per_tree = if split && few && parallel { heads.query } else { heads.key_value };
     let run = |task: usize| {
+        let (tree, first) = (&trees[task / per_tree], task % per_tree * heads.query / per_tree);
+        let key_value = first * heads.key_value / heads.query;
+        let group = first..first + heads.query / per_tree;
         with_scratch(|scratch| {
             scratch.forget_keys();
-            run(&trees[task / heads.key_value], task % heads.key_value, scratch);
+            run(tree, key_value, group, scratch);
         });
     };
-    if tasks > 1 && work(spans) * heads.query * heads.dim >= PARALLEL {
+    let tasks = trees.len() * per_tree;
+    if parallel {
         (0..tasks).into_par_iter().with_max_len(1).for_each(run);
     } else {
         (0..tasks).for_each(run);
