@@ -21,11 +21,19 @@ use crate::tokens::{backend, candidate_tokens, prompt_tokens};
 const REFERENCE_CHUNK: usize = 32;
 
 /// Supervised fine-tuning.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SftConfig {
+    /// Whether only completions are learnt; a model trained from scratch learns language from the prompts, too.
+    pub completion_only_loss: bool,
     /// Optimiser, schedule, batch.
     pub training: TrainingConfig,
+}
+
+impl Default for SftConfig {
+    fn default() -> Self {
+        Self { completion_only_loss: true, training: TrainingConfig::default() }
+    }
 }
 
 /// Preference fine-tuning.
@@ -137,10 +145,13 @@ pub fn fine_tune(
     let examples = demonstrations
         .iter()
         .map(|demonstration| {
-            Ok(SftExample {
-                prompt: prompt_tokens(model, &demonstration.prompt)?,
-                completion: model.chat.response(&model.tokenizer, &demonstration.completion).map_err(backend)?,
-            })
+            let mut prompt = prompt_tokens(model, &demonstration.prompt)?;
+            let mut completion =
+                model.chat.response(&model.tokenizer, &demonstration.completion).map_err(backend)?;
+            if !config.completion_only_loss && !prompt.is_empty() {
+                completion.splice(0..0, prompt.drain(1..));
+            }
+            Ok(SftExample { prompt, completion })
         })
         .collect::<Result<Vec<_>>>()?;
     under_control(model, stage, config, store, progress, |model, control| {

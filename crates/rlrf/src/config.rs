@@ -72,14 +72,28 @@ pub(crate) struct NewModelConfig {
     pub(crate) vocab_size: usize,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct WarmUpConfig {
     /// Files of demonstrations.
     pub(crate) files: Vec<PathBuf>,
     /// Sets of demonstrations written by the program of `demonstrations`.
     pub(crate) demonstrations: Vec<DemonstrationSet>,
+    /// Loss, optimiser, schedule.
+    /// Whether only completions are learnt; a model trained from scratch learns language from the prompts, too.
+    pub(crate) completion_only_loss: bool,
     pub(crate) training: TrainingConfig,
+}
+
+impl Default for WarmUpConfig {
+    fn default() -> Self {
+        Self {
+            files: Vec::new(),
+            demonstrations: Vec::new(),
+            completion_only_loss: true,
+            training: TrainingConfig::default(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

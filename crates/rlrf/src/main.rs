@@ -24,8 +24,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let threads = arguments.threads.map_or(0, std::num::NonZeroUsize::get);
+    let pool = match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+        Ok(pool) => pool,
+        Err(error) => {
+            eprintln!("error: cannot start {threads} threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // Inside the pool from the start: a parallel operation called from outside wakes a thread each time.
+    pool.install(|| finish(&arguments))
+}
+
+fn finish(arguments: &Arguments) -> ExitCode {
     let console = Console::new(arguments.quiet);
-    match execute(&arguments, &console) {
+    match execute(arguments, &console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console.close();
@@ -36,9 +49,6 @@ fn main() -> ExitCode {
 }
 
 fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
-    }
     let json = arguments.json;
     match &arguments.command {
         Command::Run(options) => run::run(options, json, console),

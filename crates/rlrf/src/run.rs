@@ -191,7 +191,10 @@ impl Run<'_> {
             if demonstrations.is_empty() {
                 bail!("configuration: the `sft` section of {name} names no demonstrations");
             }
-            let mut settings = SftConfig { training: warm_up.training.clone() };
+            let mut settings = SftConfig {
+                completion_only_loss: warm_up.completion_only_loss,
+                training: warm_up.training.clone(),
+            };
             settings.training.seed = stream(self.config.seed, &stage.name, "", 0);
             rlrf_local::fine_tune(&mut made, &demonstrations, &settings, &stage, &mut self.store, self.console)?;
         }
