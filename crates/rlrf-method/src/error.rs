@@ -61,7 +61,7 @@ pub enum Error {
     /// A model, judge or trainer failed.
     #[error("{0}")]
     Backend(String),
-    /// The user asked to stop; everything finished so far is committed.
-    #[error("interrupted; everything finished so far is kept: run the same command again to continue")]
+    /// The user asked to stop; everything finished so far is committed, and the same call goes on from there.
+    #[error("interrupted")]
     Interrupted,
 }

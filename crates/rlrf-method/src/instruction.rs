@@ -66,13 +66,67 @@ pub struct Instruction {
     pub answer: Option<String>,
 }
 
+/// An instruction as files have it.
 #[derive(Deserialize)]
-struct Record {
+pub(crate) struct Record {
     id: Option<serde_json::Value>,
     prompt: Option<serde_json::Value>,
     messages: Option<Vec<Message>>,
     reference: Option<String>,
     answer: Option<serde_json::Value>,
+}
+
+impl Record {
+    /// The instruction, or what is wrong with the record.
+    pub(crate) fn instruction(self) -> std::result::Result<Instruction, String> {
+        let messages = match (self.prompt, self.messages) {
+            (Some(_), Some(_)) => return Err("has both `prompt` and `messages`; give one".into()),
+            (None, None) => {
+                return Err("needs a field `prompt` (text) or `messages` (list of {role, content})".into());
+            }
+            (Some(serde_json::Value::String(text)), None) => vec![Message::user(text)],
+            (Some(list @ serde_json::Value::Array(_)), None) => serde_json::from_value(list)
+                .map_err(|e| format!("`prompt`: {e}; expected text or a list of {{role, content}}"))?,
+            (Some(other), None) => {
+                return Err(format!("`prompt` is {}; expected text or a list of messages", kind(&other)));
+            }
+            (None, Some(messages)) => messages,
+        };
+        match messages.last() {
+            None => return Err("`messages` is empty; give at least one user message".into()),
+            Some(last) if last.role != Role::User => {
+                return Err("the last message must have role `user`: it is what the policy answers".into());
+            }
+            Some(last) if last.content.trim().is_empty() => return Err("the prompt is empty".into()),
+            Some(_) => {}
+        }
+        let answer = match self.answer {
+            None | Some(serde_json::Value::Null) => None,
+            Some(serde_json::Value::String(text)) => Some(text),
+            Some(serde_json::Value::Number(number)) => Some(number.to_string()),
+            Some(other) => return Err(format!("`answer` is {}; expected text or a number", kind(&other))),
+        };
+        let id = match self.id {
+            None | Some(serde_json::Value::Null) => digest(&(&messages, &self.reference, &answer)),
+            Some(serde_json::Value::String(text)) if !text.is_empty() => text,
+            Some(serde_json::Value::Number(number)) => number.to_string(),
+            Some(other) => return Err(format!("`id` is {}; expected text or a number", kind(&other))),
+        };
+        Ok(Instruction { id, messages, reference: self.reference, answer })
+    }
+}
+
+/// Refuses an id that an earlier line has.
+#[derive(Default)]
+pub(crate) struct UniqueIds(HashMap<String, usize>);
+
+impl UniqueIds {
+    pub(crate) fn add(&mut self, id: &str, line: usize) -> std::result::Result<(), String> {
+        match self.0.insert(id.to_string(), line) {
+            Some(first) => Err(format!("id {id:?} was used on line {first} already; ids must be unique")),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Instruction {
@@ -103,65 +157,13 @@ impl Instruction {
     /// Names `file` and line of the first bad record: broken JSON, missing or empty prompt, wrong type, duplicated id.
     pub fn read_jsonl(file: &str, bytes: &[u8]) -> Result<Vec<Self>> {
         let mut instructions = Vec::new();
-        let mut lines_of_ids: HashMap<String, usize> = HashMap::new();
+        let mut ids = UniqueIds::default();
         for record in records::<Record>(file, bytes)? {
             let (line, record) = record?;
             let bad = |message: String| Error::Record { file: file.to_string(), line, message };
-            let messages = match (record.prompt, record.messages) {
-                (Some(_), Some(_)) => {
-                    return Err(bad("has both `prompt` and `messages`; give one".into()));
-                }
-                (None, None) => {
-                    return Err(bad(
-                        "needs a field `prompt` (text) or `messages` (list of {role, content})".into()
-                    ));
-                }
-                (Some(serde_json::Value::String(text)), None) => vec![Message::user(text)],
-                (Some(list @ serde_json::Value::Array(_)), None) => {
-                    serde_json::from_value(list).map_err(|e| {
-                        bad(format!("`prompt`: {e}; expected text or a list of {{role, content}}"))
-                    })?
-                }
-                (Some(other), None) => {
-                    return Err(bad(format!(
-                        "`prompt` is {}; expected text or a list of messages",
-                        kind(&other)
-                    )));
-                }
-                (None, Some(messages)) => messages,
-            };
-            match messages.last() {
-                None => return Err(bad("`messages` is empty; give at least one user message".into())),
-                Some(last) if last.role != Role::User => {
-                    return Err(bad(
-                        "the last message must have role `user`: it is what the policy answers".into()
-                    ));
-                }
-                Some(last) if last.content.trim().is_empty() => {
-                    return Err(bad("the prompt is empty".into()));
-                }
-                Some(_) => {}
-            }
-            let answer = match record.answer {
-                None | Some(serde_json::Value::Null) => None,
-                Some(serde_json::Value::String(text)) => Some(text),
-                Some(serde_json::Value::Number(number)) => Some(number.to_string()),
-                Some(other) => {
-                    return Err(bad(format!("`answer` is {}; expected text or a number", kind(&other))));
-                }
-            };
-            let id = match record.id {
-                None | Some(serde_json::Value::Null) => digest(&(&messages, &record.reference, &answer)),
-                Some(serde_json::Value::String(text)) if !text.is_empty() => text,
-                Some(serde_json::Value::Number(number)) => number.to_string(),
-                Some(other) => {
-                    return Err(bad(format!("`id` is {}; expected text or a number", kind(&other))));
-                }
-            };
-            if let Some(first) = lines_of_ids.insert(id.clone(), line) {
-                return Err(bad(format!("id {id:?} was used on line {first} already; ids must be unique")));
-            }
-            instructions.push(Self { id, messages, reference: record.reference, answer });
+            let instruction = record.instruction().map_err(bad)?;
+            ids.add(&instruction.id, line).map_err(bad)?;
+            instructions.push(instruction);
         }
         if instructions.is_empty() {
             return Err(Error::Input {

@@ -433,7 +433,9 @@ impl Iteration<'_> {
         Ok((preference_groups, summary))
     }
 
-    fn summary(&self, groups: &[CandidateGroup]) -> IterationSummary {
+    /// What is known of the candidates so far; it counts no pairs.
+    #[must_use]
+    pub fn summary(&self, groups: &[CandidateGroup]) -> IterationSummary {
         let all = |kind: CandidateKind| {
             groups.iter().flat_map(|g| &g.candidates).filter(move |candidate| candidate.kind == kind)
         };

@@ -6,6 +6,7 @@
 //! (arXiv 2403.14238); what the paper leaves open is a documented configuration value.
 
 pub mod aspect;
+pub mod candidates;
 pub mod config;
 pub mod demonstration;
 pub mod digest;

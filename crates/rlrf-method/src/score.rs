@@ -7,31 +7,39 @@ use crate::feedback::Feedback;
 use crate::seam::Generated;
 
 /// How a candidate came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CandidateKind {
     /// Drawn from `M_t(.|x)`.
+    #[default]
     Sampled,
     /// Drawn from `M_t(.|x, draft, feedback)`.
     Refined,
 }
 
 /// One response with everything that is known of it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Key of its generation row.
+    #[serde(default)]
     pub key: String,
     /// How it came to be.
+    #[serde(default)]
     pub kind: CandidateKind,
     /// The response.
+    #[serde(flatten)]
     pub generated: Generated,
     /// Feedback, one per aspect, in the order of the aspects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub feedback: Vec<Feedback>,
     /// Weighted mean of the aspect scores; none if all feedback failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
     /// Reward model's score, where there is one; breaks ties.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<f64>,
     /// The checker's verdict, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correct: Option<bool>,
 }
 

@@ -32,7 +32,13 @@ pub struct Generated {
     /// Sum of the tokens' log-probabilities, where the model tells.
     pub logprob: Option<f64>,
     /// Whether the model ended it (and not the length limit).
+    #[serde(default = "complete")]
     pub complete: bool,
+}
+
+/// Responses from elsewhere seldom tell, and are whole as a rule.
+fn complete() -> bool {
+    true
 }
 
 /// Takes a finished response: request index, index of its stream, the response.
@@ -114,7 +120,12 @@ pub trait Trainer {
     ///
     /// # Errors
     /// Training failed or was interrupted; a later call on the same data goes on where it stopped.
-    fn train(&mut self, groups: &[PreferenceGroup], store: &mut dyn RowStore, progress: &dyn Progress) -> Result<()>;
+    fn train(
+        &mut self,
+        groups: &[PreferenceGroup],
+        store: &mut dyn RowStore,
+        progress: &dyn Progress,
+    ) -> Result<()>;
 }
 
 /// A checker as a judge: its finding is the feedback on whatever aspect it is asked for.
