@@ -11,7 +11,8 @@ use clap::{Args, Parser, Subcommand};
 /// aspect by aspect, refines a promising one under its feedback, builds preference pairs, fine-tunes with DPO, and
 /// starts over with the new model. The other commands are its stages one by one, from file to file.
 ///
-/// Interrupt any command with Ctrl-C and repeat it: it goes on where it was.
+/// Interrupt any command with Ctrl-C and repeat it: it goes on where it was. Until an output is whole, what is
+/// finished of it lies in OUT.partial beside it; an existing output is replaced only then.
 #[derive(Debug, Parser)]
 #[command(name = "rlrf", version, max_term_width = 110)]
 pub(crate) struct Arguments {
@@ -38,22 +39,46 @@ pub(crate) enum Command {
         summary.json and report.html.")]
     Run(RunOptions),
     /// Sample n candidates for each instruction
-    #[command(after_help = "Example:\n  rlrf sample --model MODEL --instructions prompts.jsonl --out candidates.jsonl --set sample.n=8")]
+    #[command(after_help = "Example:\n  \
+        rlrf sample --model MODEL --instructions prompts.jsonl --out candidates.jsonl --set sample.n=8\n\n\
+        Settings: seed, [sample], [engine], instructions.limit.")]
     Sample(SampleOptions),
     /// Have candidates criticised, aspect by aspect
-    #[command(after_help = "Example:\n  rlrf feedback --model JUDGE --candidates candidates.jsonl --out judged.jsonl --set 'feedback.aspects=[\"completeness\"]'")]
+    #[command(after_help = "Examples:\n  \
+        rlrf feedback --model JUDGE --candidates candidates.jsonl --out judged.jsonl --set 'feedback.aspects=[\"completeness\"]'\n  \
+        rlrf feedback --candidates candidates.jsonl --out judged.jsonl --set checker=arithmetic\n\n\
+        Only candidates without feedback are judged. A candidate from elsewhere needs a field `text` alone.\n\
+        Settings: checker, feedback.aspects, feedback.aspects_file, [feedback.critique], templates.feedback, [engine].")]
     Feedback(FeedbackOptions),
     /// Refine the promising candidate of each instruction under its feedback
-    #[command(after_help = "Example:\n  rlrf refine --model MODEL --candidates judged.jsonl --out refined.jsonl --set refine.m=8\n\n\
-        Run `rlrf feedback` on the result to have the refinements judged, too.")]
-    Refine(CandidateOptions),
+    #[command(
+        after_help = "Example:\n  rlrf refine --model MODEL --candidates judged.jsonl --out refined.jsonl --set refine.m=8\n\n\
+        Run `rlrf feedback` on the result to have the refinements judged, too.\n\
+        Settings: seed, [refine], templates.refine, [engine]."
+    )]
+    Refine(RefineOptions),
     /// Build preference pairs (TRL's conversational format) from judged candidates
+    #[command(
+        after_help = "Example:\n  rlrf pairs --candidates judged.jsonl --out pairs.jsonl --set pairs.margin=1\n\nSettings: [pairs]."
+    )]
     Pairs(PairsOptions),
     /// Fine-tune a model on demonstrations (`prompt` and `completion`, or `messages`)
+    #[command(after_help = "Example:\n  \
+        rlrf sft --model MODEL --data demonstrations.jsonl --out TUNED --set policy.sft.training.learning_rate=1e-4\n\n\
+        Settings: seed, [policy.sft.training], policy.sft.completion_only_loss.")]
     Sft(SftOptions),
     /// Fine-tune a model on preference pairs (`prompt`, `chosen`, `rejected`)
+    #[command(
+        after_help = "Example:\n  rlrf dpo --model MODEL --pairs pairs.jsonl --out TUNED --set dpo.objective.beta=0.3\n\n\
+        Settings: seed, [dpo.objective], [dpo.training]."
+    )]
     Dpo(DpoOptions),
     /// Accuracy of a model on a file of problems with exact answers
+    #[command(
+        after_help = "Example:\n  rlrf eval --model MODEL --problems heldout.jsonl --set checker=arithmetic\n\n\
+        Answers are greedy. Nothing of an interrupted evaluation is kept.\n\
+        Settings: checker, evaluation.max_new_tokens, [engine]."
+    )]
     Eval(EvalOptions),
     /// Make a new model, or look at one
     Model {
@@ -109,7 +134,7 @@ pub(crate) struct FeedbackOptions {
     /// Candidates, as `rlrf sample` or `rlrf refine` writes them
     #[arg(long, value_name = "FILE")]
     pub(crate) candidates: PathBuf,
-    /// The same with feedback and scores
+    /// The same with feedback and scores; may be the same file
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
@@ -117,14 +142,14 @@ pub(crate) struct FeedbackOptions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct CandidateOptions {
+pub(crate) struct RefineOptions {
     /// Model folder in Hugging Face layout
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
     /// Judged candidates, as `rlrf feedback` writes them
     #[arg(long, value_name = "FILE")]
     pub(crate) candidates: PathBuf,
-    /// The same with refinements
+    /// The same with refinements; may be the same file
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
@@ -154,7 +179,6 @@ pub(crate) struct SftOptions {
     /// Folder of the fine-tuned model
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Settings are those of `policy.sft.training`
     #[command(flatten)]
     pub(crate) settings: Settings,
 }
@@ -189,9 +213,12 @@ pub(crate) struct EvalOptions {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
     /// Make a model with random weights and a tokenizer trained on your text
-    #[command(after_help = "Example:\n  rlrf model new --preset small-1m --text corpus.txt --vocab-size 2048 --out my-model")]
+    #[command(
+        after_help = "Example:\n  rlrf model new --preset small-1m --text corpus.txt --vocab-size 2048 --out my-model"
+    )]
     New(NewModelOptions),
     /// Parameters, memory and architecture of a model folder
+    #[command(after_help = "Example:\n  rlrf model info MODEL --json")]
     Info(ModelInfoOptions),
 }
 

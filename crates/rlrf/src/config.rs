@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use rlrf_arithmetic::DemonstrationConfig;
 use rlrf_engine::EngineOptions;
-use rlrf_local::{DpoTrainingConfig, JudgeConfig};
+use rlrf_local::{DpoTrainingConfig, JudgeConfig, SftConfig};
 use rlrf_method::config::{MethodConfig, PairsConfig, RefineConfig, SampleConfig};
 use rlrf_train::TrainingConfig;
 use serde::{Deserialize, Serialize};
@@ -79,10 +79,18 @@ pub(crate) struct WarmUpConfig {
     pub(crate) files: Vec<PathBuf>,
     /// Sets of demonstrations written by the program of `demonstrations`.
     pub(crate) demonstrations: Vec<DemonstrationSet>,
-    /// Loss, optimiser, schedule.
     /// Whether only completions are learnt; a model trained from scratch learns language from the prompts, too.
     pub(crate) completion_only_loss: bool,
+    /// Optimiser, schedule, batch.
     pub(crate) training: TrainingConfig,
+}
+
+impl WarmUpConfig {
+    /// The trainer's part, with the seed of its stage.
+    pub(crate) fn settings(&self, seed: u64) -> SftConfig {
+        let training = TrainingConfig { seed, ..self.training.clone() };
+        SftConfig { completion_only_loss: self.completion_only_loss, training }
+    }
 }
 
 impl Default for WarmUpConfig {
@@ -246,9 +254,9 @@ impl Config {
         for assignment in set {
             assign(&mut table, assignment)?;
         }
-        let config: Self = table.try_into().map_err(|error: toml::de::Error| {
-            anyhow!("--set: {}", with_suggestion(error.message()))
-        })?;
+        let config: Self = table
+            .try_into()
+            .map_err(|error: toml::de::Error| anyhow!("--set: {}", with_suggestion(error.message())))?;
         config.validate()?;
         Ok(config)
     }
@@ -307,7 +315,8 @@ fn assign(table: &mut toml::Table, assignment: &str) -> Result<()> {
     let mut place = table;
     for part in parts {
         let entry = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        place = entry.as_table_mut().ok_or_else(|| anyhow!("--set {assignment}: `{part}` is not a section"))?;
+        place =
+            entry.as_table_mut().ok_or_else(|| anyhow!("--set {assignment}: `{part}` is not a section"))?;
     }
     place.insert(last.to_string(), value);
     Ok(())
@@ -324,11 +333,13 @@ fn with_suggestion(message: &str) -> String {
     let Some((unknown, known)) = quoted.split_first().filter(|_| message.starts_with("unknown")) else {
         return message.to_string();
     };
-    let nearest = known.iter().max_by(|a, b| {
-        strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown))
-    });
+    let nearest = known
+        .iter()
+        .max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)));
     match nearest {
-        Some(name) if strsim::jaro_winkler(name, unknown) > 0.7 => format!("{message}; did you mean `{name}`?"),
+        Some(name) if strsim::jaro_winkler(name, unknown) > 0.7 => {
+            format!("{message}; did you mean `{name}`?")
+        }
         _ => message.to_string(),
     }
 }
@@ -348,14 +359,16 @@ mod tests {
     #[test]
     fn defaults_hold_and_set_overrides() {
         assert_eq!(load("", &[]).unwrap(), Config::default());
-        let config = load("[sample]\nn = 4\n", &["sample.sampling.top_p=1", "name=second", "refine.m=2"]).unwrap();
+        let config =
+            load("[sample]\nn = 4\n", &["sample.sampling.top_p=1", "name=second", "refine.m=2"]).unwrap();
         assert_eq!((config.sample.n, config.sample.sampling.top_p, config.refine.m), (4, 1.0, 2));
         assert_eq!(config.name, "second");
     }
 
     #[test]
     fn a_resolved_configuration_reads_back() {
-        let config = load("checker = \"arithmetic\"\n[policy.new]\npreset = \"tiny\"\nvocab_size = 300", &[]).unwrap();
+        let config =
+            load("checker = \"arithmetic\"\n[policy.new]\npreset = \"tiny\"\nvocab_size = 300", &[]).unwrap();
         let text = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
     }

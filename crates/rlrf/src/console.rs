@@ -43,7 +43,8 @@ impl Stage {
 
     fn left(&self) -> String {
         let finished = (self.done - self.first).max(1) as f64;
-        let seconds = self.started.elapsed().as_secs_f64() * (self.total.saturating_sub(self.done)) as f64 / finished;
+        let seconds =
+            self.started.elapsed().as_secs_f64() * (self.total.saturating_sub(self.done)) as f64 / finished;
         HumanDuration(Duration::from_secs_f64(seconds)).to_string()
     }
 }
@@ -125,7 +126,14 @@ impl Progress for Console {
             }
             None if !self.quiet && stage.last_line.elapsed() >= LINE_EVERY => {
                 stage.last_line = Instant::now();
-                eprintln!("{}: {}/{}, {}, {} left", stage.name, stage.done, stage.total, stage.rate(), stage.left());
+                eprintln!(
+                    "{}: {}/{}, {}, {} left",
+                    stage.name,
+                    stage.done,
+                    stage.total,
+                    stage.rate(),
+                    stage.left()
+                );
             }
             None => {}
         }
@@ -141,7 +149,13 @@ impl Progress for Console {
             self.timings.borrow_mut().push((stage.name.clone(), seconds));
         }
         let reused = if stage.first > 0 { format!(", {} there already", stage.first) } else { String::new() };
-        self.say(&format!("{}: {}/{} in {seconds:.1} s, {}{reused}", stage.name, stage.done, stage.total, stage.rate()));
+        self.say(&format!(
+            "{}: {}/{} in {seconds:.1} s, {}{reused}",
+            stage.name,
+            stage.done,
+            stage.total,
+            stage.rate()
+        ));
     }
 
     fn notice(&self, message: &str) {

@@ -10,6 +10,7 @@ use rlrf_method::demonstration::Demonstration;
 use rlrf_method::seam::Checker;
 use rlrf_method::template::{DEFAULT_FEEDBACK, DEFAULT_REFINE};
 use rlrf_method::{Aspect, Instruction, Templates};
+use serde::Serialize;
 
 use crate::config::{CheckerKind, Config, WarmUpConfig};
 
@@ -31,15 +32,10 @@ impl Reader {
         self.folder.join(path)
     }
 
-    /// Digest of every file read so far, by its path in the configuration.
-    pub(crate) fn digests(&self) -> &BTreeMap<String, String> {
-        &self.digests
-    }
-
     fn bytes(&mut self, path: &Path) -> Result<(String, Vec<u8>)> {
         let place = self.path(path);
         let bytes = std::fs::read(&place).with_context(|| format!("{}: cannot read", place.display()))?;
-        self.digests.insert(path.display().to_string(), blake3::hash(&bytes).to_hex()[..16].to_string());
+        self.remember(&path.display().to_string(), &short_digest(&bytes));
         Ok((place.display().to_string(), bytes))
     }
 
@@ -88,21 +84,61 @@ impl Reader {
     pub(crate) fn demonstrations(&mut self, warm_up: &WarmUpConfig) -> Result<Vec<Demonstration>> {
         let mut demonstrations = Vec::new();
         for path in &warm_up.files {
-            demonstrations.extend(self.demonstrations_of(path)?);
+            let (name, bytes) = self.bytes(path)?;
+            demonstrations.extend(Demonstration::read_jsonl(&name, &bytes)?);
         }
         Ok(demonstrations)
     }
 
-    /// Demonstrations of one file.
-    pub(crate) fn demonstrations_of(&mut self, path: &Path) -> Result<Vec<Demonstration>> {
-        let (name, bytes) = self.bytes(path)?;
-        Ok(Demonstration::read_jsonl(&name, &bytes)?)
+    /// A file of the command line: relative to the working folder, remembered by the name of its option.
+    pub(crate) fn given(&mut self, option: &str, path: &Path) -> Result<(String, Vec<u8>)> {
+        let bytes = std::fs::read(path).with_context(|| format!("{}: cannot read", path.display()))?;
+        self.remember(option, &short_digest(&bytes));
+        Ok((path.display().to_string(), bytes))
     }
 
-    /// The bytes of any other file.
-    pub(crate) fn raw(&mut self, path: &Path) -> Result<(String, Vec<u8>)> {
-        self.bytes(path)
+    /// Remembers an input that was read elsewhere.
+    pub(crate) fn remember(&mut self, name: &str, digest: &str) {
+        self.digests.insert(name.to_string(), digest.to_string());
     }
+}
+
+fn short_digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..16].to_string()
+}
+
+/// The configuration with the digest of every input: what `run.toml` holds, and what a resumed run must share.
+/// `command` is the stage, where it is a stage alone.
+pub(crate) fn resolved_configuration(
+    command: Option<&str>,
+    config: &Config,
+    reader: &Reader,
+) -> Result<String> {
+    #[derive(Serialize)]
+    struct Resolved<'a> {
+        command: Option<&'a str>,
+        #[serde(flatten)]
+        config: &'a Config,
+        inputs: &'a BTreeMap<String, String>,
+    }
+    Ok(toml::to_string(&Resolved { command, config, inputs: &reader.digests })?)
+}
+
+/// The instructions that `instructions.limit` leaves.
+pub(crate) fn limited(mut instructions: Vec<Instruction>, config: &Config) -> Result<Vec<Instruction>> {
+    instructions.truncate(config.instructions.limit.unwrap_or(usize::MAX));
+    if instructions.is_empty() {
+        bail!("configuration: instructions.limit = 0 leaves no instruction");
+    }
+    Ok(instructions)
+}
+
+/// Refuses what the checker cannot check, before any time is spent.
+pub(crate) fn check_answers(checker: &dyn Checker, problems: &[Instruction], file: &Path) -> Result<()> {
+    for problem in problems {
+        checker.check(problem, "").with_context(|| file.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// The configured checker.
@@ -131,11 +167,7 @@ impl RunInputs {
         let Some(file) = &config.instructions.file else {
             bail!("configuration: instructions.file is missing: name a JSONL file of instructions");
         };
-        let mut instructions = reader.instructions(file)?;
-        instructions.truncate(config.instructions.limit.unwrap_or(usize::MAX));
-        if instructions.is_empty() {
-            bail!("configuration: instructions.limit = 0 leaves no instruction");
-        }
+        let instructions = limited(reader.instructions(file)?, config)?;
         let checker = checker(config);
         let mut sets = Vec::new();
         for set in &config.evaluation.sets {
@@ -143,15 +175,11 @@ impl RunInputs {
             let Some(checker) = &checker else {
                 bail!("configuration: evaluation.sets needs `checker`, such as checker = \"arithmetic\"");
             };
-            for problem in &problems {
-                checker.check(problem, "").with_context(|| set.file.display().to_string())?;
-            }
+            check_answers(checker.as_ref(), &problems, &set.file)?;
             sets.push(ProblemSet { name: set.name.clone(), problems });
         }
         if let Some(checker) = &checker {
-            for instruction in &instructions {
-                checker.check(instruction, "").with_context(|| file.display().to_string())?;
-            }
+            check_answers(checker.as_ref(), &instructions, file)?;
         }
         if !config.evaluation.allow_overlap {
             refuse_overlap(&instructions, &sets)?;

@@ -10,6 +10,7 @@ mod inputs;
 mod model_command;
 mod models;
 mod run;
+mod stages;
 
 use std::process::ExitCode;
 
@@ -42,8 +43,17 @@ fn finish(arguments: &Arguments) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console.close();
-            eprintln!("error: {error:#}");
-            if console::is_interruption(&error) { ExitCode::from(130) } else { ExitCode::FAILURE }
+            if !console::is_interruption(&error) {
+                eprintln!("error: {error:#}");
+                return ExitCode::FAILURE;
+            }
+            match arguments.command {
+                Command::Eval(_) => eprintln!("interrupted"),
+                _ => {
+                    eprintln!("interrupted; everything finished so far is kept: repeat the command to go on")
+                }
+            }
+            ExitCode::from(130)
         }
     }
 }
@@ -52,7 +62,13 @@ fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
     let json = arguments.json;
     match &arguments.command {
         Command::Run(options) => run::run(options, json, console),
-        Command::Sample(_) | Command::Feedback(_) | Command::Refine(_) | Command::Pairs(_) | Command::Sft(_) | Command::Dpo(_) | Command::Eval(_) => Ok(()),
+        Command::Sample(options) => stages::sample(options, json, console),
+        Command::Feedback(options) => stages::feedback(options, json, console),
+        Command::Refine(options) => stages::refine(options, json, console),
+        Command::Pairs(options) => stages::pairs(options, json, console),
+        Command::Sft(options) => stages::sft(options, json, console),
+        Command::Dpo(options) => stages::dpo(options, json, console),
+        Command::Eval(options) => stages::eval(options, json, console),
         Command::Model { command: ModelCommand::New(options) } => model_command::new(options, json),
         Command::Model { command: ModelCommand::Info(options) } => model_command::info(options, json),
     }

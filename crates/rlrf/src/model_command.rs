@@ -13,7 +13,8 @@ use crate::models;
 pub(crate) fn new(options: &NewModelOptions, json: bool) -> Result<()> {
     let mut texts = Vec::new();
     for file in &options.text {
-        let text = std::fs::read_to_string(file).with_context(|| format!("{}: cannot read", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("{}: cannot read", file.display()))?;
         texts.extend(text.lines().map(str::to_string));
     }
     let tokenizer = Tokenizer::train_bpe(texts.into_iter(), options.vocab_size, &SPECIAL_TOKENS)?;

@@ -29,6 +29,29 @@ pub(crate) fn new(config: &NewModelConfig, demonstrations: &[Demonstration], see
     Ok(Model::new_random(shape, tokenizer, stream(seed, "weights", &config.preset, 0))?)
 }
 
+/// Removes what a killed process left beside `folder` while it saved a model there. Only for who holds the run's lock.
+pub(crate) fn clear_leftovers(folder: &Path) -> Result<()> {
+    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name().and_then(|name| name.to_str()))
+    else {
+        return Ok(());
+    };
+    let Ok(entries) = std::fs::read_dir(if parent == Path::new("") { Path::new(".") } else { parent }) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let found = entry.file_name();
+        let process = found
+            .to_str()
+            .and_then(|found| found.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".partial"))
+            .filter(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()));
+        if process.is_some() {
+            std::fs::remove_dir_all(entry.path())
+                .with_context(|| format!("{}: cannot remove", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Saves a model and gives its digest.
 pub(crate) fn save(model: &Model, folder: &Path) -> Result<String> {
     if let Some(parent) = folder.parent() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rlrf_arithmetic::Demonstrations;
-use rlrf_local::{DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, SftConfig, TrainingStage};
+use rlrf_local::{DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, TrainingStage};
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::evaluation::{Evaluation, evaluate};
@@ -23,7 +23,7 @@ use serde_json::json;
 use crate::arguments::RunOptions;
 use crate::config::{Config, DemonstrationSet, FeedbackOrigin, NewModelConfig, WarmUpConfig};
 use crate::console::Console;
-use crate::inputs::{Reader, RunInputs};
+use crate::inputs::{Reader, RunInputs, resolved_configuration};
 use crate::models;
 
 /// Traces shown in the report.
@@ -35,7 +35,7 @@ pub(crate) fn run(options: &RunOptions, json: bool, console: &Console) -> Result
     let inputs = RunInputs::read(&config, &mut reader)?;
     let warm_ups = WarmUps::read(&config, &mut reader, &inputs)?;
     let folder = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&config.name));
-    let resolved = resolved_configuration(&config, &reader)?;
+    let resolved = resolved_configuration(None, &config, &reader)?;
     let store = RunStore::create_or_open(&folder, &resolved, &digest(&resolved))?;
     let mut run = Run { config: &config, reader: &reader, inputs: &inputs, warm_ups, folder, store, console };
     let outcome = run.execute();
@@ -50,17 +50,6 @@ pub(crate) fn run(options: &RunOptions, json: bool, console: &Console) -> Result
     Ok(())
 }
 
-/// The configuration with the digest of every input file: what `run.toml` holds, and what a resumed run must share.
-fn resolved_configuration(config: &Config, reader: &Reader) -> Result<String> {
-    #[derive(Serialize)]
-    struct Resolved<'a> {
-        #[serde(flatten)]
-        config: &'a Config,
-        inputs: &'a std::collections::BTreeMap<String, String>,
-    }
-    Ok(toml::to_string(&Resolved { config, inputs: reader.digests() })?)
-}
-
 /// Demonstrations of the models that are fine-tuned before the first iteration.
 struct WarmUps {
     policy: Vec<Demonstration>,
@@ -69,15 +58,24 @@ struct WarmUps {
 
 impl WarmUps {
     fn read(config: &Config, reader: &mut Reader, inputs: &RunInputs) -> Result<Self> {
-        let wanted = |warm_up: &Option<WarmUpConfig>| warm_up.as_ref().is_some_and(|w| !w.demonstrations.is_empty());
+        let wanted =
+            |warm_up: &Option<WarmUpConfig>| warm_up.as_ref().is_some_and(|w| !w.demonstrations.is_empty());
         let written = if wanted(&config.policy.sft) || wanted(&config.feedback.sft) {
             let Some(problems) = &config.demonstrations.problems else {
-                bail!("configuration: demonstrations.problems is missing, but an `sft` section wants demonstrations");
+                bail!(
+                    "configuration: demonstrations.problems is missing, but an `sft` section wants demonstrations"
+                );
             };
             let problems = reader.word_problems(problems)?;
             let seed = stream(config.seed, "demonstrations", "", 0);
             let Some(aspect) = inputs.aspects.first() else { bail!("configuration: no aspect") };
-            Demonstrations::write(&problems, &config.demonstrations.per_problem, aspect, &inputs.templates, seed)?
+            Demonstrations::write(
+                &problems,
+                &config.demonstrations.per_problem,
+                aspect,
+                &inputs.templates,
+                seed,
+            )?
         } else {
             Demonstrations::default()
         };
@@ -142,9 +140,13 @@ impl Run<'_> {
         let policy = &self.config.policy;
         let demonstrations = std::mem::take(&mut self.warm_ups.policy);
         match (&policy.model, &policy.new) {
-            (None, None) => bail!("configuration: name the policy: `policy.model` (a model folder) or `policy.new`"),
+            (None, None) => {
+                bail!("configuration: name the policy: `policy.model` (a model folder) or `policy.new`")
+            }
             (Some(_), Some(_)) => bail!("configuration: give `policy.model` or `policy.new`, not both"),
-            (model, new) => self.warmed_up("M0", model.as_deref(), new.as_ref(), policy.sft.as_ref(), demonstrations),
+            (model, new) => {
+                self.warmed_up("M0", model.as_deref(), new.as_ref(), policy.sft.as_ref(), demonstrations)
+            }
         }
     }
 
@@ -178,7 +180,8 @@ impl Run<'_> {
         warm_up: Option<&WarmUpConfig>,
         demonstrations: Vec<Demonstration>,
     ) -> Result<Model> {
-        if let Some(finished) = self.finished_model(name)? {
+        let stage = self.stage(&format!("sft {name}"), 0);
+        if let Some(finished) = self.finished_model(name, &stage)? {
             return Ok(finished);
         }
         let mut made = match (model, new) {
@@ -186,17 +189,19 @@ impl Run<'_> {
             (None, Some(new)) => models::new(new, &demonstrations, self.config.seed)?,
             (None, None) => bail!("configuration: no model for {name}"),
         };
-        let stage = self.stage(&format!("sft {name}"), 0);
         if let Some(warm_up) = warm_up {
             if demonstrations.is_empty() {
                 bail!("configuration: the `sft` section of {name} names no demonstrations");
             }
-            let mut settings = SftConfig {
-                completion_only_loss: warm_up.completion_only_loss,
-                training: warm_up.training.clone(),
-            };
-            settings.training.seed = stream(self.config.seed, &stage.name, "", 0);
-            rlrf_local::fine_tune(&mut made, &demonstrations, &settings, &stage, &mut self.store, self.console)?;
+            let settings = warm_up.settings(stream(self.config.seed, &stage.name, "", 0));
+            rlrf_local::fine_tune(
+                &mut made,
+                &demonstrations,
+                &settings,
+                &stage,
+                &mut self.store,
+                self.console,
+            )?;
         }
         self.finish_model(name, &made, &stage)?;
         Ok(made)
@@ -211,10 +216,13 @@ impl Run<'_> {
         self.folder.join("models").join(name)
     }
 
-    /// A model that the run has recorded as finished.
-    fn finished_model(&self, name: &str) -> Result<Option<Model>> {
-        let Some(artifact) = self.store.artifact(&format!("models/{name}"))? else { return Ok(None) };
+    /// A model that the run has recorded as finished; its stage may have been stopped before it dropped its checkpoint.
+    fn finished_model(&self, name: &str, stage: &TrainingStage) -> Result<Option<Model>> {
         let folder = self.model_folder(name);
+        let Some(artifact) = self.store.artifact(&format!("models/{name}"))? else {
+            models::clear_leftovers(&folder)?;
+            return Ok(None);
+        };
         let model = models::load(&folder)?;
         if model.digest() != artifact.digest {
             bail!(
@@ -222,6 +230,7 @@ impl Run<'_> {
                 folder.display()
             );
         }
+        rlrf_local::finish(stage)?;
         Ok(Some(model))
     }
 
@@ -233,7 +242,9 @@ impl Run<'_> {
     }
 
     fn evaluate(&mut self, iteration: u32, model: &Model) -> Result<()> {
-        let (Some(checker), false) = (&self.inputs.checker, self.inputs.sets.is_empty()) else { return Ok(()) };
+        let (Some(checker), false) = (&self.inputs.checker, self.inputs.sets.is_empty()) else {
+            return Ok(());
+        };
         let mut policy: Option<LocalPolicy<'_>> = None;
         for set in &self.inputs.sets {
             let key = digest(&("evaluation", &set.name, iteration));
@@ -265,7 +276,13 @@ impl Run<'_> {
         self.keep_timings()
     }
 
-    fn commit_metric(&mut self, key: String, iteration: u32, kind: &str, body: &impl Serialize) -> Result<()> {
+    fn commit_metric(
+        &mut self,
+        key: String,
+        iteration: u32,
+        kind: &str,
+        body: &impl Serialize,
+    ) -> Result<()> {
         let body = serde_json::to_value(body)?;
         let row = Row { key, iteration, instruction: kind.to_string(), position: 0, body };
         Ok(self.store.commit(&[(Table::Metrics, row)])?)
@@ -274,16 +291,21 @@ impl Run<'_> {
     /// From `M_t` to `M_{t+1}`.
     fn iterate(&mut self, number: u32, mut policy: Model, judge: Option<&Model>) -> Result<Model> {
         let name = format!("M{}", number + 1);
-        if let Some(finished) = self.finished_model(&name)? {
+        let stage = self.stage(&format!("dpo M_{number}"), number);
+        if let Some(finished) = self.finished_model(&name, &stage)? {
             return Ok(finished);
         }
         let (groups, preferences, summary) = self.explore(number, &policy, judge)?;
         let traces = self.traces(number, &groups);
-        self.store.record_artifact(&format!("iterations/{number}"), "", &json!({ "summary": summary, "traces": traces }))?;
+        self.store.record_artifact(
+            &format!("iterations/{number}"),
+            "",
+            &json!({ "summary": summary, "traces": traces }),
+        )?;
         drop(groups);
-        let stage = self.stage(&format!("dpo M_{number}"), number);
         if preferences.is_empty() {
-            self.console.notice(&format!("no preference pair in iteration {number}: M_{} is M_{number}", number + 1));
+            self.console
+                .notice(&format!("no preference pair in iteration {number}: M_{} is M_{number}", number + 1));
         } else {
             let mut settings: DpoTrainingConfig = self.config.dpo.clone();
             settings.training.seed = stream(self.config.seed, &stage.name, "", 0);
@@ -305,9 +327,15 @@ impl Run<'_> {
         let config = self.config.method();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
         let local_judge = |model| {
-            LocalJudge::new(model, &self.inputs.templates, &self.config.feedback.critique, self.config.engine())
+            LocalJudge::new(
+                model,
+                &self.inputs.templates,
+                &self.config.feedback.critique,
+                self.config.engine(),
+            )
         };
-        let mut judge: Box<dyn Judge + '_> = match (self.config.feedback.source, judge, &self.inputs.checker) {
+        let mut judge: Box<dyn Judge + '_> = match (self.config.feedback.source, judge, &self.inputs.checker)
+        {
             (FeedbackOrigin::Checker, _, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
             (FeedbackOrigin::Model, Some(judge), _) => Box::new(local_judge(judge)?),
             _ => Box::new(local_judge(model)?),
@@ -336,7 +364,8 @@ impl Run<'_> {
         let mut traces = Vec::new();
         for group in groups {
             let Some(draft) = group.promising.map(|index| &group.candidates[index]) else { continue };
-            let refined = group.candidates.iter().filter(|c| c.kind == rlrf_method::score::CandidateKind::Refined);
+            let refined =
+                group.candidates.iter().filter(|c| c.kind == rlrf_method::score::CandidateKind::Refined);
             let Some(best) = refined.max_by(|a, b| a.rank(b)) else { continue };
             if draft.is_right() || best.rank(draft).is_le() {
                 continue;
@@ -351,7 +380,11 @@ impl Run<'_> {
                 feedback: draft
                     .feedback
                     .iter()
-                    .map(|f| TraceFeedback { aspect: f.aspect.clone(), level: f.level, critique: f.critique.clone() })
+                    .map(|f| TraceFeedback {
+                        aspect: f.aspect.clone(),
+                        level: f.level,
+                        critique: f.critique.clone(),
+                    })
                     .collect(),
                 refinement: best.generated.text.clone(),
                 scores: (draft.score.unwrap_or_default(), best.score.unwrap_or_default()),
@@ -393,14 +426,16 @@ impl Run<'_> {
                 iterations.push(serde_json::from_value(artifact.body["summary"].clone())?);
                 traces.extend(serde_json::from_value::<Vec<Trace>>(artifact.body["traces"].clone())?);
             }
-            digests.extend(self.store.artifact(&format!("models/M{number}"))?.map(|artifact| artifact.digest));
+            digests
+                .extend(self.store.artifact(&format!("models/M{number}"))?.map(|artifact| artifact.digest));
         }
         evaluations.sort_by_key(|e| (e.iteration, self.inputs.sets.iter().position(|set| set.name == e.set)));
         traces.truncate(TRACES);
         let mut seconds: HashMap<String, f64> = HashMap::new();
         let mut order: Vec<String> = Vec::new();
         for event in self.store.events()? {
-            if let (Some(stage), Some(spent)) = (event.body["stage"].as_str(), event.body["seconds"].as_f64()) {
+            if let (Some(stage), Some(spent)) = (event.body["stage"].as_str(), event.body["seconds"].as_f64())
+            {
                 if !seconds.contains_key(stage) {
                     order.push(stage.to_string());
                 }
@@ -414,7 +449,7 @@ impl Run<'_> {
         let summary = Summary {
             name: self.config.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
-            configuration_digest: digest(&resolved_configuration(self.config, self.reader)?),
+            configuration_digest: digest(&resolved_configuration(None, self.config, self.reader)?),
             seed: self.config.seed,
             policy_parameters: policy.decoder.config().parameter_count() as u64,
             models: digests,
@@ -426,9 +461,9 @@ impl Run<'_> {
             timings,
         };
         let json = serde_json::to_string_pretty(&summary)? + "\n";
-        write_atomically(&self.folder.join("summary.json"), json.as_bytes()).context("summary.json")?;
+        write_atomically(self.folder.join("summary.json"), json.as_bytes()).context("summary.json")?;
         let page = rlrf_report::report_html(&summary);
-        write_atomically(&self.folder.join("report.html"), page.as_bytes()).context("report.html")?;
+        write_atomically(self.folder.join("report.html"), page.as_bytes()).context("report.html")?;
         Ok(summary)
     }
 }

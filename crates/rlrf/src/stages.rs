@@ -1,1 +1,0 @@
-//! The stages one by one, from file to file.

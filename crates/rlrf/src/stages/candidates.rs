@@ -1,0 +1,202 @@
+//! `rlrf sample`, `feedback`, `refine` and `pairs`: the stages of an iteration on files of candidates.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use rlrf_local::{LocalJudge, LocalPolicy};
+use rlrf_method::candidates::{read_candidates, write_candidates};
+use rlrf_method::config::MethodConfig;
+use rlrf_method::iteration::{CandidateGroup, Iteration, IterationSummary};
+use rlrf_method::pairs::preference_records;
+use rlrf_method::score::{Candidate, CandidateKind};
+use rlrf_method::seam::{Checker, CheckerJudge, Judge};
+use rlrf_method::{Aspect, Instruction, RowStore, Templates};
+
+use super::{PartialOutput, Stage, expect_file, report};
+use crate::arguments::{FeedbackOptions, PairsOptions, RefineOptions, SampleOptions};
+use crate::console::Console;
+use crate::inputs::{check_answers, checker, limited};
+
+pub(crate) fn sample(options: &SampleOptions, json: bool, console: &Console) -> Result<()> {
+    expect_file(&options.out)?;
+    let mut stage = Stage::new("sample", &options.settings)?;
+    let (name, bytes) = stage.reader.given("instructions", &options.instructions)?;
+    let instructions = limited(Instruction::read_jsonl(&name, &bytes)?, &stage.config)?;
+    let inputs = Inputs::read(&mut stage, instructions)?;
+    let model = stage.model(&options.model)?;
+    let mut policy = LocalPolicy::new(&model, stage.config.engine())?;
+    let mut output = stage.begin(&options.out)?;
+    let mut iteration = inputs.iteration(&mut output.store, console);
+    let groups = iteration.sample(&mut policy)?;
+    let summary = iteration.summary(&groups);
+    inputs.finish(output, &groups)?;
+    let line = format!(
+        "{} candidates for {} instructions, {} of them distinct: {}",
+        summary.sampled,
+        summary.instructions,
+        summary.sampled_distinct,
+        options.out.display()
+    );
+    report(json, &summary, &line)
+}
+
+pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console) -> Result<()> {
+    expect_file(&options.out)?;
+    let mut stage = Stage::new("feedback", &options.settings)?;
+    let (inputs, mut groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
+    inputs.refuse_other_aspects(&options.candidates, &groups)?;
+    if let Some(checker) = &inputs.checker {
+        check_answers(checker.as_ref(), &inputs.instructions, &options.candidates)?;
+    }
+    let model = options.model.as_deref().map(|folder| stage.model(folder)).transpose()?;
+    let mut judge: Box<dyn Judge + '_> = match (&model, &inputs.checker) {
+        (Some(model), _) => {
+            let critique = &stage.config.feedback.critique;
+            Box::new(LocalJudge::new(model, &inputs.templates, critique, stage.config.engine())?)
+        }
+        (None, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
+        (None, None) => bail!("nobody judges: give --model DIR, or a checker: --set checker=arithmetic"),
+    };
+    let judged = groups.iter().flat_map(|group| &group.candidates).filter(|c| c.feedback.is_empty()).count();
+    let mut output = stage.begin(&options.out)?;
+    let mut iteration = inputs.iteration(&mut output.store, console);
+    iteration.feedback(judge.as_mut(), &mut groups)?;
+    let summary = iteration.summary(&groups);
+    inputs.finish(output, &groups)?;
+    let line = format!(
+        "{judged} candidates judged on {} ({}), {} replies unreadable: {}",
+        stage.config.feedback.aspects.join(", "),
+        mean_scores(&groups),
+        summary.feedback_failed,
+        options.out.display()
+    );
+    report(json, &summary, &line)
+}
+
+pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> Result<()> {
+    expect_file(&options.out)?;
+    let mut stage = Stage::new("refine", &options.settings)?;
+    let (inputs, mut groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
+    refuse_unjudged(&options.candidates, &groups)?;
+    let model = stage.model(&options.model)?;
+    let mut policy = LocalPolicy::new(&model, stage.config.engine())?;
+    let before = groups.iter().map(|group| group.candidates.len()).sum::<usize>();
+    let mut output = stage.begin(&options.out)?;
+    let mut iteration = inputs.iteration(&mut output.store, console);
+    iteration.refine(&mut policy, &mut groups)?;
+    let summary = iteration.summary(&groups);
+    let refinements = groups.iter().map(|group| group.candidates.len()).sum::<usize>() - before;
+    inputs.finish(output, &groups)?;
+    let line = format!(
+        "{refinements} refinements of {} drafts; {} instructions have nothing left to fix: {}",
+        groups.iter().filter(|group| group.promising.is_some()).count(),
+        summary.perfect,
+        options.out.display()
+    );
+    report(json, &summary, &line)
+}
+
+pub(crate) fn pairs(options: &PairsOptions, json: bool, console: &Console) -> Result<()> {
+    expect_file(&options.out)?;
+    let mut stage = Stage::new("pairs", &options.settings)?;
+    let (inputs, groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
+    refuse_unjudged(&options.candidates, &groups)?;
+    let mut output = stage.begin(&options.out)?;
+    let (preferences, summary) = inputs.iteration(&mut output.store, console).pairs(&groups)?;
+    let mut lines = Vec::new();
+    for record in preferences.iter().flat_map(preference_records) {
+        serde_json::to_writer(&mut lines, &record)?;
+        lines.push(b'\n');
+    }
+    output.finish_file(&lines)?;
+    let IterationSummary { pairs, paired_instructions, pairs_chosen_refined, instructions, .. } = summary;
+    let line = format!(
+        "{pairs} pairs from {paired_instructions} of {instructions} instructions, {pairs_chosen_refined} of them \
+         prefer a refinement: {}",
+        options.out.display()
+    );
+    report(json, &summary, &line)
+}
+
+/// What an iteration needs beside its models.
+struct Inputs {
+    method: MethodConfig,
+    instructions: Vec<Instruction>,
+    aspects: Vec<Aspect>,
+    templates: Templates,
+    checker: Option<Box<dyn Checker>>,
+}
+
+impl Inputs {
+    fn read(stage: &mut Stage, instructions: Vec<Instruction>) -> Result<Self> {
+        Ok(Self {
+            method: stage.config.method(),
+            instructions,
+            aspects: stage.reader.aspects(&stage.config)?,
+            templates: stage.reader.templates(&stage.config)?,
+            checker: checker(&stage.config),
+        })
+    }
+
+    fn read_candidates(stage: &mut Stage, file: &Path) -> Result<(Self, Vec<CandidateGroup>)> {
+        let (name, bytes) = stage.reader.given("candidates", file)?;
+        let (instructions, groups) = read_candidates(&name, &bytes)?;
+        Ok((Self::read(stage, instructions)?, groups))
+    }
+
+    fn iteration<'a>(&'a self, store: &'a mut dyn RowStore, console: &'a Console) -> Iteration<'a> {
+        Iteration {
+            config: &self.method,
+            number: 0,
+            instructions: &self.instructions,
+            aspects: &self.aspects,
+            templates: &self.templates,
+            store,
+            progress: console,
+            checker: self.checker.as_deref(),
+            reward: None,
+        }
+    }
+
+    fn finish(&self, output: PartialOutput, groups: &[CandidateGroup]) -> Result<()> {
+        output.finish_file(&write_candidates(&self.instructions, groups)?)
+    }
+
+    /// Scores on other aspects could not be compared with the new ones.
+    fn refuse_other_aspects(&self, file: &Path, groups: &[CandidateGroup]) -> Result<()> {
+        for group in groups {
+            for candidate in group.candidates.iter().filter(|candidate| !candidate.feedback.is_empty()) {
+                let judged: Vec<&str> = candidate.feedback.iter().map(|f| f.aspect.as_str()).collect();
+                if !judged.iter().eq(self.aspects.iter().map(|aspect| &aspect.name)) {
+                    bail!(
+                        "{}: instruction {} has candidates judged on {judged:?} already: give the same aspects, as in \
+                         --set 'feedback.aspects={judged:?}'",
+                        file.display(),
+                        self.instructions[group.instruction].id
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refuse_unjudged(file: &Path, groups: &[CandidateGroup]) -> Result<()> {
+    if groups.iter().flat_map(|group| &group.candidates).all(|candidate| candidate.feedback.is_empty()) {
+        bail!("{}: no candidate has feedback: run `rlrf feedback` on it first", file.display());
+    }
+    Ok(())
+}
+
+/// Mean score of the samples and of the refinements.
+fn mean_scores(groups: &[CandidateGroup]) -> String {
+    let mean = |kind: CandidateKind| {
+        let of_kind = |candidate: &&Candidate| candidate.kind == kind;
+        let candidates = groups.iter().flat_map(|group| &group.candidates).filter(of_kind);
+        let scores: Vec<f64> = candidates.filter_map(|candidate| candidate.score).collect();
+        (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+    };
+    let named = [("samples", CandidateKind::Sampled), ("refinements", CandidateKind::Refined)];
+    let shown = named.map(|(name, kind)| mean(kind).map(|score| format!("mean score of {name} {score:.2}")));
+    shown.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
