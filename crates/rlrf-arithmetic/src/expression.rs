@@ -239,10 +239,15 @@ impl Parser<'_> {
             self.next += 1;
             return Some(inner);
         }
-        Rational::parse(token)?;
-        let number = Expression::Number(token.to_string());
+        let number = if token == "-" {
+            self.next += 1;
+            format!("-{}", self.peek()?)
+        } else {
+            token.to_string()
+        };
+        Rational::parse(&number)?;
         self.next += 1;
-        Some(number)
+        Some(Expression::Number(number))
     }
 }
 
@@ -265,6 +270,8 @@ mod tests {
             ("0.1 + 0.2", "0.3"),
             ("1,000 * 2", "2000"),
             ("7", "7"),
+            ("-7 + 2", "-5"),
+            ("2 - -7", "9"),
         ] {
             assert_eq!(value(text).as_deref(), Some(expected), "{text}");
         }
@@ -272,7 +279,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_not_an_expression() {
-        for text in ["", "1 +", "( 1", "1 )", "1 2", "one", "1 + x", "Level: 3", "* 1 2", "1..2 + 1", "()"] {
+        for text in ["", "1 +", "( 1", "1 )", "1 2", "one", "1 + x", "Level: 3", "* 1 2", "1..2 + 1", "()", "--1", "-", "-(1)"] {
             assert_eq!(Expression::parse(text), None, "{text}");
         }
         assert_eq!(Expression::parse(&"(".repeat(100_000)), None);

@@ -28,17 +28,18 @@ impl Rational {
         })
     }
 
-    /// Reads a decimal number such as `12`, `0.25` or `1,200.5`; none if it is not one or too long to be exact.
+    /// Reads a decimal number such as `12`, `-0.25` or `1,200.5`; none if it is not one or too long to be exact.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.replace(',', "");
-        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        let (sign, text) = text.strip_prefix('-').map_or(("", text.as_str()), |digits| ("-", digits));
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |part: &str| part.chars().all(|c| c.is_ascii_digit());
         if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) {
             return None;
         }
         let denominator = 10i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-        Self::new(format!("{whole}{fraction}").parse().ok()?, denominator)
+        Self::new(format!("{sign}{whole}{fraction}").parse().ok()?, denominator)
     }
 
     /// Sum; none on overflow.
@@ -117,9 +118,10 @@ mod tests {
         assert_eq!(r("2").subtract(r("5")).unwrap().to_string(), "-3");
         assert_eq!(r("1").divide(r("3")).unwrap().to_string(), "1 / 3");
         assert_eq!(r("1,250.50").to_string(), "1250.5");
+        assert_eq!(r("-120").to_string(), "-120");
         assert_eq!(r("0.05").to_string(), "0.05");
         assert_eq!(r("1").divide(r("0")), None);
-        for bad in ["", ".", "1.2.3", "a", "-", "1e3", &"9".repeat(60)] {
+        for bad in ["", ".", "1.2.3", "a", "-", "--1", "1e3", &"9".repeat(60)] {
             assert_eq!(Rational::parse(bad), None, "{bad}");
         }
     }

@@ -17,6 +17,10 @@ pub const DEFAULT_REFINE: &str = include_str!("../templates/refine.jinja");
 /// Comes between the critique and the level's digit in a feedback model's reply.
 pub const VERDICT_PREFIX: &str = "\nLevel: ";
 
+/// What a template may refer to.
+const VARIABLES: [(&str, &[&str]); 2] =
+    [("feedback", &["instruction", "reference", "response", "aspect"]), ("refine", &["feedback"])];
+
 /// The two prompts of reflection.
 #[derive(Debug)]
 pub struct Templates {
@@ -36,7 +40,7 @@ impl Templates {
     /// Compiles the two templates.
     ///
     /// # Errors
-    /// A syntax error, with the template's name and line.
+    /// A syntax error, with the template's name and line; a variable that does not exist.
     pub fn new(feedback: &str, refine: &str) -> Result<Self> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
@@ -48,6 +52,7 @@ impl Templates {
                 .add_template_owned(name, source.to_string())
                 .map_err(|e| Error::Template { name: name.into(), message: format!("{e:#}") })?;
         }
+        VARIABLES.iter().try_for_each(|(name, known)| refuse_unknown_variables(&environment, name, known))?;
         Ok(Self { environment, feedback_digest: digest(&feedback), refine_digest: digest(&refine) })
     }
 
@@ -116,6 +121,24 @@ impl Templates {
     }
 }
 
+/// A misspelt variable would otherwise show only when the template is first rendered, hours into a run.
+fn refuse_unknown_variables(environment: &Environment<'_>, name: &str, known: &[&str]) -> Result<()> {
+    let failed = |message: String| Error::Template { name: name.into(), message };
+    let template = environment.get_template(name).map_err(|e| failed(format!("{e:#}")))?;
+    let mut unknown: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+    unknown.retain(|variable| {
+        !known.contains(&variable.as_str())
+            && environment.globals().all(|(global, _)| global != variable.as_str())
+    });
+    unknown.sort();
+    match unknown.first() {
+        Some(variable) => {
+            Err(failed(format!("there is no variable `{variable}`; there are {}", known.join(", "))))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Keeps fenced data inside its fence: a closing tag in the data loses its meaning, nothing else changes.
 fn fence(text: &str) -> String {
     let mut fenced = text.to_string();
@@ -167,8 +190,11 @@ mod tests {
 
     #[test]
     fn an_unknown_variable_is_an_error() {
-        let templates = Templates::new("{{ respnse }}", DEFAULT_REFINE).unwrap();
+        let message = Templates::new("{{ respnse }}", DEFAULT_REFINE).unwrap_err().to_string();
+        assert!(message.contains("template feedback: there is no variable `respnse`"), "{message}");
+        let templates =
+            Templates::new("{% for i in range(2) %}{{ loop.index }}{% endfor %}", DEFAULT_REFINE).unwrap();
         let aspects = Aspect::read_toml("aspects.toml", DEFAULT_ASPECTS).unwrap();
-        assert!(templates.feedback(&instruction(), "3", &aspects[0]).is_err());
+        assert_eq!(templates.feedback(&instruction(), "3", &aspects[0]).unwrap()[0].content, "12");
     }
 }
