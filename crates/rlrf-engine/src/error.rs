@@ -47,7 +47,8 @@ pub enum Error {
     EmptyChoice,
     /// The prompt leaves no room in the model's context.
     #[error(
-        "the prompt has {prompt} tokens and the forced prefix of its choice {prefix}, which leaves no room for a new token in the model's context of {context}: shorten the prompt"
+        "the prompt has {prompt} tokens{}, which leaves no room for a new token in the model's context of {context}: shorten the prompt",
+        if *prefix > 0 { format!(" and the forced prefix of its choice {prefix}") } else { String::new() }
     )]
     Context {
         /// Length of the prompt.

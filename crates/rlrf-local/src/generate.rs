@@ -8,10 +8,11 @@ use rlrf_method::config::Sampling;
 
 use crate::tokens::backend;
 
-/// Generates all samples; stops at the sink's first error and returns it.
+/// Generates all samples; stops at the sink's first error and returns it. `name` says in errors what a request is.
 pub(crate) fn generate(
     engine: &Engine,
     requests: &[Request],
+    name: &dyn Fn(usize) -> String,
     sink: &mut dyn FnMut(usize, usize, Generation) -> Result<()>,
 ) -> Result<()> {
     let mut outcome = Ok(());
@@ -20,7 +21,10 @@ pub(crate) fn generate(
         if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     outcome?;
-    ran.map(drop).map_err(backend)
+    ran.map(drop).map_err(|error| match error {
+        rlrf_engine::Error::Request { request, source } => backend(format!("{}: {source}", name(request))),
+        other => backend(other),
+    })
 }
 
 pub(crate) fn engine_sampling(sampling: &Sampling) -> rlrf_engine::Sampling {

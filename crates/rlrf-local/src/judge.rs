@@ -90,7 +90,11 @@ impl Judge for LocalJudge<'_> {
                 choice: Some(self.choice.clone()),
             });
         }
-        generate(&self.engine, &prompts, &mut |request, _, generation| {
+        let name = |request: usize| {
+            let JudgeRequest { instruction, aspect, .. } = requests[request];
+            format!("feedback on {} for instruction {}", aspect.name, instruction.id)
+        };
+        generate(&self.engine, &prompts, &name, &mut |request, _, generation| {
             let probabilities = generation.choice.unwrap_or_default();
             let mut distribution = [0.0; LEVELS];
             if probabilities.len() != LEVELS {

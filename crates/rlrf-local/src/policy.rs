@@ -1,8 +1,8 @@
 //! A local model as the policy.
 
 use rlrf_engine::{Engine, EngineOptions, FinishReason, Request};
-use rlrf_method::Result;
 use rlrf_method::seam::{Generated, GenerationRequest, GenerationSink, Policy};
+use rlrf_method::{Message, Result, Role};
 use rlrf_model::Model;
 
 use crate::generate::{engine_sampling, generate};
@@ -25,13 +25,21 @@ impl<'m> LocalPolicy<'m> {
     }
 }
 
+/// A conversation in an error: how its question begins.
+fn named(messages: &[Message]) -> String {
+    let question = messages.iter().find(|message| message.role == Role::User);
+    let words: Vec<&str> =
+        question.iter().flat_map(|message| message.content.split_whitespace()).take(8).collect();
+    format!("prompt {:?}...", words.join(" "))
+}
+
 impl Policy for LocalPolicy<'_> {
     fn digest(&self) -> String {
         self.digest.clone()
     }
 
     fn generate(&mut self, requests: &[GenerationRequest], sink: &mut GenerationSink<'_>) -> Result<()> {
-        let requests = requests
+        let prompts = requests
             .iter()
             .map(|request| {
                 Ok(Request {
@@ -42,18 +50,23 @@ impl Policy for LocalPolicy<'_> {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        generate(&self.engine, &requests, &mut |request, sample, generation| {
-            let logprob = generation.logprobs.iter().copied().map(f64::from).sum();
-            sink(
-                request,
-                sample,
-                Generated {
-                    text: generation.text,
-                    tokens: generation.tokens,
-                    logprob: Some(logprob),
-                    complete: matches!(generation.finish, FinishReason::EndToken | FinishReason::Stop),
-                },
-            )
-        })
+        generate(
+            &self.engine,
+            &prompts,
+            &|request| named(&requests[request].messages),
+            &mut |request, sample, generation| {
+                let logprob = generation.logprobs.iter().copied().map(f64::from).sum();
+                sink(
+                    request,
+                    sample,
+                    Generated {
+                        text: generation.text,
+                        tokens: generation.tokens,
+                        logprob: Some(logprob),
+                        complete: matches!(generation.finish, FinishReason::EndToken | FinishReason::Stop),
+                    },
+                )
+            },
+        )
     }
 }

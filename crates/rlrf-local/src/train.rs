@@ -79,7 +79,13 @@ impl Control<'_> {
             "preference": metrics.preference,
         });
         let position = u32::try_from(metrics.step).unwrap_or(u32::MAX);
-        let row = Row { key, iteration: self.stage.iteration, instruction: self.stage.name.clone(), position, body };
+        let row = Row {
+            key,
+            iteration: self.stage.iteration,
+            instruction: self.stage.name.clone(),
+            position,
+            body,
+        };
         Ok(self.store.commit(&[(Table::Metrics, row)])?)
     }
 }
@@ -255,11 +261,12 @@ impl DpoTrainer<'_> {
         for (index, key) in keys.iter().enumerate() {
             match store.get(Table::RefLogprobs, key)? {
                 Some(body) => {
-                    groups[index].ref_logprobs = serde_json::from_value(body["logprobs"].clone()).map_err(|e| Error::Row {
-                        table: Table::RefLogprobs.name(),
-                        key: key.clone(),
-                        message: e.to_string(),
-                    })?;
+                    groups[index].ref_logprobs =
+                        serde_json::from_value(body["logprobs"].clone()).map_err(|e| Error::Row {
+                            table: Table::RefLogprobs.name(),
+                            key: key.clone(),
+                            message: e.to_string(),
+                        })?;
                 }
                 None => missing.push(index),
             }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use rlrf_model::preset::{Preset, SPECIAL_TOKENS};
 use rlrf_model::{Model, ModelConfig, Tokenizer};
 use serde_json::{Map, Value, json};
@@ -16,6 +16,10 @@ pub(crate) fn new(options: &NewModelOptions, json: bool) -> Result<()> {
         let text =
             std::fs::read_to_string(file).with_context(|| format!("{}: cannot read", file.display()))?;
         texts.extend(text.lines().map(str::to_string));
+    }
+    if texts.iter().all(|text| text.trim().is_empty()) {
+        let files: Vec<String> = options.text.iter().map(|file| file.display().to_string()).collect();
+        bail!("{}: holds no text to train the tokenizer on", files.join(", "));
     }
     let tokenizer = Tokenizer::train_bpe(texts.into_iter(), options.vocab_size, &SPECIAL_TOKENS)?;
     let config = match (&options.preset, &options.config) {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rlrf_local::TrainingStage;
+use rlrf_method::Table;
 use rlrf_method::digest::digest;
 use rlrf_model::Model;
 use rlrf_store::{RunStore, write_atomically};
@@ -51,16 +52,19 @@ impl Stage {
         let folder = beside(out, ".partial")?;
         remove(&beside(out, ".finished")?)?;
         let resolved = resolved_configuration(Some(self.command), &self.config, &self.reader)?;
-        let store = RunStore::create_or_open(&folder, &resolved, &digest(&resolved)).map_err(|error| {
-            let hint = match error {
-                rlrf_store::Error::ConfigurationChanged { .. } => format!(
-                    "\nit was left by an interrupted `rlrf {}`; remove that folder to start over",
-                    self.command
-                ),
-                _ => String::new(),
-            };
-            anyhow::anyhow!("{error}{hint}")
-        })?;
+        let open = || RunStore::create_or_open(&folder, &resolved, &digest(&resolved));
+        let store = match open() {
+            Err(rlrf_store::Error::ConfigurationChanged { .. }) if holds_no_rows(&folder) => {
+                remove(&folder)?;
+                open()?
+            }
+            Err(error @ rlrf_store::Error::ConfigurationChanged { .. }) => {
+                bail!(
+                    "{error}\nit was left by a command that did not finish: remove that folder to start over"
+                )
+            }
+            opened => opened?,
+        };
         Ok(PartialOutput { out: out.to_path_buf(), folder, store })
     }
 }
@@ -99,6 +103,12 @@ impl PartialOutput {
         fs::rename(&folder, &finished).with_context(|| format!("{}: cannot rename", folder.display()))?;
         remove(&finished)
     }
+}
+
+/// Whether nothing was computed yet: a command that failed at once must not bind the next one to its settings.
+fn holds_no_rows(folder: &Path) -> bool {
+    let Ok(store) = RunStore::open_read_only(folder) else { return false };
+    Table::ALL.iter().all(|&table| store.count(table, 0).is_ok_and(|count| count == 0))
 }
 
 fn beside(out: &Path, suffix: &str) -> Result<PathBuf> {
