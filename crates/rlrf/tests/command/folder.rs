@@ -187,7 +187,7 @@ m = 2
 sampling = { max_new_tokens = 16 }
 
 [pairs]
-margin = 0.01
+margin = 1e-9
 
 [dpo.training]
 epochs = 6

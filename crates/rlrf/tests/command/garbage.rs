@@ -199,7 +199,7 @@ const CONFIGURATIONS: &[Garbage] = &[
     Garbage {
         prepare: nothing,
         arguments: "run rlrf.toml --out other --set policy.new.preset=huge",
-        expected: &["`huge` is not the name of a preset", "small-1m"],
+        expected: &["`huge` is not the name of a preset", "tiny"],
     },
     Garbage {
         prepare: nothing,

@@ -33,11 +33,11 @@ fn prepared() -> Folder {
 
 fn tune(folder: &Folder) {
     let settings =
-        ["epochs=30", "learning_rate=3e-3", "batch_size=4"].map(|s| format!("policy.sft.training.{s}"));
+        ["epochs=120", "learning_rate=3e-3", "batch_size=4"].map(|s| format!("policy.sft.training.{s}"));
     let mut arguments = vec!["sft", "--model", "model", "--data", "demonstrations.jsonl", "--out", "tuned"];
     settings.iter().for_each(|setting| arguments.extend(["--set", setting.as_str()]));
     let outcome = folder.run(&[&arguments[..], &["--json"]].concat()).expect_success().json();
-    assert_eq!(outcome["steps"], 90);
+    assert_eq!(outcome["steps"], 360);
     assert!(outcome["last_loss"].as_f64() < outcome["first_loss"].as_f64(), "{outcome}");
     let info = folder.run(&["model", "info", "tuned", "--json"]).expect_success().json();
     assert_eq!(info["digest"], outcome["model"]);
