@@ -203,7 +203,7 @@ fn killed_and_repeated_they_go_on() {
     let repeated = folder.run(&sft("killed")).expect_success();
     assert!(repeated.stderr.contains("training goes on after step"), "{}", repeated.stderr);
     assert!(!folder.path("killed.partial").exists());
-    assert_eq!(folder.read("killed/model.safetensors"), folder.read("whole/model.safetensors"));
+    assert!(folder.tree("killed").values().eq(folder.tree("whole").values()), "another model");
     assert!(repeated.stdout.starts_with("200 steps, "), "{}", repeated.stdout);
 }
 
