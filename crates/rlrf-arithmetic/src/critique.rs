@@ -1,6 +1,11 @@
-//! Critiques: what is wrong with an attempt, in which step, and what is needed there.
+//! Critiques: the reference beside the attempt, word by word, then what to change, in which step.
+//!
+//! A critique reads `80 80 same, / - other, 20 20 same; step 1: divide, do not subtract`. Comparing two words that stand side
+//! by side is all that a small feedback model has to learn, where judging two expressions at a glance is beyond it; its
+//! verdict then follows from its own reasons. The advice after the semicolon alone is what a policy refines under: it names
+//! step, operation or number, and never spells out the solution.
 
-use crate::expression::Expression;
+use crate::expression::{Expression, Operator};
 
 /// A written finding and its level on the rubric.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,42 +16,52 @@ pub struct Critique {
     pub level: u8,
 }
 
-impl Critique {
-    fn new(level: u8, text: impl Into<String>) -> Self {
-        Self { text: text.into(), level }
+/// Compares an attempt with the reference, step by step in the order of calculation, and advises on the first step of
+/// the reference that the attempt does not have.
+#[must_use]
+pub fn critique(reference: &Expression, attempt: &str) -> Critique {
+    let (level, advice) = match Expression::parse(attempt) {
+        None => (1, "write an expression".to_string()),
+        Some(parsed) if parsed.value().is_some() && parsed.value() == reference.value() => {
+            (3, "right".to_string())
+        }
+        Some(parsed) => advise(reference, &parsed),
+    };
+    Critique { text: format!("{}; {advice}", comparison(&reference.to_string(), attempt)), level }
+}
+
+/// The words of both side by side, `none` standing for a word that one of them lacks.
+fn comparison(reference: &str, attempt: &str) -> String {
+    let (mut needed, mut found) = (reference.split_whitespace(), attempt.split_whitespace());
+    let mut pairs = Vec::new();
+    loop {
+        let (word, other) = match (needed.next(), found.next()) {
+            (None, None) => return pairs.join(", "),
+            (word, other) => (word.unwrap_or("none"), other.unwrap_or("none")),
+        };
+        pairs.push(format!("{word} {other} {}", if word == other { "same" } else { "other" }));
     }
 }
 
-/// Compares an attempt with the reference, step by step in the order of calculation, and names the first step
-/// of the reference that the attempt does not have.
-#[must_use]
-pub fn critique(reference: &Expression, attempt: &str) -> Critique {
-    let Some(attempt) = Expression::parse(attempt) else {
-        return Critique::new(1, "This is not an expression.");
-    };
-    if attempt.value().is_some() && attempt.value() == reference.value() {
-        return Critique::new(3, "Right.");
-    }
+fn advise(reference: &Expression, attempt: &Expression) -> (u8, String) {
     let attempted = attempt.steps();
     let steps = reference.steps();
     let has = |step: &Expression| attempted.iter().any(|other| other.same_calculation(step));
     let Some(missing) = steps.iter().position(|step| !has(step)) else {
-        return Critique::new(2, format!("Stop after {}.", steps.last().unwrap_or(&reference)));
+        return (2, format!("stop after step {}", steps.len()));
     };
-    let step = steps[missing];
     let number = missing + 1;
-    // Only as local as it is true: some other step right, or this one nearly so.
     let some_step_right = steps.iter().any(|step| has(step));
-    let one_step = steps.len() == 1 && attempted.len() == 1;
-    let near = attempted.iter().find_map(|other| local_error(step, other).map(|error| (error, *other)));
-    match near {
-        Some((error, _)) => {
-            let level = if one_step || some_step_right || attempted.len() == steps.len() { 2 } else { 1 };
-            Critique::new(level, format!("Step {number}: {error}"))
+    let same_length = attempted.len() == steps.len();
+    match attempted.iter().find_map(|other| local_error(steps[missing], other)) {
+        Some(error) => {
+            (if some_step_right || same_length { 2 } else { 1 }, format!("step {number}: {error}"))
         }
         None => {
-            let level = if some_step_right { 2 } else { 1 };
-            Critique::new(level, format!("Step {number} must be {step}."))
+            let Expression::Operation(operator, ..) = steps[missing] else {
+                return (1, "write an expression".into());
+            };
+            (if some_step_right { 2 } else { 1 }, format!("step {number}: {}", operator.verb()))
         }
     }
 }
@@ -58,25 +73,22 @@ fn local_error(step: &Expression, attempt: &Expression) -> Option<String> {
     };
     let straight = (a.same_calculation(c), b.same_calculation(d));
     let crossed = (a.same_calculation(d), b.same_calculation(c));
-    if straight == (true, true)
-        || (crossed == (true, true) && (operator.is_commutative() || other.is_commutative()))
-    {
-        return Some(format!("{}, do not {}: {step}.", operator.verb(), other.verb()));
-    }
     if operator != other {
-        return None;
+        let same_numbers = straight == (true, true) || crossed == (true, true);
+        return same_numbers.then(|| format!("{}, do not {}", operator.verb(), other.verb()));
     }
     if crossed == (true, true) {
-        return Some(format!("swap the numbers: {step}."));
+        return Some("swap the numbers".into());
     }
-    let wrong = match (straight, crossed) {
-        ((true, false), _) => d,
-        ((false, true), _) => c,
-        (_, (true, false)) if operator.is_commutative() => c,
-        (_, (false, true)) if operator.is_commutative() => d,
+    let commutes = Operator::is_commutative(*operator);
+    let (right, wrong) = match (straight, crossed) {
+        ((true, false), _) => (b, d),
+        ((false, true), _) => (a, c),
+        (_, (true, false)) if commutes => (b, c),
+        (_, (false, true)) if commutes => (a, d),
         _ => return None,
     };
-    Some(format!("{wrong} is wrong: {step}."))
+    Some(format!("use {right}, not {wrong}"))
 }
 
 #[cfg(test)]
@@ -85,25 +97,36 @@ mod tests {
 
     #[test]
     fn critiques_localise_the_first_error() {
-        for (reference, attempt, level, text) in [
-            ("3 * 4", "4 * 3", 3, "Right."),
-            ("3 * 4", "12", 3, "Right."),
-            ("3 * 4", "3 + 4", 2, "Step 1: multiply, do not add: 3 * 4."),
-            ("9 - 4", "4 - 9", 2, "Step 1: swap the numbers: 9 - 4."),
-            ("9 - 4", "9 - 5", 2, "Step 1: 5 is wrong: 9 - 4."),
-            ("9 + 4", "5 + 9", 2, "Step 1: 5 is wrong: 9 + 4."),
-            ("9 - 4", "7 * 5", 1, "Step 1 must be 9 - 4."),
-            ("9 - 4", "9 - 4 + 2", 2, "Stop after 9 - 4."),
-            ("( 16 + 14 ) / 5", "16 + 14", 2, "Step 2 must be ( 16 + 14 ) / 5."),
-            ("( 16 + 14 ) / 5", "( 16 + 14 ) * 5", 2, "Step 2: divide, do not multiply: ( 16 + 14 ) / 5."),
-            ("( 16 + 14 ) / 5", "( 16 - 14 ) / 5", 2, "Step 1: add, do not subtract: 16 + 14."),
-            ("( 16 + 14 ) / 5", "16 / 5", 1, "Step 1 must be 16 + 14."),
-            ("9 - 4", "9 -", 1, "This is not an expression."),
-            ("9 - 4", "Level: 3", 1, "This is not an expression."),
-            ("9 - 4", "9 / 0", 1, "Step 1 must be 9 - 4."),
+        for (reference, attempt, level, advice) in [
+            ("3 * 4", "4 * 3", 3, "right"),
+            ("3 * 4", "12", 3, "right"),
+            ("3 * 4", "3 + 4", 2, "step 1: multiply, do not add"),
+            ("9 - 4", "4 + 9", 2, "step 1: subtract, do not add"),
+            ("9 - 4", "4 - 9", 2, "step 1: swap the numbers"),
+            ("9 - 4", "9 - 5", 2, "step 1: use 4, not 5"),
+            ("9 + 4", "5 + 9", 2, "step 1: use 4, not 5"),
+            ("9 - 4", "7 * 5", 1, "step 1: subtract"),
+            ("9 - 4", "9 - 4 + 2", 2, "stop after step 1"),
+            ("( 16 + 14 ) / 5", "16 + 14", 2, "step 2: divide"),
+            ("( 16 + 14 ) / 5", "( 16 + 14 ) * 5", 2, "step 2: divide, do not multiply"),
+            ("( 16 + 14 ) / 5", "( 16 - 14 ) / 5", 2, "step 1: add, do not subtract"),
+            ("( 16 + 14 ) / 5", "16 / 5", 1, "step 1: add"),
+            ("9 - 4", "9 -", 1, "write an expression"),
+            ("9 - 4", "Level: 3", 1, "write an expression"),
+            ("9 - 4", "9 / 0", 1, "step 1: subtract"),
         ] {
             let found = critique(&Expression::parse(reference).unwrap(), attempt);
-            assert_eq!((found.level, found.text.as_str()), (level, text), "{attempt} for {reference}");
+            let (_, found_advice) = found.text.rsplit_once("; ").unwrap();
+            assert_eq!((found.level, found_advice), (level, advice), "{attempt} for {reference}");
         }
+    }
+
+    #[test]
+    fn the_comparison_shows_both_word_by_word() {
+        let found = critique(&Expression::parse("( 16 + 14 ) / 5").unwrap(), "16 + 5");
+        assert_eq!(
+            found.text,
+            "( 16 other, 16 + other, + 5 other, 14 none other, ) none other, / none other, 5 none other; step 1: use 14, not 5"
+        );
     }
 }

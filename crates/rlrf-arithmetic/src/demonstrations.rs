@@ -75,7 +75,7 @@ impl Demonstrations {
             for _ in 0..config.feedback {
                 let Some(instance) = problem.vary(&mut rng) else { continue };
                 let attempt = if rng.random_bool(config.right_share.clamp(0.0, 1.0)) {
-                    Some(instance.solution.to_string())
+                    Some(reordered(&instance.solution, &mut rng).to_string())
                 } else {
                     mistaken_attempt(&instance, &shapes, &mut rng)
                 };
@@ -85,6 +85,16 @@ impl Demonstrations {
         }
         Ok(demonstrations)
     }
+}
+
+/// The same calculation with the operands of some sums and products exchanged: a right answer has many forms.
+fn reordered(expression: &Expression, rng: &mut impl Rng) -> Expression {
+    let Expression::Operation(operator, left, right) = expression else { return expression.clone() };
+    let (left, right) = (reordered(left, rng), reordered(right, rng));
+    if operator.is_commutative() && rng.random_bool(0.25) {
+        return Expression::operation(*operator, right, left);
+    }
+    Expression::operation(*operator, left, right)
 }
 
 fn instruction(instance: &Instance) -> Instruction {
@@ -158,8 +168,8 @@ mod tests {
         assert!(
             written.refinements.iter().all(|d| d.prompt.len() == 3 && d.completion != d.prompt[1].content)
         );
-        assert!(written.feedback.iter().any(|d| d.completion == "Right.\nLevel: 3"));
-        assert!(written.feedback.iter().any(|d| d.completion.starts_with("Step 1")));
+        assert!(written.feedback.iter().any(|d| d.completion.ends_with("; right\nLevel: 3")));
+        assert!(written.feedback.iter().any(|d| d.completion.contains("; step 1: ")));
     }
 
     #[test]

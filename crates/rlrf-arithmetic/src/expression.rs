@@ -279,7 +279,10 @@ mod tests {
 
     #[test]
     fn anything_else_is_not_an_expression() {
-        for text in ["", "1 +", "( 1", "1 )", "1 2", "one", "1 + x", "Level: 3", "* 1 2", "1..2 + 1", "()", "--1", "-", "-(1)"] {
+        for text in [
+            "", "1 +", "( 1", "1 )", "1 2", "one", "1 + x", "Level: 3", "* 1 2", "1..2 + 1", "()", "--1",
+            "-", "-(1)",
+        ] {
             assert_eq!(Expression::parse(text), None, "{text}");
         }
         assert_eq!(Expression::parse(&"(".repeat(100_000)), None);

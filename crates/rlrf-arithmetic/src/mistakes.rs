@@ -13,7 +13,7 @@ use crate::problem::{Instance, leaves, with_leaves, with_operator};
 pub fn mistaken_attempt(instance: &Instance, shapes: &[Expression], rng: &mut impl Rng) -> Option<String> {
     for _ in 0..20 {
         let mut attempt = mistake(&instance.solution, instance, shapes, rng);
-        if rng.random_bool(0.2) {
+        if rng.random_bool(0.25) {
             attempt = mistake(&attempt, instance, shapes, rng);
         }
         let text =
@@ -35,20 +35,20 @@ fn mistake(
     let steps = expression.steps().len();
     match rng.random_range(0..100) {
         // Another operation in one step.
-        0..30 if steps > 0 => {
+        0..20 if steps > 0 => {
             let index = rng.random_range(0..steps);
             let operator = Operator::ALL[rng.random_range(0..4)];
             with_operator(expression, index, operator)
         }
         // Operands in another order.
-        30..45 if steps > 0 => {
+        20..30 if steps > 0 => {
             let mut numbers: Vec<String> = leaves(expression).into_iter().cloned().collect();
             let (first, second) = (rng.random_range(0..numbers.len()), rng.random_range(0..numbers.len()));
             numbers.swap(first, second);
             replace(expression, numbers)
         }
         // A number of the problem in the wrong place.
-        45..60 => {
+        30..50 => {
             let mut numbers: Vec<String> = leaves(expression).into_iter().cloned().collect();
             let place = rng.random_range(0..numbers.len());
             if let Some(other) = instance.numbers.choose(rng) {
@@ -57,7 +57,7 @@ fn mistake(
             replace(expression, numbers)
         }
         // A step left out.
-        60..75 if steps > 1 => match expression {
+        50..62 if steps > 1 => match expression {
             Expression::Operation(_, left, right) => {
                 if left.steps().len() >= right.steps().len() {
                     (**left).clone()
@@ -68,15 +68,15 @@ fn mistake(
             Expression::Number(_) => expression.clone(),
         },
         // A step too many.
-        60..75 => match instance.numbers.choose(rng) {
+        50..62 => match instance.numbers.choose(rng) {
             Some(number) => {
                 let operator = Operator::ALL[rng.random_range(0..4)];
                 Expression::operation(operator, expression.clone(), Expression::Number(number.clone()))
             }
             None => expression.clone(),
         },
-        // A digit copied wrongly.
-        75..82 => {
+        // A number copied wrongly.
+        62..87 => {
             let mut numbers: Vec<String> = leaves(expression).into_iter().cloned().collect();
             let place = rng.random_range(0..numbers.len());
             numbers[place] = miscopy(&numbers[place], rng);
@@ -104,13 +104,16 @@ fn replace(expression: &Expression, numbers: Vec<String>) -> Expression {
     with_leaves(expression, &mut numbers.into_iter()).unwrap_or_else(|| expression.clone())
 }
 
+/// A digit lost, doubled, exchanged with its neighbour or replaced.
 fn miscopy(number: &str, rng: &mut impl Rng) -> String {
     let mut digits: Vec<char> = number.chars().collect();
     let place = rng.random_range(0..digits.len());
-    if rng.random_bool(0.5) && digits.len() > 1 && digits[place] != '.' {
-        digits.remove(place);
-    } else if digits[place] != '.' {
-        digits[place] = char::from(b'0' + rng.random_range(1..10u8));
+    match rng.random_range(0..4) {
+        0 if digits.len() > 1 => drop(digits.remove(place)),
+        1 if digits[place] != '.' => digits.insert(place, digits[place]),
+        2 if place > 0 => digits.swap(place - 1, place),
+        _ if digits[place] != '.' => digits[place] = char::from(b'0' + rng.random_range(1..10u8)),
+        _ => {}
     }
     let text: String = digits.into_iter().collect();
     if text.trim_matches('.').is_empty() { number.to_string() } else { text }

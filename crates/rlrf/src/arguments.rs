@@ -214,7 +214,7 @@ pub(crate) struct EvalOptions {
 pub(crate) enum ModelCommand {
     /// Make a model with random weights and a tokenizer trained on your text
     #[command(
-        after_help = "Example:\n  rlrf model new --preset small-1m --text corpus.txt --vocab-size 2048 --out my-model"
+        after_help = "Example:\n  rlrf model new --preset small-2m --text corpus.txt --vocab-size 2048 --out my-model"
     )]
     New(NewModelOptions),
     /// Parameters, memory and architecture of a model folder
@@ -224,7 +224,7 @@ pub(crate) enum ModelCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct NewModelOptions {
-    /// A named shape: tiny, small-1m, word-4m, smollm-135m
+    /// A named shape: tiny, small-2m, word-4m, smollm-135m
     #[arg(long, value_name = "NAME", required_unless_present = "config", conflicts_with = "config")]
     pub(crate) preset: Option<String>,
     /// A config.json with the shape (its vocab_size is replaced)
