@@ -1,11 +1,14 @@
 //! Demonstrations written by a program from problems with solutions: answering, refining under feedback, and giving
 //! feedback. They stand in for what the paper has a strong model write.
 
+use rand::distr::{Bernoulli, Distribution};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::template::VERDICT_PREFIX;
-use rlrf_method::{Aspect, Feedback, FeedbackSource, Instruction, Message, ParseOutcome, Result, Templates};
+use rlrf_method::{
+    Aspect, Error, Feedback, FeedbackSource, Instruction, Message, ParseOutcome, Result, Templates,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::critique::{Critique, critique};
@@ -15,7 +18,7 @@ use crate::problem::{Instance, WordProblem};
 
 /// How many demonstrations are written of each kind, per problem.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct DemonstrationConfig {
     /// Answers; the first has the problem's own numbers, the others new ones.
     pub answers: u32,
@@ -48,7 +51,7 @@ impl Demonstrations {
     /// Writes demonstrations for every problem; the same seed gives the same text.
     ///
     /// # Errors
-    /// A template that cannot be rendered.
+    /// A `right_share` that is no share, or a template that cannot be rendered.
     pub fn write(
         problems: &[WordProblem],
         config: &DemonstrationConfig,
@@ -56,6 +59,11 @@ impl Demonstrations {
         templates: &Templates,
         seed: u64,
     ) -> Result<Self> {
+        let is_right = Bernoulli::new(config.right_share).map_err(|_| Error::Config {
+            field: "demonstrations.per_problem.right_share".into(),
+            value: config.right_share.to_string(),
+            message: "must be 0 to 1".into(),
+        })?;
         let shapes: Vec<Expression> =
             problems.iter().filter_map(|p| p.original()).map(|i| i.solution).collect();
         let mut demonstrations = Self::default();
@@ -74,7 +82,7 @@ impl Demonstrations {
             }
             for _ in 0..config.feedback {
                 let Some(instance) = problem.vary(&mut rng) else { continue };
-                let attempt = if rng.random_bool(config.right_share.clamp(0.0, 1.0)) {
+                let attempt = if is_right.sample(&mut rng) {
                     Some(reordered(&instance.solution, &mut rng).to_string())
                 } else {
                     mistaken_attempt(&instance, &shapes, &mut rng)
@@ -146,7 +154,7 @@ mod tests {
     use rlrf_method::aspect::DEFAULT_ASPECTS;
     use rlrf_method::template::{DEFAULT_FEEDBACK, DEFAULT_REFINE};
 
-    fn write(config: &DemonstrationConfig, seed: u64) -> Demonstrations {
+    fn write(config: &DemonstrationConfig, seed: u64) -> Result<Demonstrations> {
         let problems: Vec<WordProblem> = ["+ number0 number1", "* number0 number1", "- number0 number1"]
             .map(|equation| WordProblem {
                 template: "number0 and number1".into(),
@@ -156,12 +164,12 @@ mod tests {
             .to_vec();
         let aspects = Aspect::read_toml("aspects.toml", DEFAULT_ASPECTS).unwrap();
         let templates = Templates::new(DEFAULT_FEEDBACK, DEFAULT_REFINE).unwrap();
-        Demonstrations::write(&problems, config, &aspects[0], &templates, seed).unwrap()
+        Demonstrations::write(&problems, config, &aspects[0], &templates, seed)
     }
 
     #[test]
     fn the_three_sets_say_what_they_should() {
-        let written = write(&DemonstrationConfig::default(), 1);
+        let written = write(&DemonstrationConfig::default(), 1).unwrap();
         assert_eq!((written.answers.len(), written.refinements.len(), written.feedback.len()), (24, 24, 24));
         assert_eq!(written.answers[0].prompt[0].content, "40 and 15");
         assert_eq!(written.answers[0].completion, "40 + 15");
@@ -175,7 +183,18 @@ mod tests {
     #[test]
     fn a_seed_fixes_the_text_and_problems_do_not_disturb_each_other() {
         let config = DemonstrationConfig::default();
-        assert_eq!(write(&config, 1), write(&config, 1));
-        assert_ne!(write(&config, 1), write(&config, 2));
+        let written = |seed| write(&config, seed).unwrap();
+        assert_eq!(written(1), written(1));
+        assert_ne!(written(1), written(2));
+    }
+
+    #[test]
+    fn a_share_is_from_0_to_1() {
+        for right_share in [-0.1, 1.5, f64::NAN, f64::INFINITY] {
+            let message = write(&DemonstrationConfig { right_share, ..Default::default() }, 1).unwrap_err();
+            assert!(message.to_string().contains("right_share"), "{message}");
+        }
+        let right_only = DemonstrationConfig { right_share: 1.0, ..Default::default() };
+        assert!(write(&right_only, 1).unwrap().feedback.iter().all(|d| d.completion.ends_with("Level: 3")));
     }
 }

@@ -76,7 +76,8 @@ impl Expression {
         Self::Operation(operator, Box::new(left), Box::new(right))
     }
 
-    /// Reads an infix expression such as `( 16 + 14 ) / 5`; none if the text is anything else.
+    /// Reads an infix expression such as `( 16 + 14 ) / 5`; none if the text is anything else, or longer than any real
+    /// answer.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let tokens = tokenize(text)?;
@@ -85,9 +86,13 @@ impl Expression {
         (parser.next == tokens.len()).then_some(expression)
     }
 
-    /// Reads a prefix expression such as `/ + number0 number1 5.0`, with `numberN` standing for `numbers[N]`.
+    /// Reads a prefix expression such as `/ + number0 number1 5.0`, with `numberN` standing for `numbers[N]`; none if
+    /// the text is anything else, or longer than any real solution.
     #[must_use]
     pub fn parse_prefix(text: &str, numbers: &[String]) -> Option<Self> {
+        if text.split_whitespace().nth(MAX_TOKENS).is_some() {
+            return None;
+        }
         let mut tokens = text.split_whitespace();
         let expression = Self::prefix(&mut tokens, numbers)?;
         tokens.next().is_none().then_some(expression)
@@ -192,10 +197,16 @@ fn tokenize(text: &str) -> Option<Vec<String>> {
             (false, ..) if character.is_whitespace() => {}
             _ => return None,
         }
+        if tokens.len() > MAX_TOKENS {
+            return None;
+        }
         in_number = numeric;
     }
     Some(tokens)
 }
+
+/// Length that no real answer has: a tree is as deep as its text is long, and what walks it recurses.
+const MAX_TOKENS: usize = 256;
 
 /// Nesting that no real answer has; keeps hostile text from exhausting the stack.
 const MAX_DEPTH: usize = 64;
@@ -287,6 +298,17 @@ mod tests {
         }
         assert_eq!(Expression::parse(&"(".repeat(100_000)), None);
         assert_eq!(value("1 / 0"), None);
+    }
+
+    #[test]
+    fn texts_of_any_length_are_safe() {
+        let sum = |terms: usize| format!("1{}", "+1".repeat(terms - 1));
+        assert_eq!(value(&sum(MAX_TOKENS / 2)), Some((MAX_TOKENS / 2).to_string()));
+        assert_eq!(Expression::parse(&sum(1_000_000)), None);
+        assert_eq!(Expression::parse(&"1".repeat(1_000_000)), None);
+        let prefix = |operations: usize| "+ ".repeat(operations) + &"1 ".repeat(operations + 1);
+        assert!(Expression::parse_prefix(&prefix(MAX_TOKENS / 2 - 1), &[]).is_some());
+        assert_eq!(Expression::parse_prefix(&prefix(500_000), &[]), None);
     }
 
     #[test]
