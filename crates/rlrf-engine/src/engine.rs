@@ -128,7 +128,9 @@ impl Engine {
         Ok(stats)
     }
 
-    fn validate(&self, request: &Request) -> Result<()> {
+    /// What [`Engine::generate`] requires of each request. Error: [`Error::Context`] for a prompt that does not fit,
+    /// [`Error::Cache`] for a cache too small for it, or what else is wrong.
+    pub fn validate(&self, request: &Request) -> Result<()> {
         let (vocab_size, context) = (self.decoder.config().vocab_size, self.limits().context);
         request.validate(vocab_size, context)?;
         let (needed, capacity) = (request.longest_sequence(context), self.options.blocks() * BLOCK_TOKENS);

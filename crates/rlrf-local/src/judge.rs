@@ -1,5 +1,7 @@
 //! A local model as the judge: it writes a critique, then its level is read off the logits in one step.
 
+use std::sync::Arc;
+
 use rlrf_engine::{Choice, Engine, EngineOptions, FinishReason, Request};
 use rlrf_method::config::Sampling;
 use rlrf_method::digest::digest;
@@ -10,6 +12,7 @@ use rlrf_model::Model;
 use serde::{Deserialize, Serialize};
 
 use crate::generate::{engine_sampling, generate};
+use crate::policy::LocalPolicy;
 use crate::tokens::{backend, prompt_tokens};
 
 /// How critiques are written.
@@ -29,10 +32,10 @@ impl Default for JudgeConfig {
 }
 
 /// A model that gives feedback. The level is always one of the rubric's: the distribution over the level tokens
-/// is read after the forced verdict prefix, so no reply can fail to parse.
+/// is read after the forced verdict prefix, so no reply can fail to parse; only a prompt that the context cannot hold fails.
 pub struct LocalJudge<'m> {
     model: &'m Model,
-    engine: Engine,
+    engine: Arc<Engine>,
     templates: &'m Templates,
     sampling: Sampling,
     choice: Choice,
@@ -50,6 +53,28 @@ impl<'m> LocalJudge<'m> {
         config: &JudgeConfig,
         options: EngineOptions,
     ) -> Result<Self> {
+        let engine = Arc::new(Engine::new(model, options).map_err(backend)?);
+        Self::with_engine(model, engine, templates, config)
+    }
+
+    /// The policy as its own judge; both share the packed weights.
+    ///
+    /// # Errors
+    /// A tokenizer in which the levels are not one token each.
+    pub fn of_policy(
+        policy: &LocalPolicy<'m>,
+        templates: &'m Templates,
+        config: &JudgeConfig,
+    ) -> Result<Self> {
+        Self::with_engine(policy.model, Arc::clone(&policy.engine), templates, config)
+    }
+
+    fn with_engine(
+        model: &'m Model,
+        engine: Arc<Engine>,
+        templates: &'m Templates,
+        config: &JudgeConfig,
+    ) -> Result<Self> {
         let levels: Vec<String> = (1..=LEVELS).map(|level| level.to_string()).collect();
         let levels: Vec<&str> = levels.iter().map(String::as_str).collect();
         let (prefix, options_tokens) = model.tokenizer.choice(VERDICT_PREFIX, &levels).map_err(backend)?;
@@ -59,7 +84,7 @@ impl<'m> LocalJudge<'m> {
         let digest = digest(&("judge", model.digest(), templates.feedback_digest(), &sampling));
         Ok(Self {
             model,
-            engine: Engine::new(model, options).map_err(backend)?,
+            engine,
             templates,
             sampling,
             choice: Choice { prefix, options: options_tokens },
@@ -79,19 +104,30 @@ impl Judge for LocalJudge<'_> {
         sink: &mut dyn FnMut(usize, Feedback) -> Result<()>,
     ) -> Result<()> {
         let mut prompts = Vec::with_capacity(requests.len());
-        for request in requests {
+        let mut places = Vec::with_capacity(requests.len());
+        for (place, request) in requests.iter().enumerate() {
             let messages = self.templates.feedback(request.instruction, request.response, request.aspect)?;
             // The critique's stream depends on what is judged alone, so that equal prompts get equal feedback.
             let stream = u64::from_str_radix(&digest(&messages)[..16], 16).unwrap_or_default();
-            prompts.push(Request {
+            let prompt = Request {
                 prompt: prompt_tokens(self.model, &messages)?,
                 streams: vec![stream],
                 sampling: engine_sampling(&self.sampling),
                 choice: Some(self.choice.clone()),
-            });
+            };
+            match self.engine.validate(&prompt) {
+                // The prompt grows with the response, which is the policy's: not the user's to shorten.
+                Err(error @ rlrf_engine::Error::Context { .. }) => {
+                    sink(place, Feedback::failed(&request.aspect.name, error.to_string()))?;
+                }
+                _ => {
+                    prompts.push(prompt);
+                    places.push(place);
+                }
+            }
         }
         let name = |request: usize| {
-            let JudgeRequest { instruction, aspect, .. } = requests[request];
+            let JudgeRequest { instruction, aspect, .. } = requests[places[request]];
             format!("feedback on {} for instruction {}", aspect.name, instruction.id)
         };
         generate(&self.engine, &prompts, &name, &mut |request, _, generation| {
@@ -108,8 +144,9 @@ impl Judge for LocalJudge<'_> {
                 _ => ParseOutcome::Repaired,
             };
             let critique = generation.text.trim().to_string();
-            let aspect = &requests[request].aspect.name;
-            sink(request, Feedback::from_distribution(aspect, critique, distribution, parse))
+            let place = places[request];
+            let aspect = &requests[place].aspect.name;
+            sink(place, Feedback::from_distribution(aspect, critique, distribution, parse))
         })
     }
 }

@@ -1,6 +1,8 @@
 //! A local model as the policy.
 
-use rlrf_engine::{Engine, EngineOptions, FinishReason, Request};
+use std::sync::Arc;
+
+use rlrf_engine::{Engine, EngineOptions, FinishReason, Generation, Request};
 use rlrf_method::seam::{Generated, GenerationRequest, GenerationSink, Policy};
 use rlrf_method::{Message, Result, Role};
 use rlrf_model::Model;
@@ -10,8 +12,8 @@ use crate::tokens::{backend, prompt_tokens};
 
 /// A model with an engine that generates from it.
 pub struct LocalPolicy<'m> {
-    model: &'m Model,
-    engine: Engine,
+    pub(crate) model: &'m Model,
+    pub(crate) engine: Arc<Engine>,
     digest: String,
 }
 
@@ -21,7 +23,22 @@ impl<'m> LocalPolicy<'m> {
     /// # Errors
     /// An engine option out of range.
     pub fn new(model: &'m Model, options: EngineOptions) -> Result<Self> {
-        Ok(Self { model, engine: Engine::new(model, options).map_err(backend)?, digest: model.digest() })
+        let engine = Arc::new(Engine::new(model, options).map_err(backend)?);
+        Ok(Self { model, engine, digest: model.digest() })
+    }
+}
+
+impl LocalPolicy<'_> {
+    /// A response. A stop string may begin inside a token: the text then has letters that no token kept stands for, and
+    /// these tokens would be another response than the one that is judged.
+    fn generated(&self, generation: Generation) -> Result<Generated> {
+        let Generation { text, tokens, logprobs, finish, .. } = generation;
+        let complete = matches!(finish, FinishReason::EndToken | FinishReason::Stop);
+        if finish == FinishReason::Stop && self.model.tokenizer.decode(&tokens).map_err(backend)? != text {
+            return Ok(Generated { text, tokens: Vec::new(), logprob: None, complete });
+        }
+        let logprob = logprobs.into_iter().map(f64::from).sum();
+        Ok(Generated { text, tokens, logprob: Some(logprob), complete })
     }
 }
 
@@ -36,6 +53,13 @@ fn named(messages: &[Message]) -> String {
 impl Policy for LocalPolicy<'_> {
     fn digest(&self) -> String {
         self.digest.clone()
+    }
+
+    fn fits(&self, messages: &[Message]) -> Result<bool> {
+        let prompt = prompt_tokens(self.model, messages)?;
+        let sampling = rlrf_engine::Sampling::default();
+        let request = Request { prompt, streams: Vec::new(), sampling, choice: None };
+        Ok(!matches!(self.engine.validate(&request), Err(rlrf_engine::Error::Context { .. })))
     }
 
     fn generate(&mut self, requests: &[GenerationRequest], sink: &mut GenerationSink<'_>) -> Result<()> {
@@ -54,19 +78,7 @@ impl Policy for LocalPolicy<'_> {
             &self.engine,
             &prompts,
             &|request| named(&requests[request].messages),
-            &mut |request, sample, generation| {
-                let logprob = generation.logprobs.iter().copied().map(f64::from).sum();
-                sink(
-                    request,
-                    sample,
-                    Generated {
-                        text: generation.text,
-                        tokens: generation.tokens,
-                        logprob: Some(logprob),
-                        complete: matches!(generation.finish, FinishReason::EndToken | FinishReason::Stop),
-                    },
-                )
-            },
+            &mut |request, sample, generation| sink(request, sample, self.generated(generation)?),
         )
     }
 }

@@ -1,7 +1,7 @@
 //! Files of candidates: what the stages of an iteration hand to each other when they run one by one.
 //!
 //! JSONL, one instruction a line: its own fields, `candidates` (each with `text`, and `feedback` and `score` once it
-//! was judged), and `promising`, the index of the candidate that was refined. A candidate from elsewhere needs `text` alone.
+//! was judged), and `promising`, the index of the candidate that was refined (or, if `refinement_too_long`, was not). A candidate from elsewhere needs `text` alone.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ struct Record {
     instruction: instruction::Record,
     candidates: Vec<Candidate>,
     promising: Option<usize>,
+    #[serde(default)]
+    refinement_too_long: bool,
 }
 
 #[derive(Serialize)]
@@ -26,6 +28,8 @@ struct Line<'a> {
     candidates: &'a [Candidate],
     #[serde(skip_serializing_if = "Option::is_none")]
     promising: Option<usize>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    refinement_too_long: bool,
 }
 
 /// Reads a file of candidates: the instructions, and for each of them its group.
@@ -60,6 +64,7 @@ pub fn read_candidates(file: &str, bytes: &[u8]) -> Result<(Vec<Instruction>, Ve
             instruction: instructions.len(),
             candidates,
             promising: record.promising,
+            refinement_too_long: record.refinement_too_long,
         });
         instructions.push(instruction);
     }
@@ -79,7 +84,13 @@ pub fn write_candidates(instructions: &[Instruction], groups: &[CandidateGroup])
     let mut bytes = Vec::new();
     for group in groups {
         let instruction = &instructions[group.instruction];
-        let line = Line { instruction, candidates: &group.candidates, promising: group.promising };
+        let CandidateGroup { candidates, promising, refinement_too_long, .. } = group;
+        let line = Line {
+            instruction,
+            candidates,
+            promising: *promising,
+            refinement_too_long: *refinement_too_long,
+        };
         serde_json::to_writer(&mut bytes, &line)
             .map_err(|e| Error::Backend(format!("candidates of instruction {}: {e}", instruction.id)))?;
         bytes.push(b'\n');
@@ -107,8 +118,9 @@ mod tests {
         judged.correct = Some(false);
         let mut unjudged = candidate("b", 2.0);
         (unjudged.feedback, unjudged.score) = (Vec::new(), None);
-        let groups =
-            [CandidateGroup { instruction: 0, candidates: vec![judged, unjudged], promising: Some(0) }];
+        let mut group = CandidateGroup::new(0, vec![judged, unjudged]);
+        (group.promising, group.refinement_too_long) = (Some(0), true);
+        let groups = [group];
         let bytes = write_candidates(&instructions, &groups).unwrap();
         let (read_instructions, read_groups) = read_candidates("c.jsonl", &bytes).unwrap();
         assert_eq!(read_instructions, instructions);

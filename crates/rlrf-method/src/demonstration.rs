@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::instruction::{Message, Role, records};
+use crate::instruction::{Message, Role, Text, records};
 
 /// One prompt with its completion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,13 +12,6 @@ pub struct Demonstration {
     pub prompt: Vec<Message>,
     /// What the model should answer.
     pub completion: String,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Text {
-    Plain(String),
-    Messages(Vec<Message>),
 }
 
 #[derive(Deserialize)]
@@ -41,25 +34,15 @@ impl Demonstration {
             let bad =
                 |message: &str| Error::Record { file: file.to_string(), line, message: message.to_string() };
             let (prompt, completion) = match (record.prompt, record.completion, record.messages) {
-                (Some(prompt), Some(completion), None) => (
-                    match prompt {
-                        Text::Plain(text) => vec![Message::user(text)],
-                        Text::Messages(messages) => messages,
-                    },
-                    match completion {
-                        Text::Plain(text) => vec![Message::assistant(text)],
-                        Text::Messages(messages) => messages,
-                    },
-                ),
+                (Some(prompt), Some(completion), None) => (prompt.into_prompt(), completion),
                 (None, None, Some(mut messages)) => {
                     let last = messages.pop();
-                    (messages, last.into_iter().collect())
+                    (messages, Text::Messages(last.into_iter().collect()))
                 }
                 _ => return Err(bad("needs `prompt` and `completion`, or `messages` alone")),
             };
-            let completion = match completion.as_slice() {
-                [Message { role: Role::Assistant, content }] if !content.trim().is_empty() => content.clone(),
-                _ => return Err(bad("the completion must be one assistant message that is not empty")),
+            let Some(completion) = completion.into_response().filter(|text| !text.trim().is_empty()) else {
+                return Err(bad("the completion must be one assistant message that is not empty"));
             };
             if prompt.last().is_none_or(|last| last.role != Role::User || last.content.trim().is_empty()) {
                 return Err(bad("the prompt must end with a user message that is not empty"));

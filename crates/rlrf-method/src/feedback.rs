@@ -23,7 +23,7 @@ pub enum ParseOutcome {
     Parsed,
     /// Read after a mend (a critique cut at its length limit, for instance).
     Repaired,
-    /// Not readable; excluded from scores and counted. Holds the raw reply.
+    /// Not readable; excluded from scores and counted. Holds the raw reply, or why there is none.
     Failed(String),
 }
 
@@ -70,6 +70,19 @@ impl Feedback {
         }
     }
 
+    /// From a model that could not judge, and why.
+    #[must_use]
+    pub fn failed(aspect: &str, reason: String) -> Self {
+        Self {
+            aspect: aspect.to_string(),
+            critique: String::new(),
+            level: None,
+            distribution: None,
+            source: FeedbackSource::Model,
+            parse: ParseOutcome::Failed(reason),
+        }
+    }
+
     /// Aspect score: the expected level under the judge's distribution, else the level; none after a failed parse.
     #[must_use]
     pub fn aspect_score(&self) -> Option<f64> {
@@ -100,14 +113,7 @@ mod tests {
 
     #[test]
     fn a_failed_reply_has_no_score() {
-        let feedback = Feedback {
-            aspect: "a".into(),
-            critique: String::new(),
-            level: None,
-            distribution: None,
-            source: FeedbackSource::Model,
-            parse: ParseOutcome::Failed("???".into()),
-        };
+        let feedback = Feedback::failed("a", "???".into());
         assert_eq!(feedback.aspect_score(), None);
         assert!(!feedback.is_perfect());
     }

@@ -51,6 +51,34 @@ impl Message {
     }
 }
 
+/// A prompt or a response as TRL's files have it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Text {
+    Plain(String),
+    Messages(Vec<Message>),
+}
+
+impl Text {
+    pub(crate) fn into_prompt(self) -> Vec<Message> {
+        match self {
+            Self::Plain(text) => vec![Message::user(text)],
+            Self::Messages(messages) => messages,
+        }
+    }
+
+    /// The text of a response; none if it is not one assistant message.
+    pub(crate) fn into_response(self) -> Option<String> {
+        match self {
+            Self::Plain(text) => Some(text),
+            Self::Messages(mut messages) => match (messages.pop(), messages.is_empty()) {
+                (Some(Message { role: Role::Assistant, content }), true) => Some(content),
+                _ => None,
+            },
+        }
+    }
+}
+
 /// One instruction `x`, with its reference `z` and its exact answer where they exist.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instruction {

@@ -12,7 +12,7 @@ use crate::aspect::Aspect;
 use crate::config::{MethodConfig, Sampling};
 use crate::digest::{digest, stream};
 use crate::error::{Error, Result};
-use crate::feedback::Feedback;
+use crate::feedback::{Feedback, ParseOutcome};
 use crate::instruction::{Instruction, Message};
 use crate::pairs::{PreferenceGroup, build_pairs, preference_group};
 use crate::reflection::Reflection;
@@ -63,6 +63,16 @@ pub struct CandidateGroup {
     pub candidates: Vec<Candidate>,
     /// Index of the promising candidate, once selected; none if every candidate is perfect or unjudged.
     pub promising: Option<usize>,
+    /// Whether the promising candidate was left unrefined because, with its feedback, it does not fit the policy's context.
+    pub refinement_too_long: bool,
+}
+
+impl CandidateGroup {
+    /// The candidates of one instruction, before a draft is chosen among them.
+    #[must_use]
+    pub fn new(instruction: usize, candidates: Vec<Candidate>) -> Self {
+        Self { instruction, candidates, promising: None, refinement_too_long: false }
+    }
 }
 
 /// What an iteration found, for the report.
@@ -74,6 +84,9 @@ pub struct IterationSummary {
     pub instructions: u64,
     /// Instructions left unrefined because no candidate had anything to fix.
     pub perfect: u64,
+    /// Instructions left unrefined because draft and feedback do not fit the policy's context.
+    #[serde(default)]
+    pub refinements_too_long: u64,
     /// Sampled candidates, and the distinct ones among them.
     pub sampled: u64,
     /// Distinct texts among the sampled.
@@ -82,8 +95,14 @@ pub struct IterationSummary {
     pub refined: u64,
     /// Right samples (by the checker, else perfect by the judge).
     pub sampled_right: u64,
-    /// Feedback replies that could not be read: excluded, counted.
+    /// Feedback: one for each judged candidate and aspect.
+    #[serde(default)]
+    pub feedback: u64,
+    /// Feedback replies that could not be read, or not asked for because the prompt does not fit: excluded, counted.
     pub feedback_failed: u64,
+    /// Feedback replies that were mended: the judge did not come to its verdict by itself.
+    #[serde(default)]
+    pub feedback_repaired: u64,
     /// Pairs.
     pub pairs: u64,
     /// Instructions with at least one pair.
@@ -161,14 +180,14 @@ impl Iteration<'_> {
                 });
             }
         }
-        let mut groups: Vec<CandidateGroup> = (0..self.instructions.len())
-            .map(|instruction| CandidateGroup { instruction, candidates: Vec::new(), promising: None })
-            .collect();
+        let mut groups: Vec<CandidateGroup> =
+            (0..self.instructions.len()).map(|index| CandidateGroup::new(index, Vec::new())).collect();
         self.draw("sample", policy, &self.config.sample.sampling, draws, &mut groups)?;
         Ok(groups)
     }
 
-    /// Stages 5 and 6: selects the promising candidate of each group and refines it `m` times under its feedback.
+    /// Stages 5 and 6: selects the promising candidate of each group and refines it `m` times under its feedback. One
+    /// that does not fit the policy's context together with its feedback is left as it is, and counted.
     ///
     /// # Errors
     /// As [`Iteration::sample`].
@@ -181,6 +200,10 @@ impl Iteration<'_> {
             let instruction = &self.instructions[group.instruction];
             let draft = &group.candidates[draft];
             let messages = self.templates.refine(instruction, &draft.generated.text, &draft.feedback)?;
+            group.refinement_too_long = self.config.refine.m > 0 && !policy.fits(&messages)?;
+            if group.refinement_too_long {
+                continue;
+            }
             for position in 0..self.config.refine.m {
                 draws.push(Draw {
                     group: index,
@@ -439,9 +462,12 @@ impl Iteration<'_> {
         let all = |kind: CandidateKind| {
             groups.iter().flat_map(|g| &g.candidates).filter(move |candidate| candidate.kind == kind)
         };
-        let mean = |order: usize, candidates: &mut dyn Iterator<Item = &Candidate>| {
-            let scores: Vec<f64> =
-                candidates.filter_map(|c| c.feedback.get(order).and_then(Feedback::aspect_score)).collect();
+        // By name: candidates from a file may have been judged on other aspects, in another order.
+        let mean = |aspect: &Aspect, candidates: &mut dyn Iterator<Item = &Candidate>| {
+            let on_aspect = |c: &Candidate| {
+                c.feedback.iter().find(|f| f.aspect == aspect.name).and_then(Feedback::aspect_score)
+            };
+            let scores: Vec<f64> = candidates.filter_map(on_aspect).collect();
             (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
         };
         let mut reflection = Reflection::default();
@@ -456,21 +482,23 @@ impl Iteration<'_> {
                 .collect();
             sampled_distinct += texts.len() as u64;
         }
-        let drafts = || groups.iter().filter_map(|g| g.promising.map(|draft| &g.candidates[draft]));
+        let drafts = || {
+            let refinable = groups.iter().filter(|g| !g.refinement_too_long);
+            refinable.filter_map(|g| g.promising.map(|draft| &g.candidates[draft]))
+        };
+        let feedback = || groups.iter().flat_map(|g| &g.candidates).flat_map(|c| &c.feedback);
         IterationSummary {
             iteration: self.number,
             instructions: groups.len() as u64,
             perfect: groups.iter().filter(|g| g.candidates.iter().all(Candidate::is_perfect)).count() as u64,
+            refinements_too_long: groups.iter().filter(|g| g.refinement_too_long).count() as u64,
             sampled: all(CandidateKind::Sampled).count() as u64,
             sampled_distinct,
             refined: all(CandidateKind::Refined).count() as u64,
             sampled_right: all(CandidateKind::Sampled).filter(|c| c.is_right()).count() as u64,
-            feedback_failed: groups
-                .iter()
-                .flat_map(|g| &g.candidates)
-                .flat_map(|c| &c.feedback)
-                .filter(|f| f.level.is_none())
-                .count() as u64,
+            feedback: feedback().count() as u64,
+            feedback_failed: feedback().filter(|f| f.level.is_none()).count() as u64,
+            feedback_repaired: feedback().filter(|f| f.parse == ParseOutcome::Repaired).count() as u64,
             pairs: 0,
             paired_instructions: 0,
             pairs_chosen_refined: 0,
@@ -478,12 +506,11 @@ impl Iteration<'_> {
             aspects: self
                 .aspects
                 .iter()
-                .enumerate()
-                .map(|(order, aspect)| AspectMovement {
+                .map(|aspect| AspectMovement {
                     aspect: aspect.name.clone(),
-                    sampled: mean(order, &mut all(CandidateKind::Sampled)),
-                    drafts: mean(order, &mut drafts()),
-                    refined: mean(order, &mut all(CandidateKind::Refined)),
+                    sampled: mean(aspect, &mut all(CandidateKind::Sampled)),
+                    drafts: mean(aspect, &mut drafts()),
+                    refined: mean(aspect, &mut all(CandidateKind::Refined)),
                 })
                 .collect(),
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::PairsConfig;
 use crate::error::{Error, Result};
-use crate::instruction::{Message, Role, records};
+use crate::instruction::{Message, Role, Text, records};
 use crate::score::Candidate;
 
 /// The distinct candidates of one instruction that occur in its pairs: a tree for the trainer, in which the prompt
@@ -109,32 +109,6 @@ pub struct PreferenceRecord {
     pub chosen: Vec<Message>,
     /// The other response.
     pub rejected: Vec<Message>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Text {
-    Plain(String),
-    Messages(Vec<Message>),
-}
-
-impl Text {
-    fn into_prompt(self) -> Vec<Message> {
-        match self {
-            Self::Plain(text) => vec![Message::user(text)],
-            Self::Messages(messages) => messages,
-        }
-    }
-
-    fn into_response(self) -> Option<String> {
-        match self {
-            Self::Plain(text) => Some(text),
-            Self::Messages(mut messages) => match (messages.pop(), messages.is_empty()) {
-                (Some(Message { role: Role::Assistant, content }), true) => Some(content),
-                _ => None,
-            },
-        }
-    }
 }
 
 #[derive(Deserialize)]

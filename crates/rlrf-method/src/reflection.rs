@@ -39,7 +39,8 @@ impl Reflection {
         self.wrong_drafts += 1;
         self.refined += refined;
         self.refined_right += refined_right;
-        self.fresh += candidates.len() as u64 - refined - 1;
+        let others = candidates.iter().enumerate().filter(|(index, _)| Some(*index) != draft);
+        self.fresh += others.filter(|(_, c)| c.kind == CandidateKind::Sampled).count() as u64;
         self.fresh_right += sampled_right;
     }
 
@@ -87,6 +88,16 @@ mod tests {
         // Perfect: not refined.
         reflection.add(&[candidate("s", 3.0)], None);
         assert_eq!((reflection.wrong_drafts, reflection.solved_by_sample), (2, 2));
+    }
+
+    #[test]
+    fn a_refinement_may_be_the_draft() {
+        let refined = |score| Candidate { kind: CandidateKind::Refined, ..candidate("r", score) };
+        let mut reflection = Reflection::default();
+        reflection.add(&[candidate("s", 3.0), candidate("t", 1.0), refined(1.5)], Some(2));
+        assert_eq!((reflection.fresh, reflection.fresh_right), (2, 1));
+        reflection.add(&[refined(1.5), refined(3.0)], Some(0));
+        assert_eq!((reflection.wrong_drafts, reflection.fresh), (2, 2));
     }
 
     #[test]

@@ -48,6 +48,11 @@ pub type GenerationSink<'a> = dyn FnMut(usize, usize, Generated) -> Result<()> +
 pub trait Policy {
     /// Identity of everything that decides its responses (weights, tokenizer, chat template).
     fn digest(&self) -> String;
+    /// Whether the conversation leaves room for a response in the model's context.
+    ///
+    /// # Errors
+    /// A failure of the model.
+    fn fits(&self, messages: &[Message]) -> Result<bool>;
     /// Draws all responses, in any order; stops when the sink returns an error, and returns that.
     ///
     /// # Errors
@@ -70,10 +75,11 @@ pub struct JudgeRequest<'a> {
 pub trait Judge {
     /// Identity of everything that decides its feedback (model, template, sampling).
     fn digest(&self) -> String;
-    /// Judges all requests, in any order; stops when the sink returns an error, and returns that.
+    /// Judges all requests, in any order; stops when the sink returns an error, and returns that. A response that is
+    /// too long to be judged gets failed feedback: one of them must not end the stage for all.
     ///
     /// # Errors
-    /// A prompt that does not fit, or a failure of the model.
+    /// A failure of the model.
     fn judge(
         &mut self,
         requests: &[JudgeRequest<'_>],

@@ -26,7 +26,6 @@ const VARIABLES: [(&str, &[&str]); 2] =
 pub struct Templates {
     environment: Environment<'static>,
     feedback_digest: String,
-    refine_digest: String,
 }
 
 #[derive(Serialize)]
@@ -53,19 +52,13 @@ impl Templates {
                 .map_err(|e| Error::Template { name: name.into(), message: format!("{e:#}") })?;
         }
         VARIABLES.iter().try_for_each(|(name, known)| refuse_unknown_variables(&environment, name, known))?;
-        Ok(Self { environment, feedback_digest: digest(&feedback), refine_digest: digest(&refine) })
+        Ok(Self { environment, feedback_digest: digest(&feedback) })
     }
 
     /// Version of the feedback prompt.
     #[must_use]
     pub fn feedback_digest(&self) -> &str {
         &self.feedback_digest
-    }
-
-    /// Version of the refinement prompt.
-    #[must_use]
-    pub fn refine_digest(&self) -> &str {
-        &self.refine_digest
     }
 
     fn render(&self, name: &str, context: minijinja::Value) -> Result<String> {

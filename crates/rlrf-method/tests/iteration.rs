@@ -41,16 +41,23 @@ impl RowStore for MemoryStore {
 }
 
 /// Answers "0" to "3" by its stream; a refinement answers one more than its draft.
+#[derive(Default)]
 struct CountingPolicy {
     calls: usize,
+    /// A draft that, in a prompt, is beyond its context.
+    too_long: Option<&'static str>,
 }
 
 impl Policy for CountingPolicy {
     fn digest(&self) -> String {
         "counting".into()
     }
+    fn fits(&self, messages: &[Message]) -> Result<bool> {
+        Ok(!messages.iter().any(|message| Some(message.content.as_str()) == self.too_long))
+    }
     fn generate(&mut self, requests: &[GenerationRequest], sink: &mut GenerationSink<'_>) -> Result<()> {
         for (index, request) in requests.iter().enumerate() {
+            assert!(self.fits(&request.messages)?, "the whole stage would fail");
             for (sample, stream) in request.streams.iter().enumerate() {
                 self.calls += 1;
                 let value = match request.messages.as_slice() {
@@ -163,7 +170,7 @@ fn run(
 #[test]
 fn an_iteration_samples_judges_refines_and_pairs() {
     let mut store = MemoryStore::default();
-    let (mut policy, mut judge) = (CountingPolicy { calls: 0 }, DigitJudge { calls: 0 });
+    let (mut policy, mut judge) = (CountingPolicy::default(), DigitJudge { calls: 0 });
     let (groups, preferences, summary) = run(&mut store, u64::MAX, &mut policy, &mut judge).unwrap();
     assert_eq!(summary.sampled, 150);
     for group in &groups {
@@ -191,13 +198,67 @@ fn an_iteration_samples_judges_refines_and_pairs() {
 }
 
 #[test]
+fn a_draft_too_long_to_be_refined_costs_its_refinements_only() {
+    let mut without = CountingPolicy { too_long: Some("2"), ..Default::default() };
+    let mut judge = DigitJudge { calls: 0 };
+    let (groups, _, summary) = run(&mut MemoryStore::default(), u64::MAX, &mut without, &mut judge).unwrap();
+    let mut policy = CountingPolicy::default();
+    let (all, _, _) = run(&mut MemoryStore::default(), u64::MAX, &mut policy, &mut judge).unwrap();
+    for (group, undisturbed) in groups.iter().zip(&all) {
+        let draft = group.promising.map(|draft| group.candidates[draft].generated.text.as_str());
+        assert_eq!(group.refinement_too_long, draft == Some("2"));
+        match group.refinement_too_long {
+            true => assert_eq!(group.candidates, undisturbed.candidates[..5]),
+            false => assert_eq!(group, undisturbed),
+        }
+    }
+    let long = groups.iter().filter(|group| group.refinement_too_long).count() as u64;
+    assert!(long > 0 && summary.refined > 0);
+    assert_eq!(
+        (summary.refinements_too_long, summary.refined),
+        (long, (policy.calls - 150) as u64 - 3 * long)
+    );
+}
+
+#[test]
+fn aspects_are_looked_up_by_name_and_replies_counted_by_outcome() {
+    let aspects = Aspect::read_toml("aspects.toml", aspect::DEFAULT_ASPECTS).unwrap()[..2].to_vec();
+    let on = |aspect: &Aspect, distribution, parse| {
+        Feedback::from_distribution(&aspect.name, String::new(), distribution, parse)
+    };
+    let generated = Generated { text: "a".into(), tokens: Vec::new(), logprob: None, complete: true };
+    let mut candidate = score::Candidate::new("key".into(), CandidateKind::Sampled, generated);
+    candidate.feedback = vec![
+        on(&aspects[1], [0.0, 0.0, 1.0], ParseOutcome::Repaired),
+        on(&aspects[0], [1.0, 0.0, 0.0], ParseOutcome::Parsed),
+        Feedback::failed("another", "too long".into()),
+    ];
+    let templates = Templates::new(template::DEFAULT_FEEDBACK, template::DEFAULT_REFINE).unwrap();
+    let iteration = Iteration {
+        config: &MethodConfig::default(),
+        number: 0,
+        instructions: &instructions(1),
+        aspects: &aspects,
+        templates: &templates,
+        store: &mut MemoryStore::default(),
+        progress: &StopAfter(Cell::new(1)),
+        checker: None,
+        reward: None,
+    };
+    let summary = iteration.summary(&[CandidateGroup::new(0, vec![candidate])]);
+    let sampled: Vec<Option<f64>> = summary.aspects.iter().map(|movement| movement.sampled).collect();
+    assert_eq!(sampled, [Some(1.0), Some(3.0)]);
+    assert_eq!((summary.feedback, summary.feedback_failed, summary.feedback_repaired), (3, 1, 1));
+}
+
+#[test]
 fn interrupted_anywhere_it_ends_in_the_same_rows_and_draws_nothing_twice() {
     let mut undisturbed = MemoryStore::default();
-    let (mut policy, mut judge) = (CountingPolicy { calls: 0 }, DigitJudge { calls: 0 });
+    let (mut policy, mut judge) = (CountingPolicy::default(), DigitJudge { calls: 0 });
     let expected = run(&mut undisturbed, u64::MAX, &mut policy, &mut judge).unwrap();
     for stop_after in [1, 7, 64, 149, 150, 151, 200, 300, 340] {
         let mut store = MemoryStore::default();
-        let (mut policy_again, mut judge_again) = (CountingPolicy { calls: 0 }, DigitJudge { calls: 0 });
+        let (mut policy_again, mut judge_again) = (CountingPolicy::default(), DigitJudge { calls: 0 });
         let stopped = run(&mut store, stop_after, &mut policy_again, &mut judge_again);
         assert!(matches!(stopped, Err(Error::Interrupted)), "stop after {stop_after}");
         let resumed = run(&mut store, u64::MAX, &mut policy_again, &mut judge_again).unwrap();

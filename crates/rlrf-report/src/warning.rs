@@ -2,22 +2,34 @@
 
 use rlrf_method::iteration::IterationSummary;
 
-use crate::figure::{count, decimal, percent, points};
+use crate::figure::{count, decimal, percent, points, share};
 use crate::summary::TrainingCurve;
-
-/// Nats per token that the chosen responses may lose against the reference before the policy is said to collapse.
-const CHOSEN_FALL: f64 = 0.5;
 
 /// The end of training is judged by the mean of this many steps: one batch alone is noise.
 const LAST_STEPS: usize = 10;
 
-/// The warnings of a run: at most one of each kind, naming the iterations or stages that it is about.
+/// A judge that has to be cut off on more than this share of its replies does not write the critiques it is asked for.
+const REPAIRED_SHARE: f64 = 0.2;
+
+/// The warnings of a run: at most one of each kind, naming the iterations or stages that it is about. The chosen
+/// responses may lose `chosen_fall_warning` nats per token against the reference before the policy is said to collapse.
 #[must_use]
-pub fn warnings(iterations: &[IterationSummary], training: &[TrainingCurve]) -> Vec<String> {
-    [reflection_gain(iterations), chosen_fall(training), failed_feedback(iterations), no_pairs(iterations)]
-        .into_iter()
-        .flatten()
-        .collect()
+pub fn warnings(
+    iterations: &[IterationSummary],
+    training: &[TrainingCurve],
+    chosen_fall_warning: f64,
+) -> Vec<String> {
+    [
+        reflection_gain(iterations),
+        chosen_fall(training, chosen_fall_warning),
+        failed_feedback(iterations),
+        repaired_feedback(iterations),
+        long_refinements(iterations),
+        no_pairs(iterations),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn reflection_gain(iterations: &[IterationSummary]) -> Option<String> {
@@ -39,9 +51,9 @@ fn reflection_gain(iterations: &[IterationSummary]) -> Option<String> {
     ))
 }
 
-fn chosen_fall(training: &[TrainingCurve]) -> Option<String> {
+fn chosen_fall(training: &[TrainingCurve], threshold: f64) -> Option<String> {
     let fallen = list(training.iter().filter_map(|curve| {
-        let fall = last_chosen_fall(curve).filter(|fall| *fall > CHOSEN_FALL)?;
+        let fall = last_chosen_fall(curve).filter(|fall| *fall > threshold)?;
         Some(format!("{} nats per token at the end of {}", decimal(fall, 2), curve.stage))
     }))?;
     Some(format!(
@@ -69,7 +81,38 @@ fn failed_feedback(iterations: &[IterationSummary]) -> Option<String> {
         }))?;
     Some(format!(
         "Feedback replies that could not be read: {failed}. They are left out of every score. Read them among the \
-         run's feedback rows; a longer limit for replies, a clearer prompt or more fine-tuning of the feedback model helps."
+         run's feedback rows; a longer limit for replies, a clearer prompt or more fine-tuning of the feedback model helps, \
+         and where the prompt did not fit, shorter responses or a model with a longer context."
+    ))
+}
+
+fn repaired_feedback(iterations: &[IterationSummary]) -> Option<String> {
+    let repaired = list(iterations.iter().filter_map(|iteration| {
+        let share = share(iteration.feedback_repaired, iteration.feedback)?;
+        (share > REPAIRED_SHARE).then(|| {
+            format!(
+                "{} of {} ({}) in iteration {}",
+                count(iteration.feedback_repaired),
+                count(iteration.feedback),
+                percent(Some(share)),
+                iteration.iteration
+            )
+        })
+    }))?;
+    Some(format!(
+        "Verdicts that had to be forced, because the critique did not come to one by itself: {repaired}. Such levels may \
+         say little. Raise feedback.critique.max_new_tokens, or fine-tune the feedback model on more feedback."
+    ))
+}
+
+fn long_refinements(iterations: &[IterationSummary]) -> Option<String> {
+    let long =
+        list(iterations.iter().filter(|iteration| iteration.refinements_too_long > 0).map(|iteration| {
+            format!("{} in iteration {}", count(iteration.refinements_too_long), iteration.iteration)
+        }))?;
+    Some(format!(
+        "Instructions left unrefined, because draft and feedback do not fit the policy's context: {long}. Lower \
+         sample.max_new_tokens or feedback.critique.max_new_tokens, or use a model with a longer context."
     ))
 }
 
@@ -103,11 +146,14 @@ mod tests {
             iteration: number,
             instructions: 10,
             perfect: 1,
+            refinements_too_long: 0,
             sampled: 80,
             sampled_distinct: 60,
             refined: 72,
             sampled_right: 20,
+            feedback: 152,
             feedback_failed: 0,
+            feedback_repaired: 30,
             pairs: 12,
             paired_instructions: 6,
             pairs_chosen_refined: 5,
@@ -131,8 +177,8 @@ mod tests {
 
     #[test]
     fn a_healthy_run_has_none() {
-        assert_eq!(warnings(&[iteration(0)], &[curve(&[0.6, 0.1, 0.2])]), Vec::<String>::new());
-        assert_eq!(warnings(&[], &[]), Vec::<String>::new());
+        assert_eq!(warnings(&[iteration(0)], &[curve(&[0.6, 0.1, 0.2])], 0.5), Vec::<String>::new());
+        assert_eq!(warnings(&[], &[], 0.5), Vec::<String>::new());
     }
 
     #[test]
@@ -141,7 +187,7 @@ mod tests {
         none.reflection.refined_right = 24;
         let mut negative = iteration(2);
         negative.reflection.refined_right = 18;
-        let found = warnings(&[iteration(0), none, negative], &[]);
+        let found = warnings(&[iteration(0), none, negative], &[], 0.5);
         assert_eq!(found.len(), 1);
         let expected = "+0.0 points in iteration 1 (33.3% of the refinements right, 33.3% of fresh samples), \
                         -8.3 points in iteration 2 (25.0% of the refinements right, 33.3% of fresh samples)";
@@ -152,19 +198,30 @@ mod tests {
     fn nothing_to_compare_is_no_warning() {
         let mut unrefined = iteration(0);
         unrefined.reflection = Reflection::default();
-        assert_eq!(warnings(&[unrefined], &[]), Vec::<String>::new());
+        assert_eq!(warnings(&[unrefined], &[], 0.5), Vec::<String>::new());
     }
 
     #[test]
     fn a_fall_is_judged_at_the_end() {
         let early = [vec![9.0; 5], vec![0.1; 10]].concat();
         let late = [vec![0.1; 5], vec![0.75; 10]].concat();
-        assert_eq!(warnings(&[], &[curve(&early)]), Vec::<String>::new());
-        let found = warnings(&[], &[curve(&late)]);
+        assert_eq!(warnings(&[], &[curve(&early)], 0.5), Vec::<String>::new());
+        assert_eq!(warnings(&[], &[curve(&late)], 0.8), Vec::<String>::new());
+        let found = warnings(&[], &[curve(&late)], 0.5);
         assert!(found[0].contains("0.75 nats per token at the end of dpo M_0"), "{}", found[0]);
         let without =
             TrainingCurve { stage: "sft".into(), steps: vec![json!({"loss": 1.0, "preference": null})] };
-        assert_eq!(warnings(&[], &[without]), Vec::<String>::new());
+        assert_eq!(warnings(&[], &[without], 0.5), Vec::<String>::new());
+    }
+
+    #[test]
+    fn forced_verdicts_and_long_drafts_are_counted() {
+        let mut counted = iteration(3);
+        (counted.feedback_repaired, counted.refinements_too_long) = (31, 4);
+        let found = warnings(&[counted], &[], 0.5);
+        assert_eq!(found.len(), 2);
+        assert!(found[0].contains("31 of 152 (20.4%) in iteration 3"), "{}", found[0]);
+        assert!(found[1].contains("4 in iteration 3"), "{}", found[1]);
     }
 
     #[test]
@@ -172,10 +229,10 @@ mod tests {
         let mut failed = iteration(0);
         failed.feedback_failed = 1234;
         failed.pairs = 0;
-        let found = warnings(&[failed.clone()], &[]);
+        let found = warnings(&[failed.clone()], &[], 0.5);
         assert!(found[0].contains("1,234 in iteration 0"), "{}", found[0]);
         assert!(found[1].contains("in iteration 0. The candidates"), "{}", found[1]);
         failed.perfect = failed.instructions;
-        assert!(warnings(&[failed], &[])[1].contains("Every candidate is perfect"));
+        assert!(warnings(&[failed], &[], 0.5)[1].contains("Every candidate is perfect"));
     }
 }

@@ -326,19 +326,14 @@ impl Run<'_> {
     ) -> Result<(Vec<CandidateGroup>, Vec<PreferenceGroup>, IterationSummary)> {
         let config = self.config.method();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
-        let local_judge = |model| {
-            LocalJudge::new(
-                model,
-                &self.inputs.templates,
-                &self.config.feedback.critique,
-                self.config.engine(),
-            )
-        };
+        let (templates, critique) = (&self.inputs.templates, &self.config.feedback.critique);
         let mut judge: Box<dyn Judge + '_> = match (self.config.feedback.source, judge, &self.inputs.checker)
         {
             (FeedbackOrigin::Checker, _, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
-            (FeedbackOrigin::Model, Some(judge), _) => Box::new(local_judge(judge)?),
-            _ => Box::new(local_judge(model)?),
+            (FeedbackOrigin::Model, Some(judge), _) => {
+                Box::new(LocalJudge::new(judge, templates, critique, self.config.engine())?)
+            }
+            _ => Box::new(LocalJudge::of_policy(&policy, templates, critique)?),
         };
         let mut iteration = Iteration {
             config: &config,
@@ -453,7 +448,11 @@ impl Run<'_> {
             seed: self.config.seed,
             policy_parameters: policy.decoder.config().parameter_count() as u64,
             models: digests,
-            warnings: rlrf_report::warnings(&iterations, &curves),
+            warnings: rlrf_report::warnings(
+                &iterations,
+                &curves,
+                self.config.dpo.objective.chosen_fall_warning,
+            ),
             evaluations,
             iterations,
             training: curves,

@@ -169,7 +169,11 @@ pub(super) fn pairs(summary: &Summary) -> Option<Section> {
         row("right samples", &|i| with_share(i.sampled_right, i.sampled)),
         row("refinements", &|i| count(i.refined)),
         row("perfect instructions, nothing to refine", &|i| with_share(i.perfect, i.instructions)),
-        row("feedback replies that could not be read", &|i| count(i.feedback_failed)),
+        row("instructions whose draft was too long to be refined", &|i| {
+            with_share(i.refinements_too_long, i.instructions)
+        }),
+        row("feedback replies that could not be read", &|i| with_share(i.feedback_failed, i.feedback)),
+        row("feedback verdicts that had to be forced", &|i| with_share(i.feedback_repaired, i.feedback)),
     ];
     let body = table("Candidates and the preference pairs made of them", &header, &rows);
     Some(Section { id: "pairs", heading: "Pairs", body })
