@@ -115,7 +115,7 @@ impl TrainingControl for Control<'_> {
     }
 }
 
-/// Runs a training function under a stage's control, and clears its checkpoint when it has come to its end.
+/// Runs a training function under a stage's control. Its checkpoint stays: [`finish`] removes it once the model is saved.
 fn under_control(
     model: &mut Model,
     stage: &TrainingStage,

@@ -8,13 +8,17 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use crate::fields::read_json_object;
-use crate::weights::{load_decoder, write_weights};
+use crate::weights::{little_endian, load_decoder, write_weights};
 use crate::{ChatTemplate, Decoder, Error, Result, Tokenizer};
 
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
+
+/// Ends of the hidden names of our own folders beside a model's: nobody else's are ever removed.
+const PARTIAL: &str = "partial-by-rlrf";
+const REPLACED: &str = "replaced-by-rlrf";
 
 /// Files that are written back as they were read.
 const CARRIED: [&str; 10] = [
@@ -48,11 +52,16 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads a folder.
+    /// Reads a folder. One that an interrupted [`Model::save`] had moved aside goes back to its place first.
     ///
     /// # Errors
     /// One clear error naming the file (and tensor or field) if anything is wrong.
     pub fn load(folder: &Path) -> Result<Self> {
+        if !folder.exists()
+            && let Ok(replaced) = beside(folder, REPLACED)
+        {
+            recover(folder, &replaced)?;
+        }
         if !folder.is_dir() {
             return Err(Error::file(folder, "is not a folder; a model is a folder in Hugging Face layout"));
         }
@@ -163,9 +172,9 @@ impl Model {
         part(self.chat.source().as_bytes());
         part(self.chat.bos_token().as_bytes());
         part(self.chat.eos_token().as_bytes());
-        part(&little_endian(&self.end_tokens, |token| token.to_le_bytes()));
+        part(&self.end_tokens.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>());
         for chunk in self.decoder.parameters().chunks(1 << 16) {
-            part(&little_endian(chunk, |value| value.to_le_bytes()));
+            part(&little_endian(chunk));
         }
         hasher.finalize().to_hex().to_string()
     }
@@ -235,10 +244,6 @@ fn token_ids(value: &Value) -> Option<Vec<u32>> {
     }
 }
 
-fn little_endian<T: Copy>(values: &[T], bytes: impl Fn(T) -> [u8; 4]) -> Vec<u8> {
-    values.iter().flat_map(|&value| bytes(value)).collect()
-}
-
 fn read_optional(file: &Path) -> Result<Option<Vec<u8>>> {
     if !file.exists() {
         return Ok(None);
@@ -260,17 +265,14 @@ fn write_json(file: &Path, object: Map<String, Value>) -> Result<()> {
 
 /// Writes a folder whole or not at all: `fill` writes its files into a temporary folder beside it, which is synced and
 /// renamed. An existing model folder of that name makes way only then; should the machine stop between the two
-/// renames, the next call finds the old one as `NAME.replaced` and puts it back first.
+/// renames, the next call, or [`Model::load`], finds the old one as `.NAME.replaced-by-rlrf` and puts it back first.
 ///
 /// # Errors
 /// Those of `fill`; a file cannot be synced or renamed; `folder` exists and holds something else than a model.
 pub fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let temporary = beside(folder, &format!(".{}.partial", std::process::id()))?;
-    let replaced = beside(folder, ".replaced")?;
-    let parent = match folder.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let temporary = beside(folder, &format!("{}.{PARTIAL}", std::process::id()))?;
+    let replaced = beside(folder, REPLACED)?;
+    let parent = parent(folder);
     fs::create_dir_all(parent).map_err(|source| Error::io(parent, "create", source))?;
     recover(folder, &replaced)?;
     refuse_foreign(folder)?;
@@ -283,13 +285,44 @@ pub fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Re
     sync(parent)
 }
 
+/// `.NAME.SUFFIX` beside the folder NAME.
 fn beside(folder: &Path, suffix: &str) -> Result<PathBuf> {
     let Some(name) = folder.file_name() else {
         return Err(Error::file(folder, "has no name of its own; give the model folder a name"));
     };
-    let mut beside = OsString::from(name);
+    let mut beside = OsString::from(".");
+    beside.push(name);
+    beside.push(".");
     beside.push(suffix);
     Ok(folder.with_file_name(beside))
+}
+
+/// Removes what a killed process left beside `folder` while it wrote a model there. Only for who knows that no other
+/// process is writing there now.
+///
+/// # Errors
+/// A leftover cannot be removed.
+pub fn clear_leftovers(folder: &Path) -> Result<()> {
+    let Ok(prefix) = beside(folder, "") else { return Ok(()) };
+    let Some(prefix) = prefix.file_name().and_then(|prefix| prefix.to_str()) else { return Ok(()) };
+    let Ok(entries) = fs::read_dir(parent(folder)) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let found = entry.file_name();
+        let process = found
+            .to_str()
+            .and_then(|found| found.strip_prefix(prefix)?.strip_suffix(PARTIAL)?.strip_suffix('.'));
+        if process.is_some_and(|process| process.parse::<u32>().is_ok()) {
+            remove_folder(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn parent(folder: &Path) -> &Path {
+    match folder.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// After an interruption: the old folder goes back to its place, or away if the new one took it.

@@ -15,7 +15,8 @@ use crate::{Decoder, ModelConfig};
 pub struct InferenceDecoder {
     config: ModelConfig,
     rope: Arc<RopeTable>,
-    embed_tokens: Vec<f32>,
+    /// None where the embeddings are those of the head.
+    embed_tokens: Option<Vec<f32>>,
     layers: Vec<LayerWeights<'static, PackedLinear>>,
     norm: Vec<f32>,
     lm_head: PackedLinear,
@@ -41,7 +42,7 @@ impl InferenceDecoder {
         let lm_head = PackedLinear::new(decoder.lm_head(), None, config.hidden_size, config.vocab_size);
         Self {
             rope: decoder.rope(),
-            embed_tokens: decoder.embed_tokens().to_vec(),
+            embed_tokens: (!config.tie_word_embeddings).then(|| decoder.embed_tokens().to_vec()),
             layers: decoder.layers().map(|layer| layer.pack()).collect(),
             norm: decoder.norm().to_vec(),
             lm_head,
@@ -80,7 +81,7 @@ impl InferenceDecoder {
 
         let block = Block { heads: self.config.heads(), rms_norm_eps: eps, rope: &self.rope };
         kept.input.fill(0.0);
-        embed(&self.embed_tokens, tokens, self.config.hidden_size, &mut forward.delta);
+        self.embed(tokens, &mut forward.delta);
         for (index, layer) in self.layers.iter().enumerate() {
             layer.forward(block, positions, kept, forward, &mut |q, k, v, out| attend(index, q, k, v, out));
             // The residual stream: `middle` of this layer is `input` of the next.
@@ -88,6 +89,18 @@ impl InferenceDecoder {
         }
         add_rms_norm(&mut kept.input, &forward.delta, &self.norm, eps, hidden, inv_rms);
         hidden
+    }
+
+    fn embed(&self, tokens: &[u32], out: &mut [f32]) {
+        let dim = self.config.hidden_size;
+        match &self.embed_tokens {
+            Some(embeddings) => embed(embeddings, tokens, dim, out),
+            None => {
+                for (out, &token) in out.chunks_exact_mut(dim).zip(tokens) {
+                    self.lm_head.read_row(token as usize, out);
+                }
+            }
+        }
     }
 
     /// Logits `[rows, vocab]` of hidden rows.

@@ -52,7 +52,7 @@ pub fn write_weights(folder: &Path, decoder: &Decoder) -> Result<()> {
     })
 }
 
-/// One tensor to be written; its bytes exist only while it is.
+/// One tensor to be written.
 struct Parameter<'a> {
     shape: &'a [usize],
     values: &'a [f32],
@@ -68,12 +68,20 @@ impl View for Parameter<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(self.values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        little_endian(self.values)
     }
 
     fn data_len(&self) -> usize {
         size_of_val(self.values)
     }
+}
+
+/// The values as files hold them.
+pub(crate) fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        return Cow::Borrowed(bytemuck::cast_slice(values));
+    }
+    Cow::Owned(values.iter().flat_map(|value| value.to_le_bytes()).collect())
 }
 
 fn read_parameters(folder: &Path, config: &ModelConfig) -> Result<Vec<f32>> {

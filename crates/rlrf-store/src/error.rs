@@ -150,14 +150,6 @@ pub enum Error {
         /// The database.
         path: PathBuf,
     },
-    /// Rows could not be handed to another tool.
-    #[error("cannot write the exported rows of {table}: {cause}; {}", advice(cause))]
-    Export {
-        /// The table.
-        table: &'static str,
-        /// The writer's answer.
-        cause: io::Error,
-    },
     /// Any other answer of SQLite.
     #[error("{}: SQLite says: {cause}", path.display())]
     Database {

@@ -37,12 +37,13 @@ pub(crate) fn create_folder(folder: &Path) -> Result<(), Error> {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
+    // Truncates what a killed process of the same id may have left.
+    let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// A name that no other writer uses, in this process or another.
+/// A name that no other living writer uses, in this process or another.
 fn temporary_path(path: &Path) -> io::Result<PathBuf> {
     static WRITES: AtomicU64 = AtomicU64::new(0);
     let name = path
@@ -93,6 +94,18 @@ mod tests {
         let message = write_atomically(&path, b"bytes").unwrap_err().to_string();
         assert!(message.contains(path.to_str().unwrap()), "{message}");
         assert_eq!(names(folder.path()), ["occupied"]);
+    }
+
+    #[test]
+    fn leftovers_of_a_killed_process_of_the_same_id_are_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        for write in 0..100 {
+            let leftover = format!(".report.html.{}-{write}.tmp", std::process::id());
+            fs::write(folder.path().join(leftover), "a leftover, longer than what is written").unwrap();
+        }
+        let path = folder.path().join("report.html");
+        write_atomically(&path, b"whole").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
     }
 
     #[test]

@@ -1,10 +1,7 @@
 //! The rows of a run.
 
-use std::io::Write;
-
 use rlrf_method::{Row, RowStore, StoreError, Table};
-use rusqlite::{OptionalExtension, TransactionBehavior, params_from_iter};
-use serde::Serialize;
+use rusqlite::{OptionalExtension, TransactionBehavior};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -28,38 +25,28 @@ impl RowStore for RunStore {
         Ok(self.insert(rows).map_err(|cause| self.database.failed(cause))?)
     }
 
+    /// In the order of their places; rows of the same place in the order of their keys, so that the order never
+    /// depends on when they were committed.
     fn rows(&self, table: Table, iteration: u32) -> Result<Vec<Row>, StoreError> {
-        let mut rows = Vec::new();
-        self.for_each_row(table, Some(iteration), |row| {
-            rows.push(row);
-            Ok(())
-        })?;
-        Ok(rows)
+        let read = || {
+            self.database
+                .connection
+                .prepare_cached(&format!(
+                    "SELECT key, iteration, instruction, position, body FROM {} WHERE iteration = ?1
+                     ORDER BY instruction, position, key",
+                    table.name()
+                ))?
+                .query_map([iteration], read_row)?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let rows = read().map_err(|cause| self.database.failed(cause))?;
+        rows.into_iter()
+            .map(|(row, body)| Ok(Row { body: self.parse_row_body(table, &row.key, &body)?, ..row }))
+            .collect()
     }
 }
 
 impl RunStore {
-    /// Indices of the keys that `table` does not hold, ascending.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn missing(&self, table: Table, keys: &[String]) -> Result<Vec<usize>, Error> {
-        let read = || {
-            let mut statement = self
-                .database
-                .connection
-                .prepare_cached(&format!("SELECT 1 FROM {} WHERE key = ?1", table.name()))?;
-            let mut missing = Vec::new();
-            for (index, key) in keys.iter().enumerate() {
-                if !statement.exists([key])? {
-                    missing.push(index);
-                }
-            }
-            Ok(missing)
-        };
-        read().map_err(|cause| self.database.failed(cause))
-    }
-
     /// Number of rows of one iteration.
     ///
     /// # Errors
@@ -91,29 +78,6 @@ impl RunStore {
         Ok(total)
     }
 
-    /// Writes the rows of one iteration, or of all, as one JSON object per line with the fields `key`, `iteration`,
-    /// `instruction`, `position` and `body`, ordered by iteration, instruction and position. Returns their number.
-    ///
-    /// # Errors
-    /// The database cannot be read or `writer` fails; the lines before that have been written.
-    pub fn export_jsonl(
-        &self,
-        table: Table,
-        iteration: Option<u32>,
-        writer: &mut dyn Write,
-    ) -> Result<u64, Error> {
-        let failed = |cause| Error::Export { table: table.name(), cause };
-        let mut lines = 0;
-        self.for_each_row(table, iteration, |row| {
-            serde_json::to_writer(&mut *writer, &Line::from(&row)).map_err(|cause| failed(cause.into()))?;
-            writer.write_all(b"\n").map_err(failed)?;
-            lines += 1;
-            Ok(())
-        })?;
-        writer.flush().map_err(failed)?;
-        Ok(lines)
-    }
-
     fn insert(&mut self, rows: &[(Table, Row)]) -> rusqlite::Result<()> {
         // Immediate: a transaction that begins as a reader could fail half way, when it first writes.
         let transaction =
@@ -128,34 +92,6 @@ impl RunStore {
                 .execute((&row.key, row.iteration, &row.instruction, row.position, row.body.to_string()))?;
         }
         transaction.commit()
-    }
-
-    /// Streams rows in the order of their places; rows of the same place in the order of their keys, so that the
-    /// order never depends on when they were committed.
-    fn for_each_row(
-        &self,
-        table: Table,
-        iteration: Option<u32>,
-        mut visit: impl FnMut(Row) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let failed = |cause| self.database.failed(cause);
-        let filter = if iteration.is_some() { "WHERE iteration = ?1" } else { "" };
-        let mut statement = self
-            .database
-            .connection
-            .prepare_cached(&format!(
-                "SELECT key, iteration, instruction, position, body FROM {} {filter}
-                 ORDER BY iteration, instruction, position, key",
-                table.name()
-            ))
-            .map_err(failed)?;
-        let mut rows = statement.query(params_from_iter(iteration)).map_err(failed)?;
-        while let Some(found) = rows.next().map_err(failed)? {
-            let (row, body) = read_row(found).map_err(failed)?;
-            let body = self.parse_row_body(table, &row.key, &body)?;
-            visit(Row { body, ..row })?;
-        }
-        Ok(())
     }
 
     fn parse_row_body(&self, table: Table, key: &str, body: &str) -> Result<Value, Error> {
@@ -173,21 +109,4 @@ fn read_row(found: &rusqlite::Row<'_>) -> rusqlite::Result<(Row, String)> {
         body: Value::Null,
     };
     Ok((row, found.get(4)?))
-}
-
-/// A row as other tools read it.
-#[derive(Serialize)]
-struct Line<'a> {
-    key: &'a str,
-    iteration: u32,
-    instruction: &'a str,
-    position: u32,
-    body: &'a Value,
-}
-
-impl<'a> From<&'a Row> for Line<'a> {
-    fn from(row: &'a Row) -> Self {
-        let Row { key, iteration, instruction, position, body } = row;
-        Self { key, iteration: *iteration, instruction, position: *position, body }
-    }
 }

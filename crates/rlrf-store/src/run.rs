@@ -17,7 +17,6 @@ pub struct RunStore {
     // Closed before the lock is released: fields are dropped in this order.
     pub(crate) database: Database,
     folder: PathBuf,
-    configuration: String,
     _lock: Option<RunLock>,
 }
 
@@ -41,19 +40,13 @@ impl RunStore {
         create_folder(&folder)?;
         let lock = RunLock::acquire(&folder)?;
         let database_path = database::path_in(&folder);
-        let configuration = match configuration::read(&folder)? {
-            Some(recorded) => {
-                configuration::compare(&folder, &recorded, configuration)?;
-                recorded
-            }
+        match configuration::read(&folder)? {
+            Some(recorded) => configuration::compare(&folder, &recorded, configuration)?,
             None if database_path.exists() => return Err(Error::ConfigurationMissing { folder }),
-            None => {
-                configuration::write(&folder, configuration)?;
-                configuration.to_owned()
-            }
-        };
+            None => configuration::write(&folder, configuration)?,
+        }
         let database = Database::create_or_open(database_path, configuration_digest)?;
-        let run = Self { database, folder, configuration, _lock: Some(lock) };
+        let run = Self { database, folder, _lock: Some(lock) };
         run.check_configuration_digest(configuration_digest)?;
         Ok(run)
     }
@@ -68,26 +61,14 @@ impl RunStore {
     /// The folder holds no run or cannot be written; its database is damaged or of another schema version.
     pub fn open_read_only(folder: impl AsRef<Path>) -> Result<Self, Error> {
         let folder = folder.as_ref().to_path_buf();
-        let Some(configuration) = configuration::read(&folder)? else {
+        if configuration::read(&folder)?.is_none() {
             return Err(Error::NoRun { folder, missing: configuration::CONFIGURATION_FILE });
-        };
+        }
         let path = database::path_in(&folder);
         if !path.exists() {
             return Err(Error::NoRun { folder, missing: DATABASE_FILE });
         }
-        Ok(Self { database: Database::open_read_only(path)?, folder, configuration, _lock: None })
-    }
-
-    /// The run's folder.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// The text of `run.toml`.
-    #[must_use]
-    pub fn configuration(&self) -> &str {
-        &self.configuration
+        Ok(Self { database: Database::open_read_only(path)?, folder, _lock: None })
     }
 
     /// Catches an edited `run.toml`: it would agree with the edited values, but the rows were not made with them.

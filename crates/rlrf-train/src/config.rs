@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result, Schedule, ScheduleShape};
 
 /// Settings of a training run, common to all objectives.
+///
+/// Written out, they are what a result follows from: `tokens_per_microbatch` and `checkpoint_every` are read, but left
+/// out, so that a run that ran out of memory may go on with smaller ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingConfig {
@@ -16,6 +19,7 @@ pub struct TrainingConfig {
     pub batch_size: usize,
     /// Tokens that pass through the model at once. Bounds memory; results change by rounding only. An example, or
     /// a pair with its prompt, that is longer by itself still passes whole. Default 1024.
+    #[serde(skip_serializing)]
     pub tokens_per_microbatch: usize,
     /// Peak learning rate. Default 3e-5.
     pub learning_rate: f64,
@@ -23,7 +27,8 @@ pub struct TrainingConfig {
     pub schedule: ScheduleShape,
     /// Fraction of the peak learning rate at which a decay ends. Default 0.
     pub learning_rate_floor: f64,
-    /// Warm-up as a fraction of all steps, rounded up; the first step then has learning rate 0. Default 0.05.
+    /// Warm-up as a fraction of all steps, rounded up; the first step then has learning rate 0. It never takes the
+    /// last step: a run of one step has none. Default 0.05.
     pub warmup_ratio: f64,
     /// Warm-up in steps, instead of `warmup_ratio`. Default: none.
     pub warmup_steps: Option<u64>,
@@ -40,6 +45,7 @@ pub struct TrainingConfig {
     /// Seed of the order of examples. Default 0.
     pub seed: u64,
     /// Steps between checkpoints; 0 writes one on interruption only. Default 50.
+    #[serde(skip_serializing)]
     pub checkpoint_every: u64,
 }
 
@@ -113,7 +119,8 @@ impl TrainingConfig {
             shape: self.schedule,
             peak: self.learning_rate,
             floor: self.learning_rate_floor,
-            warmup_steps: self.warmup_steps.unwrap_or_else(by_ratio),
+            // A run that ended within its warm-up might have had learning rate 0 throughout.
+            warmup_steps: self.warmup_steps.unwrap_or_else(by_ratio).min(total_steps.saturating_sub(1)),
             total_steps,
         }
     }
@@ -179,6 +186,23 @@ mod tests {
         assert!(config.validate().unwrap_err().to_string().contains("beta2 = 1"));
         let config = TrainingConfig { learning_rate: f64::NAN, ..TrainingConfig::default() };
         assert!(config.validate().unwrap_err().to_string().contains("learning_rate"));
+    }
+
+    #[test]
+    fn the_last_step_has_the_peak_however_short_the_run() {
+        let by_default = TrainingConfig::default();
+        let longer_than_the_run = TrainingConfig { warmup_steps: Some(10), ..TrainingConfig::default() };
+        for (config, total_steps) in [(&by_default, 1), (&by_default, 2), (&longer_than_the_run, 3)] {
+            let schedule = config.learning_rate_schedule(total_steps);
+            assert_eq!(schedule.learning_rate(total_steps - 1), config.learning_rate, "{total_steps} steps");
+        }
+    }
+
+    #[test]
+    fn what_changes_no_result_is_not_written_out() {
+        let config = TrainingConfig::default();
+        let smaller = TrainingConfig { tokens_per_microbatch: 64, checkpoint_every: 1, ..config.clone() };
+        assert_eq!(toml::to_string(&config).unwrap(), toml::to_string(&smaller).unwrap());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rlrf_model::folder::write_folder;
+use rlrf_model::folder::{clear_leftovers, write_folder};
 use rlrf_model::{ChatMessage, Error, Model, Preset};
 use serde_json::{Value, json};
 
@@ -150,6 +150,15 @@ fn saving_replaces_a_model_whole_and_nothing_else() {
     assert_eq!((entries(parent.path()), entries(&folder)), (vec!["M0".to_owned()], before));
     assert_same(&model(), &Model::load(&folder).unwrap());
 
+    // Names that a user may have chosen are the user's; those of a killed process go when they are cleared.
+    for theirs in ["M0.replaced", "M0.1.partial", ".M0.mine.partial-by-rlrf"] {
+        std::fs::create_dir(parent.path().join(theirs)).unwrap();
+    }
+    std::fs::create_dir(parent.path().join(".M0.1.partial-by-rlrf")).unwrap();
+    model().save(&folder).unwrap();
+    clear_leftovers(&folder).unwrap();
+    assert_eq!(entries(parent.path()), [".M0.mine.partial-by-rlrf", "M0", "M0.1.partial", "M0.replaced"]);
+
     let foreign = parent.path().join("documents");
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("thesis"), "").unwrap();
@@ -161,15 +170,19 @@ fn saving_replaces_a_model_whole_and_nothing_else() {
 fn an_interrupted_replacement_is_healed() {
     let (parent, folder) = saved();
     // Between the two renames: the old one moved away, the new one not yet in place.
-    std::fs::rename(&folder, parent.path().join("M0.replaced")).unwrap();
+    std::fs::rename(&folder, parent.path().join(".M0.replaced-by-rlrf")).unwrap();
     assert_names(
         write_folder(&folder, |_| Err(Error::Tokenizer("stopped again".to_owned()))),
         &["stopped again"],
     );
     assert_same(&model(), &Model::load(&folder).unwrap());
     // After them: only the old one's removal is missing.
-    std::fs::create_dir(parent.path().join("M0.replaced")).unwrap();
+    std::fs::create_dir(parent.path().join(".M0.replaced-by-rlrf")).unwrap();
     model().save(&folder).unwrap();
+    assert_eq!(entries(parent.path()), ["M0"]);
+    // Who only reads finds it, too.
+    std::fs::rename(&folder, parent.path().join(".M0.replaced-by-rlrf")).unwrap();
+    assert_same(&model(), &Model::load(&folder).unwrap());
     assert_eq!(entries(parent.path()), ["M0"]);
 }
 
