@@ -87,6 +87,19 @@ fn a_row_is_the_same_alone_and_in_a_batch() {
 }
 
 #[test]
+fn packed_rows_read_back_as_they_were() {
+    for (_, inp, out) in SHAPES {
+        let w = noise(out * inp, 2);
+        let packed = PackedLinear::new(&w, None, inp, out);
+        let mut row = vec![f32::NAN; inp];
+        for (at, expected) in w.chunks_exact(inp).enumerate() {
+            packed.read_row(at, &mut row);
+            assert_same_bits(&row, expected);
+        }
+    }
+}
+
+#[test]
 fn threads_change_nothing() {
     let (rows, inp, out) = (200, 130, 330);
     let (x, w, dy) = (noise(rows * inp, 1), noise(out * inp, 2), noise(rows * out, 3));

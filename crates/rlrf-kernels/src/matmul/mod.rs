@@ -147,6 +147,14 @@ impl PackedLinear {
         Self { panels, bias: bias.map(<[f32]>::to_vec) }
     }
 
+    /// Copies row `row` of `w` into `to`, `[in]`: a head that is also the embedding need not be kept twice.
+    ///
+    /// # Panics
+    /// If there is no such row, or `to` has another length.
+    pub fn read_row(&self, row: usize, to: &mut [f32]) {
+        self.panels.read_column(row, to);
+    }
+
     /// `y[t, o]`, bit-identical to [`linear`] on the same weights.
     pub fn forward(&self, x: &[f32], y: &mut [f32], rows: usize) {
         let (inp, out) = (self.panels.depth(), self.panels.columns());

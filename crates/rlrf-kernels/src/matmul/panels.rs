@@ -59,6 +59,16 @@ impl Panels {
         self.depth
     }
 
+    /// Copies one column: row `column` of the packed weights.
+    pub(crate) fn read_column(&self, column: usize, to: &mut [f32]) {
+        assert!(column < self.columns && to.len() == self.depth);
+        let (panel, place) = (column / WIDTH, column % WIDTH);
+        let lines = self.lines[panel * self.depth * (WIDTH / 16)..].chunks_exact(WIDTH / 16);
+        for (element, step) in to.iter_mut().zip(lines) {
+            *element = step[place / 16].0[place % 16];
+        }
+    }
+
     /// Element (`step`, first column) of a panel.
     pub(super) fn panel(&self, panel: usize, step: usize) -> *const f32 {
         let line = (panel * self.depth + step) * (WIDTH / 16);
