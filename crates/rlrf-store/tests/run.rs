@@ -7,7 +7,7 @@ use std::path::Path;
 use rlrf_method::{Row, RowStore, Table};
 use rlrf_store::{Error, RunStore};
 use rusqlite::Connection;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 const CONFIGURATION: &str = "seed = 1\n\n[train]\nbeta = 0.1\n";

@@ -11,8 +11,9 @@ use clap::{Args, Parser, Subcommand};
 /// aspect by aspect, refines a promising one under its feedback, builds preference pairs, fine-tunes with DPO, and
 /// starts over with the new model. The other commands are its stages one by one, from file to file.
 ///
-/// Interrupt any command with Ctrl-C and repeat it: it goes on where it was. Until an output is whole, what is
-/// finished of it lies in OUT.partial beside it; an existing output is replaced only then.
+/// Interrupt `run` or one of its stages with Ctrl-C and repeat it: it goes on where it was; `eval` and `model` begin
+/// anew. Until a stage's output is whole, what is finished of it lies in OUT.partial beside it; an existing output is
+/// replaced only then.
 #[derive(Debug, Parser)]
 #[command(name = "rlrf", version, max_term_width = 110)]
 pub(crate) struct Arguments {
@@ -53,13 +54,15 @@ pub(crate) enum Command {
     /// Refine the promising candidate of each instruction under its feedback
     #[command(
         after_help = "Example:\n  rlrf refine --model MODEL --candidates judged.jsonl --out refined.jsonl --set refine.m=8\n\n\
-        Run `rlrf feedback` on the result to have the refinements judged, too.\n\
-        Settings: seed, [refine], templates.refine, [engine]."
+        Run `rlrf feedback` on the result to have the refinements judged, too. Instructions that have refinements \
+        are left alone.\n\
+        Settings: seed, [refine], templates.refine, feedback.aspects, feedback.aspects_file, [engine]."
     )]
     Refine(RefineOptions),
     /// Build preference pairs (TRL's conversational format) from judged candidates
     #[command(
-        after_help = "Example:\n  rlrf pairs --candidates judged.jsonl --out pairs.jsonl --set pairs.margin=1\n\nSettings: [pairs]."
+        after_help = "Example:\n  rlrf pairs --candidates judged.jsonl --out pairs.jsonl --set pairs.margin=1\n\nSettings: [pairs], \
+        feedback.aspects, feedback.aspects_file."
     )]
     Pairs(PairsOptions),
     /// Fine-tune a model on demonstrations (`prompt` and `completion`, or `messages`)

@@ -11,6 +11,8 @@ use rlrf_train::TrainingConfig;
 use serde::{Deserialize, Serialize};
 
 /// A whole configuration. Every field has a default; `rlrf run` needs `instructions.file` and a policy.
+///
+/// Written out, it is what a run's result follows from: settings of memory and speed are read, but left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
@@ -32,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) pairs: PairsConfig,
     pub(crate) dpo: DpoTrainingConfig,
     pub(crate) evaluation: EvaluationConfig,
+    #[serde(skip_serializing)]
     pub(crate) engine: EngineConfig,
 }
 
@@ -60,7 +63,7 @@ pub(crate) struct PolicyConfig {
     /// Or: a new model, its tokenizer trained on the demonstrations of `sft`.
     pub(crate) new: Option<NewModelConfig>,
     /// Supervised fine-tuning before the first iteration.
-    pub(crate) sft: Option<WarmUpConfig>,
+    pub(crate) sft: Option<SftSection>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,7 +77,7 @@ pub(crate) struct NewModelConfig {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct WarmUpConfig {
+pub(crate) struct SftSection {
     /// Files of demonstrations.
     pub(crate) files: Vec<PathBuf>,
     /// Sets of demonstrations written by the program of `demonstrations`.
@@ -85,7 +88,7 @@ pub(crate) struct WarmUpConfig {
     pub(crate) training: TrainingConfig,
 }
 
-impl WarmUpConfig {
+impl SftSection {
     /// The trainer's part, with the seed of its stage.
     pub(crate) fn settings(&self, seed: u64) -> SftConfig {
         let training = TrainingConfig { seed, ..self.training.clone() };
@@ -93,7 +96,7 @@ impl WarmUpConfig {
     }
 }
 
-impl Default for WarmUpConfig {
+impl Default for SftSection {
     fn default() -> Self {
         Self {
             files: Vec::new(),
@@ -133,7 +136,7 @@ pub(crate) struct FeedbackConfig {
     /// Or: a new model, its tokenizer trained on the demonstrations of `sft`.
     pub(crate) new: Option<NewModelConfig>,
     /// Supervised fine-tuning of the feedback model.
-    pub(crate) sft: Option<WarmUpConfig>,
+    pub(crate) sft: Option<SftSection>,
     /// Aspects to judge, by name.
     pub(crate) aspects: Vec<String>,
     /// File of aspects and rubrics instead of the eight of the paper.
@@ -198,7 +201,7 @@ pub(crate) struct EvaluationSet {
     pub(crate) file: PathBuf,
 }
 
-/// How much the generation engine does at once; changes speed and memory only.
+/// How much the generation engine does at once; changes speed and memory only, and is no part of a run's identity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct EngineConfig {
@@ -242,6 +245,22 @@ impl Default for Config {
 impl Config {
     /// Reads `file` (or starts from the defaults), applies `--set` and checks every range.
     pub(crate) fn load(file: Option<&Path>, set: &[String]) -> Result<Self> {
+        Ok(Self::read(file, set)?.1)
+    }
+
+    /// The same for a stage alone: only the settings under the dotted `keys` are taken, the others have their defaults.
+    pub(crate) fn load_stage(file: Option<&Path>, set: &[String], keys: &[&str]) -> Result<Self> {
+        let whole = toml::Value::Table(Self::read(file, set)?.0);
+        let mut used = toml::Table::new();
+        for key in keys {
+            if let Some(value) = key.split('.').try_fold(&whole, |value, part| value.get(part)) {
+                insert(&mut used, key, value.clone())?;
+            }
+        }
+        Ok(used.try_into()?)
+    }
+
+    fn read(file: Option<&Path>, set: &[String]) -> Result<(toml::Table, Self)> {
         let mut table = toml::Table::new();
         if let Some(file) = file {
             let bytes = std::fs::read(file)
@@ -255,10 +274,11 @@ impl Config {
             assign(&mut table, assignment)?;
         }
         let config: Self = table
+            .clone()
             .try_into()
             .map_err(|error: toml::de::Error| anyhow!("--set: {}", with_suggestion(error.message())))?;
         config.validate()?;
-        Ok(config)
+        Ok((table, config))
     }
 
     fn validate(&self) -> Result<()> {
@@ -270,6 +290,27 @@ impl Config {
         }
         self.method().validate()?;
         self.engine().validate()?;
+        let critique = rlrf_engine::Sampling {
+            temperature: self.feedback.critique.temperature,
+            ..rlrf_engine::Sampling::greedy(self.feedback.critique.max_new_tokens)
+        };
+        critique.validate().context("feedback.critique")?;
+        for (section, sampling) in
+            [("sample.sampling", &self.sample.sampling), ("refine.sampling", &self.refine.sampling)]
+        {
+            if sampling.stop.iter().any(String::is_empty) {
+                bail!("configuration: {section}.stop holds an empty text, which would end every response");
+            }
+        }
+        if self.evaluation.max_new_tokens == 0 {
+            bail!("configuration: evaluation.max_new_tokens = 0: must be at least 1");
+        }
+        let right_share = self.demonstrations.per_problem.right_share;
+        if !(0.0..=1.0).contains(&right_share) {
+            bail!(
+                "configuration: demonstrations.per_problem.right_share = {right_share}: must be a fraction between 0 and 1"
+            );
+        }
         for (section, training) in [
             ("policy.sft.training", self.policy.sft.as_ref().map(|sft| &sft.training)),
             ("feedback.sft.training", self.feedback.sft.as_ref().map(|sft| &sft.training)),
@@ -310,13 +351,17 @@ fn assign(table: &mut toml::Table, assignment: &str) -> Result<()> {
         .ok()
         .and_then(|mut parsed| parsed.remove("value"))
         .unwrap_or_else(|| toml::Value::String(value.to_string()));
-    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    insert(table, key.trim(), value).with_context(|| format!("--set {assignment}"))
+}
+
+/// Puts a value at a dotted key; sections that are not there yet begin.
+fn insert(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<()> {
+    let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts.pop().unwrap_or_default();
     let mut place = table;
     for part in parts {
         let entry = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        place =
-            entry.as_table_mut().ok_or_else(|| anyhow!("--set {assignment}: `{part}` is not a section"))?;
+        place = entry.as_table_mut().ok_or_else(|| anyhow!("`{part}` is not a section"))?;
     }
     place.insert(last.to_string(), value);
     Ok(())
@@ -366,6 +411,22 @@ mod tests {
     }
 
     #[test]
+    fn a_stage_takes_its_own_settings_alone() {
+        let text =
+            "seed = 3\n[sample]\nn = 4\n[policy.sft]\nfiles = [\"f\"]\n[policy.sft.training]\nepochs = 7\n";
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rlrf.toml");
+        std::fs::write(&file, text).unwrap();
+        let stage = |keys: &[&str]| Config::load_stage(Some(&file), &["refine.m=2".into()], keys);
+        let config = stage(&["seed", "policy.sft.training", "policy.sft.completion_only_loss"]).unwrap();
+        let sft = config.policy.sft.unwrap();
+        assert_eq!((config.seed, sft.training.epochs, sft.files.len()), (3, 7, 0));
+        assert_eq!((config.sample, config.refine), (SampleConfig::default(), RefineConfig::default()));
+        assert_eq!(stage(&["refine"]).unwrap().refine.m, 2);
+        assert!(stage(&["policy.model"]).unwrap().policy.model.is_none());
+    }
+
+    #[test]
     fn a_resolved_configuration_reads_back() {
         let config =
             load("checker = \"arithmetic\"\n[policy.new]\npreset = \"tiny\"\nvocab_size = 300", &[]).unwrap();
@@ -387,6 +448,11 @@ mod tests {
             ("[sample.sampling]\ntop_p = 2.0", vec![], "sample.sampling.top_p = 2"),
             ("[dpo.objective]\nbeta = 0.0", vec![], "beta"),
             ("name = \"a/b\"", vec![], "plain folder name"),
+            ("[refine.sampling]\nstop = [\"\"]", vec![], "refine.sampling.stop holds an empty text"),
+            ("[feedback.critique]\ntemperature = -1.0", vec![], "feedback.critique"),
+            ("[evaluation]\nmax_new_tokens = 0", vec![], "evaluation.max_new_tokens = 0"),
+            ("[demonstrations.per_problem]\nright_share = 1.5", vec![], "right_share = 1.5"),
+            ("[demonstrations.per_problem]\nright_share = nan", vec![], "right_share = NaN"),
         ] {
             let message = format!("{:#}", load(text, &set).unwrap_err());
             assert!(message.contains(expected), "{message} does not contain {expected}");

@@ -1,6 +1,6 @@
 //! Everything that a command reads before it begins.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -9,22 +9,25 @@ use rlrf_method::aspect::DEFAULT_ASPECTS;
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::seam::Checker;
 use rlrf_method::template::{DEFAULT_FEEDBACK, DEFAULT_REFINE};
-use rlrf_method::{Aspect, Instruction, Templates};
+use rlrf_method::{Aspect, Feedback, Instruction, ParseOutcome, Templates};
 use serde::Serialize;
 
-use crate::config::{CheckerKind, Config, WarmUpConfig};
+use crate::config::{CheckerKind, Config};
+use crate::overlap::Trained;
 
 /// Reads files named in a configuration, relative to its folder, and remembers what they held.
 pub(crate) struct Reader {
     folder: PathBuf,
     digests: BTreeMap<String, String>,
+    /// Files and folders of the command line, by the name of their option.
+    given: BTreeMap<String, PathBuf>,
 }
 
 impl Reader {
     /// For paths relative to the folder of `config`, or to the working folder.
     pub(crate) fn new(config: Option<&Path>) -> Self {
         let folder = config.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
-        Self { folder, digests: BTreeMap::new() }
+        Self { folder, digests: BTreeMap::new(), given: BTreeMap::new() }
     }
 
     /// A path of the configuration as seen from the working folder.
@@ -80,21 +83,40 @@ impl Reader {
         Ok(WordProblem::read_jsonl(&name, &bytes)?)
     }
 
-    /// Demonstrations of the files of a warm-up.
-    pub(crate) fn demonstrations(&mut self, warm_up: &WarmUpConfig) -> Result<Vec<Demonstration>> {
-        let mut demonstrations = Vec::new();
-        for path in &warm_up.files {
-            let (name, bytes) = self.bytes(path)?;
-            demonstrations.extend(Demonstration::read_jsonl(&name, &bytes)?);
-        }
-        Ok(demonstrations)
+    /// Demonstrations of a JSONL file.
+    pub(crate) fn demonstrations(&mut self, path: &Path) -> Result<Vec<Demonstration>> {
+        let (name, bytes) = self.bytes(path)?;
+        Ok(Demonstration::read_jsonl(&name, &bytes)?)
     }
 
     /// A file of the command line: relative to the working folder, remembered by the name of its option.
     pub(crate) fn given(&mut self, option: &str, path: &Path) -> Result<(String, Vec<u8>)> {
         let bytes = std::fs::read(path).with_context(|| format!("{}: cannot read", path.display()))?;
-        self.remember(option, &short_digest(&bytes));
+        self.remember_given(option, path, &short_digest(&bytes));
         Ok((path.display().to_string(), bytes))
+    }
+
+    /// Remembers an input of the command line that was read elsewhere.
+    pub(crate) fn remember_given(&mut self, option: &str, path: &Path, digest: &str) {
+        self.given.insert(option.to_string(), path.to_path_buf());
+        self.remember(option, digest);
+    }
+
+    /// The digests that a repeated command will find once `out` holds an output of this digest: it may be an input, too.
+    pub(crate) fn digests_after(&self, out: &Path, digest: &str) -> BTreeMap<String, String> {
+        let place = |path: &Path| path.canonicalize().ok();
+        let mut digests = self.digests.clone();
+        for (option, path) in &self.given {
+            if place(out).is_some() && place(out) == place(path) {
+                digests.insert(option.clone(), digest.to_string());
+            }
+        }
+        digests
+    }
+
+    /// The digest of everything that was read, by name.
+    pub(crate) fn digests(&self) -> &BTreeMap<String, String> {
+        &self.digests
     }
 
     /// Remembers an input that was read elsewhere.
@@ -103,7 +125,8 @@ impl Reader {
     }
 }
 
-fn short_digest(bytes: &[u8]) -> String {
+/// Of a file.
+pub(crate) fn short_digest(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..16].to_string()
 }
 
@@ -112,7 +135,7 @@ fn short_digest(bytes: &[u8]) -> String {
 pub(crate) fn resolved_configuration(
     command: Option<&str>,
     config: &Config,
-    reader: &Reader,
+    inputs: &BTreeMap<String, String>,
 ) -> Result<String> {
     #[derive(Serialize)]
     struct Resolved<'a> {
@@ -121,7 +144,7 @@ pub(crate) fn resolved_configuration(
         config: &'a Config,
         inputs: &'a BTreeMap<String, String>,
     }
-    Ok(toml::to_string(&Resolved { command, config, inputs: &reader.digests })?)
+    Ok(toml::to_string(&Resolved { command, config, inputs })?)
 }
 
 /// The instructions that `instructions.limit` leaves.
@@ -162,7 +185,7 @@ pub(crate) struct RunInputs {
 }
 
 impl RunInputs {
-    /// Reads and cross-checks: problems can be checked, and no instruction occurs in an evaluation set.
+    /// Reads and cross-checks: every problem can be checked, every prompt rendered.
     pub(crate) fn read(config: &Config, reader: &mut Reader) -> Result<Self> {
         let Some(file) = &config.instructions.file else {
             bail!("configuration: instructions.file is missing: name a JSONL file of instructions");
@@ -170,7 +193,14 @@ impl RunInputs {
         let instructions = limited(reader.instructions(file)?, config)?;
         let checker = checker(config);
         let mut sets = Vec::new();
+        let mut names = BTreeSet::new();
         for set in &config.evaluation.sets {
+            if !names.insert(&set.name) {
+                bail!(
+                    "configuration: evaluation.sets has two sets of the name {:?}: give each its own",
+                    set.name
+                );
+            }
             let problems = reader.instructions(&set.file)?;
             let Some(checker) = &checker else {
                 bail!("configuration: evaluation.sets needs `checker`, such as checker = \"arithmetic\"");
@@ -181,33 +211,36 @@ impl RunInputs {
         if let Some(checker) = &checker {
             check_answers(checker.as_ref(), &instructions, file)?;
         }
-        if !config.evaluation.allow_overlap {
-            refuse_overlap(&instructions, &sets)?;
+        let aspects = reader.aspects(config)?;
+        let templates = reader.templates(config)?;
+        render_once(&templates, &instructions[0], &aspects)?;
+        Ok(Self { instructions, aspects, templates, sets, checker })
+    }
+
+    /// The questions that the policy will learn to answer.
+    pub(crate) fn trained(&self) -> Trained {
+        let mut trained = Trained::default();
+        for instruction in &self.instructions {
+            trained.add(&instruction.messages, &format!("instruction {}", instruction.id));
         }
-        Ok(Self {
-            instructions,
-            aspects: reader.aspects(config)?,
-            templates: reader.templates(config)?,
-            sets,
-            checker,
-        })
+        trained
     }
 }
 
-fn refuse_overlap(instructions: &[Instruction], sets: &[ProblemSet]) -> Result<()> {
-    let trained: HashMap<String, &str> =
-        instructions.iter().map(|instruction| (instruction.normalised(), instruction.id.as_str())).collect();
-    for set in sets {
-        let shared: Vec<&str> =
-            set.problems.iter().filter_map(|problem| trained.get(&problem.normalised()).copied()).collect();
-        if let Some(first) = shared.first() {
-            bail!(
-                "{} instructions are also in the evaluation set {:?} (the first: {first}); take them out, or set \
-                 evaluation.allow_overlap = true and do not trust its accuracy",
-                shared.len(),
-                set.name
-            );
-        }
+/// A template may fail only when it is rendered; that must not be hours into a run.
+fn render_once(templates: &Templates, instruction: &Instruction, aspects: &[Aspect]) -> Result<()> {
+    let mut feedback = Vec::new();
+    for aspect in aspects {
+        templates.feedback(instruction, "a response", aspect)?;
+        let distribution = [1.0, 0.0, 0.0];
+        let critique = "a critique".to_string();
+        feedback.push(Feedback::from_distribution(
+            &aspect.name,
+            critique,
+            distribution,
+            ParseOutcome::Parsed,
+        ));
     }
+    templates.refine(instruction, "a response", &feedback)?;
     Ok(())
 }

@@ -9,8 +9,10 @@ mod console;
 mod inputs;
 mod model_command;
 mod models;
+mod overlap;
 mod run;
 mod stages;
+mod starting_model;
 
 use std::process::ExitCode;
 

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rlrf_arithmetic::Demonstrations;
 use rlrf_local::{DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, TrainingStage};
-use rlrf_method::demonstration::Demonstration;
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::evaluation::{Evaluation, evaluate};
 use rlrf_method::iteration::{CandidateGroup, Iteration, IterationSummary};
@@ -14,6 +12,7 @@ use rlrf_method::pairs::PreferenceGroup;
 use rlrf_method::seam::{CheckerJudge, Judge, Progress, Trainer};
 use rlrf_method::{Row, RowStore, Table};
 use rlrf_model::Model;
+use rlrf_model::folder::clear_leftovers;
 use rlrf_report::summary::{Timing, TraceFeedback};
 use rlrf_report::{Summary, Trace, TrainingCurve};
 use rlrf_store::{RunStore, write_atomically};
@@ -21,10 +20,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::arguments::RunOptions;
-use crate::config::{Config, DemonstrationSet, FeedbackOrigin, NewModelConfig, WarmUpConfig};
+use crate::config::{Config, FeedbackOrigin};
 use crate::console::Console;
 use crate::inputs::{Reader, RunInputs, resolved_configuration};
 use crate::models;
+use crate::starting_model::{FineTuning, StartingModel, StartingModels};
 
 /// Traces shown in the report.
 const TRACES: usize = 3;
@@ -33,12 +33,17 @@ pub(crate) fn run(options: &RunOptions, json: bool, console: &Console) -> Result
     let config = Config::load(Some(&options.config), &options.set)?;
     let mut reader = Reader::new(Some(&options.config));
     let inputs = RunInputs::read(&config, &mut reader)?;
-    let warm_ups = WarmUps::read(&config, &mut reader, &inputs)?;
+    let mut trained = inputs.trained();
+    let models = StartingModels::read(&config, &mut reader, &inputs, &mut trained)?;
+    if !config.evaluation.allow_overlap {
+        trained.refuse(&inputs.sets)?;
+    }
+    // Everything that can be refused has been: from here on the folder belongs to this configuration.
     let folder = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&config.name));
-    let resolved = resolved_configuration(None, &config, &reader)?;
+    let resolved = resolved_configuration(None, &config, reader.digests())?;
     let store = RunStore::create_or_open(&folder, &resolved, &digest(&resolved))?;
-    let mut run = Run { config: &config, reader: &reader, inputs: &inputs, warm_ups, folder, store, console };
-    let outcome = run.execute();
+    let mut run = Run { config: &config, reader: &reader, inputs: &inputs, folder, store, console };
+    let outcome = run.execute(models);
     run.keep_timings()?;
     let summary = outcome?;
     if json {
@@ -50,67 +55,22 @@ pub(crate) fn run(options: &RunOptions, json: bool, console: &Console) -> Result
     Ok(())
 }
 
-/// Demonstrations of the models that are fine-tuned before the first iteration.
-struct WarmUps {
-    policy: Vec<Demonstration>,
-    feedback: Vec<Demonstration>,
-}
-
-impl WarmUps {
-    fn read(config: &Config, reader: &mut Reader, inputs: &RunInputs) -> Result<Self> {
-        let wanted =
-            |warm_up: &Option<WarmUpConfig>| warm_up.as_ref().is_some_and(|w| !w.demonstrations.is_empty());
-        let written = if wanted(&config.policy.sft) || wanted(&config.feedback.sft) {
-            let Some(problems) = &config.demonstrations.problems else {
-                bail!(
-                    "configuration: demonstrations.problems is missing, but an `sft` section wants demonstrations"
-                );
-            };
-            let problems = reader.word_problems(problems)?;
-            let seed = stream(config.seed, "demonstrations", "", 0);
-            let Some(aspect) = inputs.aspects.first() else { bail!("configuration: no aspect") };
-            Demonstrations::write(
-                &problems,
-                &config.demonstrations.per_problem,
-                aspect,
-                &inputs.templates,
-                seed,
-            )?
-        } else {
-            Demonstrations::default()
-        };
-        let mut gather = |warm_up: &Option<WarmUpConfig>| -> Result<Vec<Demonstration>> {
-            let Some(warm_up) = warm_up else { return Ok(Vec::new()) };
-            let mut gathered = reader.demonstrations(warm_up)?;
-            for set in &warm_up.demonstrations {
-                gathered.extend_from_slice(match set {
-                    DemonstrationSet::Answers => &written.answers,
-                    DemonstrationSet::Refinements => &written.refinements,
-                    DemonstrationSet::Feedback => &written.feedback,
-                });
-            }
-            Ok(gathered)
-        };
-        Ok(Self { policy: gather(&config.policy.sft)?, feedback: gather(&config.feedback.sft)? })
-    }
-}
-
 struct Run<'a> {
     config: &'a Config,
     reader: &'a Reader,
     inputs: &'a RunInputs,
-    warm_ups: WarmUps,
     folder: PathBuf,
     store: RunStore,
     console: &'a Console,
 }
 
 impl Run<'_> {
-    fn execute(&mut self) -> Result<Summary> {
-        self.store.event("started", &json!({ "version": env!("CARGO_PKG_VERSION") }))?;
+    fn execute(&mut self, models: StartingModels) -> Result<Summary> {
+        let version = env!("CARGO_PKG_VERSION");
+        self.store.event("started", &json!({ "version": version, "engine": self.config.engine }))?;
         self.commit_instructions()?;
-        let mut policy = self.starting_policy()?;
-        let judge = self.feedback_model()?;
+        let mut policy = self.start("M0", models.policy)?;
+        let judge = models.feedback.map(|model| self.start("feedback", model)).transpose()?;
         self.evaluate(0, &policy)?;
         for number in 0..self.config.iterations {
             policy = self.iterate(number, policy, judge.as_ref())?;
@@ -135,76 +95,20 @@ impl Run<'_> {
         Ok(self.store.commit(&rows)?)
     }
 
-    /// `M_0`: the user's model, or a new one, after its warm-up.
-    fn starting_policy(&mut self) -> Result<Model> {
-        let policy = &self.config.policy;
-        let demonstrations = std::mem::take(&mut self.warm_ups.policy);
-        match (&policy.model, &policy.new) {
-            (None, None) => {
-                bail!("configuration: name the policy: `policy.model` (a model folder) or `policy.new`")
-            }
-            (Some(_), Some(_)) => bail!("configuration: give `policy.model` or `policy.new`, not both"),
-            (model, new) => {
-                self.warmed_up("M0", model.as_deref(), new.as_ref(), policy.sft.as_ref(), demonstrations)
-            }
-        }
-    }
-
-    /// The feedback model, where feedback comes from a model of its own.
-    fn feedback_model(&mut self) -> Result<Option<Model>> {
-        let feedback = &self.config.feedback;
-        let demonstrations = std::mem::take(&mut self.warm_ups.feedback);
-        match (feedback.source, &feedback.model, &feedback.new) {
-            (FeedbackOrigin::Checker, ..) if self.inputs.checker.is_none() => {
-                bail!("configuration: feedback.source = \"checker\" needs `checker`")
-            }
-            (FeedbackOrigin::Checker | FeedbackOrigin::Policy, ..) => Ok(None),
-            (FeedbackOrigin::Model, None, None) => {
-                bail!("configuration: feedback.source = \"model\" needs `feedback.model` or `feedback.new`")
-            }
-            (FeedbackOrigin::Model, Some(_), Some(_)) => {
-                bail!("configuration: give `feedback.model` or `feedback.new`, not both")
-            }
-            (FeedbackOrigin::Model, model, new) => self
-                .warmed_up("feedback", model.as_deref(), new.as_ref(), feedback.sft.as_ref(), demonstrations)
-                .map(Some),
-        }
-    }
-
-    /// A model of the run folder, made now if it is not there yet.
-    fn warmed_up(
-        &mut self,
-        name: &str,
-        model: Option<&Path>,
-        new: Option<&NewModelConfig>,
-        warm_up: Option<&WarmUpConfig>,
-        demonstrations: Vec<Demonstration>,
-    ) -> Result<Model> {
+    /// A model before the first iteration, made and fine-tuned now if the run does not have it yet.
+    fn start(&mut self, name: &str, starting: StartingModel) -> Result<Model> {
         let stage = self.stage(&format!("sft {name}"), 0);
         if let Some(finished) = self.finished_model(name, &stage)? {
             return Ok(finished);
         }
-        let mut made = match (model, new) {
-            (Some(folder), _) => models::load(&self.reader.path(folder))?,
-            (None, Some(new)) => models::new(new, &demonstrations, self.config.seed)?,
-            (None, None) => bail!("configuration: no model for {name}"),
-        };
-        if let Some(warm_up) = warm_up {
-            if demonstrations.is_empty() {
-                bail!("configuration: the `sft` section of {name} names no demonstrations");
-            }
-            let settings = warm_up.settings(stream(self.config.seed, &stage.name, "", 0));
-            rlrf_local::fine_tune(
-                &mut made,
-                &demonstrations,
-                &settings,
-                &stage,
-                &mut self.store,
-                self.console,
-            )?;
+        let (mut model, sft) = starting.make(self.config.seed)?;
+        if let Some(FineTuning { section, demonstrations }) = sft {
+            let settings = section.settings(stream(self.config.seed, &stage.name, "", 0));
+            let (store, console) = (&mut self.store, self.console);
+            rlrf_local::fine_tune(&mut model, &demonstrations, &settings, &stage, store, console)?;
         }
-        self.finish_model(name, &made, &stage)?;
-        Ok(made)
+        self.finish_model(name, &model, &stage)?;
+        Ok(model)
     }
 
     fn stage(&self, name: &str, iteration: u32) -> TrainingStage {
@@ -220,7 +124,7 @@ impl Run<'_> {
     fn finished_model(&self, name: &str, stage: &TrainingStage) -> Result<Option<Model>> {
         let folder = self.model_folder(name);
         let Some(artifact) = self.store.artifact(&format!("models/{name}"))? else {
-            models::clear_leftovers(&folder)?;
+            clear_leftovers(&folder)?;
             return Ok(None);
         };
         let model = models::load(&folder)?;
@@ -444,7 +348,7 @@ impl Run<'_> {
         let summary = Summary {
             name: self.config.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
-            configuration_digest: digest(&resolved_configuration(None, self.config, self.reader)?),
+            configuration_digest: digest(&resolved_configuration(None, self.config, self.reader.digests())?),
             seed: self.config.seed,
             policy_parameters: policy.decoder.config().parameter_count() as u64,
             models: digests,

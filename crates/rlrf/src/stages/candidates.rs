@@ -12,24 +12,31 @@ use rlrf_method::score::{Candidate, CandidateKind};
 use rlrf_method::seam::{Checker, CheckerJudge, Judge};
 use rlrf_method::{Aspect, Instruction, RowStore, Templates};
 
-use super::{PartialOutput, Stage, expect_file, report};
+use super::{PartialOutput, Stage, expect_file};
 use crate::arguments::{FeedbackOptions, PairsOptions, RefineOptions, SampleOptions};
 use crate::console::Console;
 use crate::inputs::{check_answers, checker, limited};
 
+const FEEDBACK_SETTINGS: [&str; 5] =
+    ["checker", "feedback.aspects", "feedback.aspects_file", "feedback.critique", "templates.feedback"];
+
+// The aspects here are those that the reported figures are told by.
+const REFINE_SETTINGS: [&str; 5] =
+    ["seed", "refine", "templates.refine", "feedback.aspects", "feedback.aspects_file"];
+const PAIRS_SETTINGS: [&str; 3] = ["pairs", "feedback.aspects", "feedback.aspects_file"];
+
 pub(crate) fn sample(options: &SampleOptions, json: bool, console: &Console) -> Result<()> {
     expect_file(&options.out)?;
-    let mut stage = Stage::new("sample", &options.settings)?;
+    let mut stage = Stage::new("sample", &options.settings, &["seed", "sample", "instructions.limit"])?;
     let (name, bytes) = stage.reader.given("instructions", &options.instructions)?;
     let instructions = limited(Instruction::read_jsonl(&name, &bytes)?, &stage.config)?;
     let inputs = Inputs::read(&mut stage, instructions)?;
     let model = stage.model(&options.model)?;
     let mut policy = LocalPolicy::new(&model, stage.config.engine())?;
-    let mut output = stage.begin(&options.out)?;
+    let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let mut iteration = inputs.iteration(&mut output.store, console);
     let groups = iteration.sample(&mut policy)?;
     let summary = iteration.summary(&groups);
-    inputs.finish(output, &groups)?;
     let line = format!(
         "{} candidates for {} instructions, {} of them distinct: {}",
         summary.sampled,
@@ -37,12 +44,12 @@ pub(crate) fn sample(options: &SampleOptions, json: bool, console: &Console) -> 
         summary.sampled_distinct,
         options.out.display()
     );
-    report(json, &summary, &line)
+    inputs.finish(output, &groups, &summary, &line)
 }
 
 pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console) -> Result<()> {
     expect_file(&options.out)?;
-    let mut stage = Stage::new("feedback", &options.settings)?;
+    let mut stage = Stage::new("feedback", &options.settings, &FEEDBACK_SETTINGS)?;
     let (inputs, mut groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
     inputs.refuse_other_aspects(&options.candidates, &groups)?;
     if let Some(checker) = &inputs.checker {
@@ -58,11 +65,10 @@ pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console)
         (None, None) => bail!("nobody judges: give --model DIR, or a checker: --set checker=arithmetic"),
     };
     let judged = groups.iter().flat_map(|group| &group.candidates).filter(|c| c.feedback.is_empty()).count();
-    let mut output = stage.begin(&options.out)?;
+    let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let mut iteration = inputs.iteration(&mut output.store, console);
     iteration.feedback(judge.as_mut(), &mut groups)?;
     let summary = iteration.summary(&groups);
-    inputs.finish(output, &groups)?;
     let line = format!(
         "{judged} candidates judged on {} ({}), {} replies unreadable: {}",
         stage.config.feedback.aspects.join(", "),
@@ -70,52 +76,59 @@ pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console)
         summary.feedback_failed,
         options.out.display()
     );
-    report(json, &summary, &line)
+    inputs.finish(output, &groups, &summary, &line)
 }
 
 pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> Result<()> {
     expect_file(&options.out)?;
-    let mut stage = Stage::new("refine", &options.settings)?;
-    let (inputs, mut groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
+    let mut stage = Stage::new("refine", &options.settings, &REFINE_SETTINGS)?;
+    let (inputs, groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
     refuse_unjudged(&options.candidates, &groups)?;
     let model = stage.model(&options.model)?;
     let mut policy = LocalPolicy::new(&model, stage.config.engine())?;
-    let before = groups.iter().map(|group| group.candidates.len()).sum::<usize>();
-    let mut output = stage.begin(&options.out)?;
+    let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let mut iteration = inputs.iteration(&mut output.store, console);
-    iteration.refine(&mut policy, &mut groups)?;
+    // A repeated call must not refine again what it has refined.
+    let refined = |group: &CandidateGroup| group.candidates.iter().any(|c| c.kind == CandidateKind::Refined);
+    let (mut groups, mut open): (Vec<_>, Vec<_>) = groups.into_iter().partition(refined);
+    let left_alone = match groups.len() {
+        0 => String::new(),
+        count => format!("; {count} had refinements already and were left alone"),
+    };
+    let before = open.iter().map(|group| group.candidates.len()).sum::<usize>();
+    iteration.refine(&mut policy, &mut open)?;
+    let refinements = open.iter().map(|group| group.candidates.len()).sum::<usize>() - before;
+    let drafts = open.iter().filter(|group| group.promising.is_some()).count();
+    groups.extend(open);
+    groups.sort_by_key(|group| group.instruction);
     let summary = iteration.summary(&groups);
-    let refinements = groups.iter().map(|group| group.candidates.len()).sum::<usize>() - before;
-    inputs.finish(output, &groups)?;
     let line = format!(
-        "{refinements} refinements of {} drafts; {} instructions have nothing left to fix: {}",
-        groups.iter().filter(|group| group.promising.is_some()).count(),
+        "{refinements} refinements of {drafts} drafts; {} instructions have nothing left to fix{left_alone}: {}",
         summary.perfect,
         options.out.display()
     );
-    report(json, &summary, &line)
+    inputs.finish(output, &groups, &summary, &line)
 }
 
 pub(crate) fn pairs(options: &PairsOptions, json: bool, console: &Console) -> Result<()> {
     expect_file(&options.out)?;
-    let mut stage = Stage::new("pairs", &options.settings)?;
+    let mut stage = Stage::new("pairs", &options.settings, &PAIRS_SETTINGS)?;
     let (inputs, groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
     refuse_unjudged(&options.candidates, &groups)?;
-    let mut output = stage.begin(&options.out)?;
+    let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let (preferences, summary) = inputs.iteration(&mut output.store, console).pairs(&groups)?;
     let mut lines = Vec::new();
     for record in preferences.iter().flat_map(preference_records) {
         serde_json::to_writer(&mut lines, &record)?;
         lines.push(b'\n');
     }
-    output.finish_file(&lines)?;
     let IterationSummary { pairs, paired_instructions, pairs_chosen_refined, instructions, .. } = summary;
     let line = format!(
         "{pairs} pairs from {paired_instructions} of {instructions} instructions, {pairs_chosen_refined} of them \
          prefer a refinement: {}",
         options.out.display()
     );
-    report(json, &summary, &line)
+    output.finish_file(&lines, &summary, &line)
 }
 
 /// What an iteration needs beside its models.
@@ -158,8 +171,14 @@ impl Inputs {
         }
     }
 
-    fn finish(&self, output: PartialOutput, groups: &[CandidateGroup]) -> Result<()> {
-        output.finish_file(&write_candidates(&self.instructions, groups)?)
+    fn finish(
+        &self,
+        output: PartialOutput<'_>,
+        groups: &[CandidateGroup],
+        summary: &IterationSummary,
+        line: &str,
+    ) -> Result<()> {
+        output.finish_file(&write_candidates(&self.instructions, groups)?, summary, line)
     }
 
     /// Scores on other aspects could not be compared with the new ones.

@@ -11,7 +11,7 @@ use crate::console::Console;
 use crate::inputs::{check_answers, checker};
 
 pub(crate) fn eval(options: &EvalOptions, json: bool, console: &Console) -> Result<()> {
-    let mut stage = Stage::new("eval", &options.settings)?;
+    let mut stage = Stage::new("eval", &options.settings, &["checker", "evaluation.max_new_tokens"])?;
     let Some(checker) = checker(&stage.config) else {
         bail!("nothing says which answers are right: name a checker, as in --set checker=arithmetic");
     };
@@ -21,7 +21,7 @@ pub(crate) fn eval(options: &EvalOptions, json: bool, console: &Console) -> Resu
     let model = stage.model(&options.model)?;
     let mut policy = LocalPolicy::new(&model, stage.config.engine())?;
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
-    let mut output = stage.begin(&folder.path().join("eval"))?;
+    let Some(mut output) = stage.begin(&folder.path().join("eval"), json, console)? else { return Ok(()) };
     let set = options.problems.file_stem().unwrap_or_default().to_string_lossy();
     let evaluation = evaluate(
         &mut output.store,

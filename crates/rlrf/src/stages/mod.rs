@@ -1,12 +1,14 @@
 //! The stages one by one, from file to file.
 //!
 //! Each keeps the rows that it has finished in `OUT.partial`, a run folder beside its output: interrupted or killed
-//! and repeated, it goes on from there. The output itself is written whole at the end, and the folder goes.
+//! and repeated, it goes on from there. The output itself is written whole at the end, and the folder goes. An output
+//! may take the place of its own input: its digest is recorded first, so that a repeat after a kill in between knows it.
 
 mod candidates;
 mod evaluation;
 mod training;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,17 +18,23 @@ use rlrf_local::TrainingStage;
 use rlrf_method::Table;
 use rlrf_method::digest::digest;
 use rlrf_model::Model;
-use rlrf_store::{RunStore, write_atomically};
+use rlrf_model::folder::clear_leftovers;
+use rlrf_store::{Artifact, RunStore, write_atomically};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::arguments::Settings;
 use crate::config::Config;
-use crate::inputs::{Reader, resolved_configuration};
+use crate::console::Console;
+use crate::inputs::{Reader, resolved_configuration, short_digest};
 use crate::models;
 
 pub(crate) use candidates::{feedback, pairs, refine, sample};
 pub(crate) use evaluation::eval;
 pub(crate) use training::{dpo, sft};
+
+/// Name of the output in the database of its rows.
+const OUTPUT: &str = "output";
 
 /// A stage's settings, and what it has read.
 struct Stage {
@@ -36,22 +44,34 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(command: &'static str, settings: &Settings) -> Result<Self> {
-        let config = Config::load(settings.config.as_deref(), &settings.set)?;
+    /// `keys` are the settings that decide the output; those of the other stages are ignored.
+    fn new(command: &'static str, settings: &Settings, keys: &[&str]) -> Result<Self> {
+        let keys = [keys, &["engine"]].concat();
+        let config = Config::load_stage(settings.config.as_deref(), &settings.set, &keys)?;
         Ok(Self { command, config, reader: Reader::new(settings.config.as_deref()) })
     }
 
     fn model(&mut self, folder: &Path) -> Result<Model> {
         let model = models::load(folder)?;
-        self.reader.remember("model", &model.digest());
+        self.reader.remember_given("model", folder, &model.digest());
         Ok(model)
     }
 
-    /// The unfinished output `out`, with the rows of an interrupted call of the same command on the same inputs.
-    fn begin(&self, out: &Path) -> Result<PartialOutput> {
-        let folder = beside(out, ".partial")?;
-        remove(&beside(out, ".finished")?)?;
-        let resolved = resolved_configuration(Some(self.command), &self.config, &self.reader)?;
+    /// The unfinished output `out`, with the rows of an interrupted call of the same command on the same inputs. None
+    /// if that call had come to its end, but for cleaning up: then its report is repeated.
+    fn begin(&self, out: &Path, json: bool, console: &Console) -> Result<Option<PartialOutput<'_>>> {
+        let folder = beside(out, "", ".partial")?;
+        remove(&finished_folder(out)?)?;
+        refuse_foreign(&folder)?;
+        let resolved = self.resolved(self.reader.digests())?;
+        if let Some(finished) = finished(out, &folder) {
+            clean_up(out, &folder)?;
+            if finished.body["repeat"] == digest(&resolved).as_str() {
+                console.say(&format!("{} is finished already", out.display()));
+                report(json, &finished.body["figures"], finished.body["line"].as_str().unwrap_or_default())?;
+                return Ok(None);
+            }
+        }
         let open = || RunStore::create_or_open(&folder, &resolved, &digest(&resolved));
         let store = match open() {
             Err(rlrf_store::Error::ConfigurationChanged { .. }) if holds_no_rows(&folder) => {
@@ -65,44 +85,97 @@ impl Stage {
             }
             opened => opened?,
         };
-        Ok(PartialOutput { out: out.to_path_buf(), folder, store })
+        Ok(Some(PartialOutput { stage: self, out: out.to_path_buf(), folder, store, json }))
+    }
+
+    fn resolved(&self, inputs: &BTreeMap<String, String>) -> Result<String> {
+        resolved_configuration(Some(self.command), &self.config, inputs)
     }
 }
 
+/// The record of an output that is in its place already, whose folder of rows a killed process left.
+fn finished(out: &Path, folder: &Path) -> Option<Artifact> {
+    let recorded = RunStore::open_read_only(folder).ok()?.artifact(OUTPUT).ok()??;
+    let present = match out.is_dir() {
+        true => models::load(out).ok()?.digest(),
+        false => short_digest(&fs::read(out).ok()?),
+    };
+    (present == recorded.digest).then_some(recorded)
+}
+
 /// An output on its way: complete or absent under its own name.
-struct PartialOutput {
+struct PartialOutput<'a> {
+    stage: &'a Stage,
     out: PathBuf,
     folder: PathBuf,
     store: RunStore,
+    json: bool,
 }
 
-impl PartialOutput {
+impl PartialOutput<'_> {
     /// A stage that trains keeps its checkpoint among the rows.
     fn training_stage(&self, name: &str) -> TrainingStage {
         TrainingStage { name: name.into(), iteration: 0, checkpoint: self.folder.join("checkpoint") }
     }
 
-    fn finish_file(self, bytes: &[u8]) -> Result<()> {
+    /// Writes the output and reports.
+    fn finish_file(self, bytes: &[u8], figures: &impl Serialize, line: &str) -> Result<()> {
+        self.record(&short_digest(bytes), figures, line)?;
         write_atomically(&self.out, bytes)?;
-        self.remove()
+        self.finish(figures, line)
     }
 
-    /// Saves a model as the output; gives its digest.
-    fn finish_model(self, model: &Model) -> Result<String> {
-        models::clear_leftovers(&self.out)?;
-        let digest = models::save(model, &self.out)?;
-        self.remove()?;
-        Ok(digest)
+    /// Saves a model as the output and reports.
+    fn finish_model(self, model: &Model, figures: &impl Serialize, line: &str) -> Result<()> {
+        self.record(&model.digest(), figures, line)?;
+        clear_leftovers(&self.out)?;
+        models::save(model, &self.out)?;
+        self.finish(figures, line)
     }
 
-    /// Renamed before it is removed: a folder removed in part could not be continued.
-    fn remove(self) -> Result<()> {
-        let Self { out, folder, store } = self;
+    /// Says what the output will be before it takes its place, which may be that of an input.
+    fn record(&self, output: &str, figures: &impl Serialize, line: &str) -> Result<()> {
+        let repeated = self.stage.resolved(&self.stage.reader.digests_after(&self.out, output))?;
+        let body = json!({ "repeat": digest(&repeated), "figures": figures, "line": line });
+        Ok(self.store.record_artifact(OUTPUT, output, &body)?)
+    }
+
+    fn finish(self, figures: &impl Serialize, line: &str) -> Result<()> {
+        let Self { out, folder, store, json, .. } = self;
         drop(store);
-        let finished = beside(&out, ".finished")?;
-        fs::rename(&folder, &finished).with_context(|| format!("{}: cannot rename", folder.display()))?;
-        remove(&finished)
+        clean_up(&out, &folder)?;
+        report(json, figures, line)
     }
+}
+
+/// Renamed before it is removed: a folder removed in part could not be continued.
+fn clean_up(out: &Path, folder: &Path) -> Result<()> {
+    let finished = finished_folder(out)?;
+    fs::rename(folder, &finished).with_context(|| format!("{}: cannot rename", folder.display()))?;
+    remove(&finished)
+}
+
+/// A name that nobody else gives: it is removed without a question.
+fn finished_folder(out: &Path) -> Result<PathBuf> {
+    beside(out, ".", ".finished-by-rlrf")
+}
+
+/// The folder of rows goes in the end; what a user keeps under its name must not go with it.
+fn refuse_foreign(folder: &Path) -> Result<()> {
+    let Ok(mut entries) = fs::read_dir(folder) else { return Ok(()) };
+    // A process killed at its very beginning leaves a lock and a temporary file.
+    let ours = |name: OsString| {
+        name.to_str().is_some_and(|name| name.starts_with("run.") || name.starts_with(".run."))
+    };
+    if entries.any(|entry| entry.is_ok_and(|entry| !ours(entry.file_name())))
+        && !folder.join("run.toml").is_file()
+    {
+        bail!(
+            "{}: is needed for unfinished work, but holds something else; choose another --out",
+            folder.display()
+        );
+    }
+    Ok(())
 }
 
 /// Whether nothing was computed yet: a command that failed at once must not bind the next one to its settings.
@@ -111,9 +184,10 @@ fn holds_no_rows(folder: &Path) -> bool {
     Table::ALL.iter().all(|&table| store.count(table, 0).is_ok_and(|count| count == 0))
 }
 
-fn beside(out: &Path, suffix: &str) -> Result<PathBuf> {
+fn beside(out: &Path, prefix: &str, suffix: &str) -> Result<PathBuf> {
     let Some(name) = out.file_name() else { bail!("--out {}: give it a name of its own", out.display()) };
-    let mut beside = OsString::from(name);
+    let mut beside = OsString::from(prefix);
+    beside.push(name);
     beside.push(suffix);
     Ok(out.with_file_name(beside))
 }
@@ -153,4 +227,58 @@ fn report(json: bool, figures: &impl Serialize, line: &str) -> Result<()> {
         println!("{line}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stage that has read its candidates.
+    fn stage(command: &'static str, file: &Path) -> Stage {
+        let mut stage = Stage::new(command, &Settings { config: None, set: Vec::new() }, &[]).unwrap();
+        stage.reader.given("candidates", file).unwrap();
+        stage
+    }
+
+    #[test]
+    fn killed_between_its_output_and_the_clean_up_a_stage_is_finished_when_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, rows) = (folder.path().join("c.jsonl"), folder.path().join("c.jsonl.partial"));
+        let console = Console::new(true);
+        let replace = |command| {
+            fs::write(&file, "before").unwrap();
+            let stage = stage(command, &file);
+            let output = stage.begin(&file, false, &console).unwrap().unwrap();
+            output.record(&short_digest(b"after"), &json!({ "judged": 3 }), "3 judged").unwrap();
+        };
+        replace("feedback");
+        assert!(
+            stage("feedback", &file).begin(&file, false, &console).unwrap().is_some(),
+            "not replaced yet"
+        );
+        fs::write(&file, "after").unwrap();
+        assert!(stage("feedback", &file).begin(&file, false, &console).unwrap().is_none());
+        assert!(!rows.exists());
+        assert!(stage("feedback", &file).begin(&file, false, &console).unwrap().is_some(), "a new call");
+
+        fs::remove_dir_all(&rows).unwrap();
+        replace("feedback");
+        fs::write(&file, "after").unwrap();
+        let next = stage("refine", &file);
+        assert!(next.begin(&file, false, &console).unwrap().is_some(), "another command begins");
+    }
+
+    #[test]
+    fn a_folder_of_the_users_is_never_taken_for_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("c.jsonl");
+        fs::write(&out, "before").unwrap();
+        for name in ["c.jsonl.partial", "c.jsonl.finished"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::write(folder.path().join(name).join("thesis"), "").unwrap();
+        }
+        let message = stage("pairs", &out).begin(&out, false, &Console::new(true)).err().unwrap().to_string();
+        assert!(message.contains("c.jsonl.partial: is needed"), "{message}");
+        assert!(folder.path().join("c.jsonl.finished/thesis").exists());
+    }
 }

@@ -13,38 +13,40 @@ use rlrf_model::Model;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{PartialOutput, Stage, expect_model_folder, report};
+use super::{PartialOutput, Stage, expect_model_folder};
 use crate::arguments::{DpoOptions, SftOptions};
 use crate::console::Console;
 
 pub(crate) fn sft(options: &SftOptions, json: bool, console: &Console) -> Result<()> {
     expect_model_folder(&options.out)?;
-    let mut stage = Stage::new("sft", &options.settings)?;
+    let mut stage = Stage::new("sft", &options.settings, &SFT_SETTINGS)?;
     let (name, bytes) = stage.reader.given("data", &options.data)?;
     let demonstrations = Demonstration::read_jsonl(&name, &bytes)?;
     let mut model = stage.model(&options.model)?;
-    let mut output = stage.begin(&options.out)?;
+    let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let training = output.training_stage("sft");
-    let warm_up = stage.config.policy.sft.clone().unwrap_or_default();
-    let settings = warm_up.settings(stream(stage.config.seed, &training.name, "", 0));
+    let section = stage.config.policy.sft.clone().unwrap_or_default();
+    let settings = section.settings(stream(stage.config.seed, &training.name, "", 0));
     rlrf_local::fine_tune(&mut model, &demonstrations, &settings, &training, &mut output.store, console)?;
-    finish(output, &model, &options.out, json)
+    finish(output, &model, &options.out)
 }
 
 pub(crate) fn dpo(options: &DpoOptions, json: bool, console: &Console) -> Result<()> {
     expect_model_folder(&options.out)?;
-    let mut stage = Stage::new("dpo", &options.settings)?;
+    let mut stage = Stage::new("dpo", &options.settings, &["seed", "dpo"])?;
     let (name, bytes) = stage.reader.given("pairs", &options.pairs)?;
     let preferences = read_preferences(&name, &bytes)?;
     let mut model = stage.model(&options.model)?;
-    let mut output = stage.begin(&options.out)?;
+    let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let training = output.training_stage("dpo");
     let mut settings: DpoTrainingConfig = stage.config.dpo.clone();
     settings.training.seed = stream(stage.config.seed, &training.name, "", 0);
     let mut trainer = DpoTrainer { model: &mut model, config: &settings, stage: &training };
     trainer.train(&preferences, &mut output.store, console)?;
-    finish(output, &model, &options.out, json)
+    finish(output, &model, &options.out)
 }
+
+const SFT_SETTINGS: [&str; 3] = ["seed", "policy.sft.training", "policy.sft.completion_only_loss"];
 
 /// What came of a training.
 #[derive(Serialize)]
@@ -57,17 +59,16 @@ struct Outcome {
     preference: Option<Value>,
 }
 
-fn finish(output: PartialOutput, model: &Model, out: &Path, json: bool) -> Result<()> {
+fn finish(output: PartialOutput<'_>, model: &Model, out: &Path) -> Result<()> {
     let steps = output.store.rows(Table::Metrics, 0)?;
     let loss = |row: Option<&rlrf_method::Row>| row.and_then(|row| row.body["loss"].as_f64());
-    let mut outcome = Outcome {
-        model: String::new(),
+    let outcome = Outcome {
+        model: model.digest(),
         steps: steps.len(),
         first_loss: loss(steps.first()),
         last_loss: loss(steps.last()),
         preference: steps.last().map(|row| row.body["preference"].clone()).filter(|value| !value.is_null()),
     };
-    outcome.model = output.finish_model(model)?;
     let line = format!(
         "{} steps, loss {:.3} -> {:.3}: {}",
         outcome.steps,
@@ -75,5 +76,5 @@ fn finish(output: PartialOutput, model: &Model, out: &Path, json: bool) -> Resul
         outcome.last_loss.unwrap_or(f64::NAN),
         out.display()
     );
-    report(json, &outcome, &line)
+    output.finish_model(model, &outcome, &line)
 }

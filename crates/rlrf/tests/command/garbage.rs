@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rlrf_store::RunStore;
 use serde_json::{Value, json};
 
 use crate::folder::{CONFIGURATION, Finished, Folder, jsonl, problems};
@@ -107,6 +108,22 @@ const INSTRUCTIONS: &[Garbage] = &[
         expected: &["also in the evaluation set \"heldout\"", "Sue-0", "allow_overlap"],
     },
     Garbage {
+        prepare: |f| f.write("bad.jsonl", jsonl(&problems("Sue", 1))),
+        arguments: "run rlrf.toml --out finished --set demonstrations.problems=bad.jsonl",
+        expected: &["also in the evaluation set \"heldout\"", "problem 1 of bad.jsonl"],
+    },
+    Garbage {
+        prepare: |f| {
+            let prompt = json!([
+                { "role": "system", "content": "Be brief." },
+                { "role": "user", "content": problems("Sue", 1)[0]["prompt"].as_str().unwrap().to_uppercase() },
+            ]);
+            f.write("bad.jsonl", jsonl(&[json!({ "prompt": prompt, "completion": "a" })]));
+        },
+        arguments: "run rlrf.toml --out finished --set policy.sft.files=[\"bad.jsonl\"]",
+        expected: &["also in the evaluation set \"heldout\"", "demonstration 1 of bad.jsonl"],
+    },
+    Garbage {
         prepare: |f| configure(f, "data/instructions.jsonl", "data"),
         arguments: RUN,
         expected: &["data: cannot read"],
@@ -195,6 +212,41 @@ const CONFIGURATIONS: &[Garbage] = &[
         prepare: |f| configure(f, "new = { preset = \"tiny\", vocab_size = 320 }", ""),
         arguments: "run bad.toml --out other",
         expected: &["name the policy"],
+    },
+    Garbage {
+        prepare: |f| configure(f, "name = \"other\"", "name = \"heldout\""),
+        arguments: RUN,
+        expected: &["two sets of the name \"heldout\""],
+    },
+    Garbage {
+        prepare: |f| f.write("bad.jinja", "{{ instruction.words.first }}"),
+        arguments: "run rlrf.toml --out finished --set templates.feedback=bad.jinja",
+        expected: &["template feedback: "],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out other --set feedback.source=checker",
+        expected: &["`feedback.new`", "set feedback.source = \"model\", or take `feedback.new` out"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out other --set policy.model=absent",
+        expected: &["give `policy.model` or `policy.new`, not both"],
+    },
+    Garbage {
+        prepare: |f| configure(f, "new = { preset = \"tiny\", vocab_size = 320 }", "model = \"absent\""),
+        arguments: "run bad.toml --out other",
+        expected: &["absent: is not a folder; a model is a folder"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out other --set feedback.sft.demonstrations=[]",
+        expected: &["`feedback.sft` yields no demonstrations"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out other --set sample.sampling.stop=[\"\"]",
+        expected: &["sample.sampling.stop"],
     },
     Garbage {
         prepare: nothing,
@@ -504,4 +556,39 @@ fn garbage_gives_one_clear_error_and_harms_nothing() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+#[test]
+fn a_refused_configuration_does_not_bind_the_run_folder() {
+    let folder = Folder::new();
+    folder.write_inputs();
+    folder.write("bad.jinja", "{{ instruction.words.first }}");
+    let run = ["run", "rlrf.toml", "--out", "run", "--set", "iterations=1"];
+    let refused = |setting: &str| {
+        let finished = folder.run(&[&run[..], &["--set", setting]].concat());
+        assert_eq!(finished.code, Some(1), "{setting}: {}", finished.stderr);
+    };
+    for setting in [
+        "policy.new.preset=huge",
+        "policy.new.vocab_size=10",
+        "policy.model=absent",
+        "policy.sft.demonstrations=[]",
+        "feedback.source=policy",
+        "feedback.aspects=[\"speed\"]",
+        "templates.feedback=bad.jinja",
+        "refine.sampling.stop=[\"\"]",
+        "evaluation.max_new_tokens=0",
+    ] {
+        refused(setting);
+        assert!(!folder.path("run").exists(), "{setting}: the folder is bound");
+    }
+    // Fails half way, when the first prompt does not fit; settings of memory and speed may then be others.
+    refused("engine.cache_tokens=16");
+    let smaller =
+        ["engine.max_rows=2", "dpo.training.tokens_per_microbatch=64", "dpo.training.checkpoint_every=1"];
+    let smaller: Vec<&str> = smaller.into_iter().flat_map(|setting| ["--set", setting]).collect();
+    let finished = folder.run(&[&run[..], &smaller].concat()).expect_success();
+    assert!(!finished.stderr.contains("sft M0"), "trained again: {}", finished.stderr);
+    let store = RunStore::open_read_only(folder.path("run")).unwrap();
+    assert_eq!(store.computed_twice().unwrap(), 0);
 }

@@ -92,6 +92,14 @@ fn chained_from_file_to_file() {
         assert!(refined.iter().all(|candidate| candidate["feedback"].is_null()));
     }
 
+    // Once is enough.
+    let refined = folder.read("refined.jsonl");
+    let said =
+        run(&["refine", "--model", "tuned", "--candidates", "refined.jsonl", "--out", "refined.jsonl"]);
+    assert!(said.stdout.starts_with("0 refinements of 0 drafts"), "{}", said.stdout);
+    assert!(said.stdout.contains("had refinements already"), "{}", said.stdout);
+    assert_eq!(folder.read("refined.jsonl"), refined);
+
     // In place: the samples keep their feedback, the refinements get theirs.
     let before = folder.lines("refined.jsonl");
     let said =
@@ -200,11 +208,37 @@ fn killed_and_repeated_they_go_on() {
     assert!(refused.stderr.contains("seed: 1 -> 2"), "{}", refused.stderr);
     assert!(refused.stderr.contains("remove that folder to start over"), "{}", refused.stderr);
 
-    let repeated = folder.run(&sft("killed")).expect_success();
+    // Settings of memory, and those of the other stages, may be others.
+    let others = [
+        "policy.sft.training.tokens_per_microbatch=2048",
+        "policy.sft.training.checkpoint_every=20",
+        "sample.n=2",
+    ];
+    let others: Vec<&str> = others.into_iter().flat_map(|setting| ["--set", setting]).collect();
+    let repeated = folder.run(&[&sft("killed")[..], &others].concat()).expect_success();
     assert!(repeated.stderr.contains("training goes on after step"), "{}", repeated.stderr);
     assert!(!folder.path("killed.partial").exists());
     assert!(folder.tree("killed").values().eq(folder.tree("whole").values()), "another model");
     assert!(repeated.stdout.starts_with("200 steps, "), "{}", repeated.stdout);
+}
+
+#[test]
+fn a_run_starts_from_a_model_folder_and_goes_on_with_no_other() {
+    let folder = prepared();
+    folder.write(
+        "rlrf.toml",
+        "iterations = 0\nchecker = \"arithmetic\"\ninstructions.file = \"instructions.jsonl\"\n\
+         policy.model = \"model\"\nfeedback.source = \"checker\"\n",
+    );
+    let run = ["run", "rlrf.toml", "--out", "run", "--quiet"];
+    folder.run(&run).expect_success();
+    assert_eq!(folder.read("run/models/M0/model.safetensors"), folder.read("model/model.safetensors"));
+    folder.run(&run).expect_success();
+    let new = ["model", "new", "--preset", "tiny", "--text", "demonstrations.jsonl", "--vocab-size", "320"];
+    folder.run(&[&new[..], &["--seed", "1", "--out", "model"]].concat()).expect_success();
+    let refused = folder.run(&run);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("inputs.\"policy.model\""), "{}", refused.stderr);
 }
 
 #[test]

@@ -1,0 +1,233 @@
+//! The models that a run starts from. Whatever can be refused about them is, before the run folder is bound to its
+//! configuration: the corrected command must not meet a run of another configuration.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow, bail};
+use rlrf_arithmetic::Demonstrations;
+use rlrf_local::LocalJudge;
+use rlrf_method::demonstration::Demonstration;
+use rlrf_method::digest::stream;
+use rlrf_model::preset::{Preset, SPECIAL_TOKENS};
+use rlrf_model::{Model, Tokenizer};
+
+use crate::config::{Config, DemonstrationSet, FeedbackOrigin, NewModelConfig, SftSection};
+use crate::inputs::{Reader, RunInputs};
+use crate::models;
+use crate::overlap::Trained;
+
+/// A tokenizer's vocabulary holds at least the special tokens and every byte.
+const LEAST_VOCABULARY: usize = 256 + SPECIAL_TOKENS.len();
+
+/// The policy, and the feedback model where it is one of its own.
+pub(crate) struct StartingModels {
+    pub(crate) policy: StartingModel,
+    pub(crate) feedback: Option<StartingModel>,
+}
+
+impl StartingModels {
+    /// Reads and checks both; `trained` gets the questions that they will learn from.
+    pub(crate) fn read(
+        config: &Config,
+        reader: &mut Reader,
+        inputs: &RunInputs,
+        trained: &mut Trained,
+    ) -> Result<Self> {
+        let (policy, feedback) = (&config.policy, &config.feedback);
+        if feedback.source != FeedbackOrigin::Model {
+            refuse_idle_feedback_model(config)?;
+        }
+        if feedback.source == FeedbackOrigin::Checker && inputs.checker.is_none() {
+            bail!(
+                "configuration: feedback.source = \"checker\" needs `checker`, such as checker = \"arithmetic\""
+            );
+        }
+        let written = written_demonstrations(config, reader, inputs, trained)?;
+        let mut read =
+            |section, model: &Option<PathBuf>, new: &Option<NewModelConfig>, sft: &Option<SftSection>| {
+                let sft = match sft {
+                    Some(sft) => Some(FineTuning {
+                        demonstrations: demonstrations(section, sft, &written, reader, trained)?,
+                        section: sft.clone(),
+                    }),
+                    None => None,
+                };
+                let origin = Origin::read(section, model, new, reader)?;
+                StartingModel { origin, sft }.checked(section)
+            };
+        let models = Self {
+            policy: read("policy", &policy.model, &policy.new, &policy.sft)?,
+            feedback: match feedback.source {
+                FeedbackOrigin::Model => {
+                    Some(read("feedback", &feedback.model, &feedback.new, &feedback.sft)?)
+                }
+                FeedbackOrigin::Policy | FeedbackOrigin::Checker => None,
+            },
+        };
+        let judge = match feedback.source {
+            FeedbackOrigin::Policy => Some(&models.policy),
+            FeedbackOrigin::Model => models.feedback.as_ref(),
+            FeedbackOrigin::Checker => None,
+        };
+        if let Some(StartingModel { origin: Origin::Loaded(judge), .. }) = judge {
+            LocalJudge::new(judge, &inputs.templates, &feedback.critique, config.engine())?;
+        }
+        Ok(models)
+    }
+}
+
+/// One model: a folder's, or a new one; then, if wanted, fine-tuned on demonstrations.
+pub(crate) struct StartingModel {
+    origin: Origin,
+    sft: Option<FineTuning>,
+}
+
+/// Supervised fine-tuning before the first iteration.
+pub(crate) struct FineTuning {
+    pub(crate) section: SftSection,
+    pub(crate) demonstrations: Vec<Demonstration>,
+}
+
+enum Origin {
+    Loaded(Box<Model>),
+    New(NewModelConfig),
+}
+
+impl Origin {
+    fn read(
+        section: &str,
+        model: &Option<PathBuf>,
+        new: &Option<NewModelConfig>,
+        reader: &mut Reader,
+    ) -> Result<Self> {
+        match (model, new) {
+            (None, None) => bail!(
+                "configuration: name the {section} model: `{section}.model` (a model folder) or `{section}.new`"
+            ),
+            (Some(_), Some(_)) => {
+                bail!("configuration: give `{section}.model` or `{section}.new`, not both")
+            }
+            (Some(folder), None) => {
+                let model = models::load(&reader.path(folder))?;
+                reader.remember(&format!("{section}.model"), &model.digest());
+                Ok(Self::Loaded(Box::new(model)))
+            }
+            (None, Some(new)) => {
+                Preset::by_name(&new.preset)
+                    .and_then(|preset| preset.config(new.vocab_size))
+                    .map_err(|error| anyhow!("configuration: {section}.new.preset: {error}"))?;
+                if new.vocab_size < LEAST_VOCABULARY {
+                    bail!(
+                        "configuration: {section}.new.vocab_size = {}: must be at least {LEAST_VOCABULARY}, for every \
+                         byte and {} special tokens",
+                        new.vocab_size,
+                        SPECIAL_TOKENS.len()
+                    );
+                }
+                Ok(Self::New(new.clone()))
+            }
+        }
+    }
+}
+
+impl StartingModel {
+    fn checked(self, section: &str) -> Result<Self> {
+        if matches!(self.origin, Origin::New(_)) && self.sft.is_none() {
+            bail!(
+                "configuration: {section}.new needs `{section}.sft` with demonstrations: its tokenizer is trained on them"
+            );
+        }
+        Ok(self)
+    }
+
+    /// The model before its fine-tuning, and what it is to be fine-tuned on. A new one's tokenizer is trained on that.
+    pub(crate) fn make(self, seed: u64) -> Result<(Model, Option<FineTuning>)> {
+        let model = match self.origin {
+            Origin::Loaded(model) => *model,
+            Origin::New(new) => {
+                let demonstrations = self.sft.iter().flat_map(|sft| &sft.demonstrations);
+                let texts = demonstrations
+                    .flat_map(|d| d.prompt.iter().map(|m| m.content.clone()).chain([d.completion.clone()]));
+                let tokenizer = Tokenizer::train_bpe(texts, new.vocab_size, &SPECIAL_TOKENS)?;
+                let shape = Preset::by_name(&new.preset)?.config(tokenizer.vocab_size())?;
+                Model::new_random(shape, tokenizer, stream(seed, "weights", &new.preset, 0))?
+            }
+        };
+        Ok((model, self.sft))
+    }
+}
+
+/// Settings of a feedback model that nothing would use.
+fn refuse_idle_feedback_model(config: &Config) -> Result<()> {
+    let feedback = &config.feedback;
+    let given = [
+        ("model", feedback.model.is_some()),
+        ("new", feedback.new.is_some()),
+        ("sft", feedback.sft.is_some()),
+    ];
+    if let Some((key, _)) = given.into_iter().find(|(_, given)| *given) {
+        bail!(
+            "configuration: `feedback.{key}` describes a feedback model, but feedback.source says that none is used: set \
+             feedback.source = \"model\", or take `feedback.{key}` out"
+        );
+    }
+    Ok(())
+}
+
+/// What the program writes, if an `sft` section wants some of it.
+fn written_demonstrations(
+    config: &Config,
+    reader: &mut Reader,
+    inputs: &RunInputs,
+    trained: &mut Trained,
+) -> Result<Demonstrations> {
+    let mut sections = [&config.policy.sft, &config.feedback.sft].into_iter().flatten();
+    if sections.all(|sft| sft.demonstrations.is_empty()) {
+        return Ok(Demonstrations::default());
+    }
+    let Some(file) = &config.demonstrations.problems else {
+        bail!("configuration: demonstrations.problems is missing, but an `sft` section wants demonstrations");
+    };
+    let problems = reader.word_problems(file)?;
+    for (number, problem) in (1..).zip(&problems) {
+        if let Some(original) = problem.original() {
+            let question = [rlrf_method::Message::user(original.question)];
+            trained.add(&question, &format!("problem {number} of {}", file.display()));
+        }
+    }
+    let Some(aspect) = inputs.aspects.first() else { bail!("configuration: no aspect") };
+    let seed = stream(config.seed, "demonstrations", "", 0);
+    let per_problem = &config.demonstrations.per_problem;
+    Ok(Demonstrations::write(&problems, per_problem, aspect, &inputs.templates, seed)?)
+}
+
+/// What an `sft` section names.
+fn demonstrations(
+    section: &str,
+    sft: &SftSection,
+    written: &Demonstrations,
+    reader: &mut Reader,
+    trained: &mut Trained,
+) -> Result<Vec<Demonstration>> {
+    let mut demonstrations = Vec::new();
+    for file in &sft.files {
+        for (number, demonstration) in (1..).zip(reader.demonstrations(file)?) {
+            trained.add(&demonstration.prompt, &format!("demonstration {number} of {}", file.display()));
+            demonstrations.push(demonstration);
+        }
+    }
+    for set in &sft.demonstrations {
+        demonstrations.extend_from_slice(match set {
+            DemonstrationSet::Answers => &written.answers,
+            DemonstrationSet::Refinements => &written.refinements,
+            DemonstrationSet::Feedback => &written.feedback,
+        });
+    }
+    if demonstrations.is_empty() {
+        bail!(
+            "configuration: `{section}.sft` yields no demonstrations: name `files`, or `demonstrations` of which \
+             demonstrations.per_problem writes at least one"
+        );
+    }
+    Ok(demonstrations)
+}
