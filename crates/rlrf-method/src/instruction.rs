@@ -171,12 +171,6 @@ impl Instruction {
         }
     }
 
-    /// The question with case and white space evened out: how the same instruction in two files is recognised.
-    #[must_use]
-    pub fn normalised(&self) -> String {
-        self.text().split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
-    }
-
     /// Reads JSONL: one object a line with `prompt` (text or messages) or `messages`, optional `reference`,
     /// `answer` and `id`. Other fields are ignored, blank lines skipped; a record without `id` gets the digest
     /// of its content as one.
