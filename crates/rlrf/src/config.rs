@@ -458,4 +458,24 @@ mod tests {
             assert!(message.contains(expected), "{message} does not contain {expected}");
         }
     }
+
+    #[test]
+    fn every_key_is_documented() {
+        fn leaves(table: &toml::Table, keys: &mut Vec<String>) {
+            for (key, value) in table {
+                match value {
+                    toml::Value::Table(inner) => leaves(inner, keys),
+                    _ => keys.push(key.clone()),
+                }
+            }
+        }
+        let page = include_str!("../../../docs/configuration.md");
+        let mut keys = Vec::new();
+        leaves(&toml::Table::try_from(Config::default()).unwrap(), &mut keys);
+        assert!(keys.len() > 30, "{keys:?}");
+        for key in keys {
+            let named = [format!("`{key}`"), format!(".{key}`"), format!("{key} = ")];
+            assert!(named.iter().any(|name| page.contains(name)), "docs/configuration.md lacks {key}");
+        }
+    }
 }
