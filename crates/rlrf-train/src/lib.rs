@@ -1,6 +1,6 @@
 //! Supervised and preference fine-tuning: objectives, packing, AdamW, checkpoints, metrics.
 //!
-//! [`sft`] and [`dpo`] change a decoder in place. Both are the same loop, [`train`], over an [`Objective`]: shuffle, take
+//! [`sft()`] and [`dpo()`] change a decoder in place. Both are the same loop, [`train`], over an [`Objective`]: shuffle, take
 //! the next examples, add up their gradients in packed microbatches, clip, update. How the examples of a step
 //! are cut into microbatches is a matter of memory alone; an interrupted run resumes from its checkpoint and
 //! ends in the same bytes as one that was never interrupted.
