@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::committer::{Committer, read_row, write_row};
 use crate::config::Sampling;
 use crate::digest::{digest, stream};
 use crate::error::{Error, Result};
 use crate::instruction::Instruction;
-use crate::iteration::{Committer, generation_key};
+use crate::iteration::generation_key;
 use crate::row::{Row, RowStore, Table};
 use crate::seam::{Checker, Generated, GenerationRequest, Policy, Progress};
 
@@ -59,8 +60,7 @@ pub fn evaluate(
             });
             missing.push((index, key.clone()));
         }
-        answers
-            .push(known.map(|body| serde_json::from_value(body).map_err(|e| bad_row(&key, &e))).transpose()?);
+        answers.push(known.map(|body| read_row(Table::Generations, &key, body)).transpose()?);
     }
     progress.begin(
         &format!("evaluate {set} M_{iteration}"),
@@ -71,7 +71,7 @@ pub fn evaluate(
     let generated = policy.generate(&requests, &mut |request, _, generated| {
         let (index, key) = &missing[request];
         let check = checker.check(&problems[*index], &generated.text)?;
-        let mut body = serde_json::to_value(&generated).map_err(|e| bad_row(key, &e))?;
+        let mut body = write_row(Table::Generations, key, &generated)?;
         body["kind"] = "evaluation".into();
         body["set"] = set.into();
         body["correct"] = check.correct.into();
@@ -114,8 +114,4 @@ pub fn evaluate(
     evaluation.accuracy = evaluation.correct as f64 / problems.len().max(1) as f64;
     evaluation.mean_tokens = tokens as f64 / problems.len().max(1) as f64;
     Ok(evaluation)
-}
-
-fn bad_row(key: &str, error: &serde_json::Error) -> Error {
-    Error::Row { table: Table::Generations.name(), key: key.to_string(), message: error.to_string() }
 }

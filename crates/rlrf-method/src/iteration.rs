@@ -5,49 +5,21 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::aspect::Aspect;
+use crate::committer::{Committer, read_row, write_row};
 use crate::config::{MethodConfig, Sampling};
 use crate::digest::{digest, stream};
 use crate::error::{Error, Result};
-use crate::feedback::{Feedback, ParseOutcome};
+use crate::feedback::Feedback;
 use crate::instruction::{Instruction, Message};
 use crate::pairs::{PreferenceGroup, build_pairs, preference_group};
-use crate::reflection::Reflection;
 use crate::row::{Row, RowStore, Table};
 use crate::score::{Candidate, CandidateKind, candidate_score, promising};
 use crate::seam::{Checker, Generated, GenerationRequest, Judge, JudgeRequest, Policy, Progress, Reward};
+use crate::summary::IterationSummary;
 use crate::template::Templates;
-
-/// Rows are committed in transactions of this many: what a kill can cost at most.
-const COMMIT_ROWS: usize = 64;
-
-/// Gathers rows and commits them a transaction at a time.
-pub(crate) struct Committer<'a> {
-    store: &'a mut dyn RowStore,
-    rows: Vec<(Table, Row)>,
-}
-
-impl<'a> Committer<'a> {
-    pub(crate) fn new(store: &'a mut dyn RowStore) -> Self {
-        Self { store, rows: Vec::new() }
-    }
-
-    pub(crate) fn push(&mut self, table: Table, row: Row) -> Result<()> {
-        self.rows.push((table, row));
-        if self.rows.len() >= COMMIT_ROWS { self.flush() } else { Ok(()) }
-    }
-
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        if !self.rows.is_empty() {
-            self.store.commit(&self.rows)?;
-            self.rows.clear();
-        }
-        Ok(())
-    }
-}
 
 /// Identity of a response: everything that decides it.
 pub(crate) fn generation_key(model: &str, messages: &[Message], sampling: &Sampling, stream: u64) -> String {
@@ -73,59 +45,6 @@ impl CandidateGroup {
     pub fn new(instruction: usize, candidates: Vec<Candidate>) -> Self {
         Self { instruction, candidates, promising: None, refinement_too_long: false }
     }
-}
-
-/// What an iteration found, for the report.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct IterationSummary {
-    /// The iteration, from 0: it samples from `M_t`.
-    pub iteration: u32,
-    /// Instructions.
-    pub instructions: u64,
-    /// Instructions left unrefined because no candidate had anything to fix.
-    pub perfect: u64,
-    /// Instructions left unrefined because draft and feedback do not fit the policy's context.
-    #[serde(default)]
-    pub refinements_too_long: u64,
-    /// Sampled candidates, and the distinct ones among them.
-    pub sampled: u64,
-    /// Distinct texts among the sampled.
-    pub sampled_distinct: u64,
-    /// Refined candidates.
-    pub refined: u64,
-    /// Right samples (by the checker, else perfect by the judge).
-    pub sampled_right: u64,
-    /// Feedback: one for each judged candidate and aspect.
-    #[serde(default)]
-    pub feedback: u64,
-    /// Feedback replies that could not be read, or not asked for because the prompt does not fit: excluded, counted.
-    pub feedback_failed: u64,
-    /// Feedback replies that were mended: the judge did not come to its verdict by itself.
-    #[serde(default)]
-    pub feedback_repaired: u64,
-    /// Pairs.
-    pub pairs: u64,
-    /// Instructions with at least one pair.
-    pub paired_instructions: u64,
-    /// Pairs whose chosen response is a refinement.
-    pub pairs_chosen_refined: u64,
-    /// Reflection gain's counts.
-    pub reflection: Reflection,
-    /// Mean expected level per aspect, sampled against refined candidates.
-    pub aspects: Vec<AspectMovement>,
-}
-
-/// Mean expected level of one aspect.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AspectMovement {
-    /// Name of the aspect.
-    pub aspect: String,
-    /// Over the sampled candidates.
-    pub sampled: Option<f64>,
-    /// Over the drafts that were refined.
-    pub drafts: Option<f64>,
-    /// Over the refined candidates.
-    pub refined: Option<f64>,
 }
 
 /// One iteration with everything that it needs.
@@ -459,61 +378,7 @@ impl Iteration<'_> {
     /// What is known of the candidates so far; it counts no pairs.
     #[must_use]
     pub fn summary(&self, groups: &[CandidateGroup]) -> IterationSummary {
-        let all = |kind: CandidateKind| {
-            groups.iter().flat_map(|g| &g.candidates).filter(move |candidate| candidate.kind == kind)
-        };
-        // By name: candidates from a file may have been judged on other aspects, in another order.
-        let mean = |aspect: &Aspect, candidates: &mut dyn Iterator<Item = &Candidate>| {
-            let on_aspect = |c: &Candidate| {
-                c.feedback.iter().find(|f| f.aspect == aspect.name).and_then(Feedback::aspect_score)
-            };
-            let scores: Vec<f64> = candidates.filter_map(on_aspect).collect();
-            (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
-        };
-        let mut reflection = Reflection::default();
-        let mut sampled_distinct = 0;
-        for group in groups {
-            reflection.add(&group.candidates, group.promising);
-            let texts: std::collections::HashSet<&str> = group
-                .candidates
-                .iter()
-                .filter(|c| c.kind == CandidateKind::Sampled)
-                .map(|c| c.generated.text.trim())
-                .collect();
-            sampled_distinct += texts.len() as u64;
-        }
-        let drafts = || {
-            let refinable = groups.iter().filter(|g| !g.refinement_too_long);
-            refinable.filter_map(|g| g.promising.map(|draft| &g.candidates[draft]))
-        };
-        let feedback = || groups.iter().flat_map(|g| &g.candidates).flat_map(|c| &c.feedback);
-        IterationSummary {
-            iteration: self.number,
-            instructions: groups.len() as u64,
-            perfect: groups.iter().filter(|g| g.candidates.iter().all(Candidate::is_perfect)).count() as u64,
-            refinements_too_long: groups.iter().filter(|g| g.refinement_too_long).count() as u64,
-            sampled: all(CandidateKind::Sampled).count() as u64,
-            sampled_distinct,
-            refined: all(CandidateKind::Refined).count() as u64,
-            sampled_right: all(CandidateKind::Sampled).filter(|c| c.is_right()).count() as u64,
-            feedback: feedback().count() as u64,
-            feedback_failed: feedback().filter(|f| f.level.is_none()).count() as u64,
-            feedback_repaired: feedback().filter(|f| f.parse == ParseOutcome::Repaired).count() as u64,
-            pairs: 0,
-            paired_instructions: 0,
-            pairs_chosen_refined: 0,
-            reflection,
-            aspects: self
-                .aspects
-                .iter()
-                .map(|aspect| AspectMovement {
-                    aspect: aspect.name.clone(),
-                    sampled: mean(aspect, &mut all(CandidateKind::Sampled)),
-                    drafts: mean(aspect, &mut drafts()),
-                    refined: mean(aspect, &mut all(CandidateKind::Refined)),
-                })
-                .collect(),
-        }
+        IterationSummary::of(self.number, groups, self.aspects)
     }
 
     fn begin(&self, stage: &str, total: usize, missing: usize) {
@@ -524,20 +389,4 @@ impl Iteration<'_> {
 /// Feedback rows of one instruction are numbered by candidate, then aspect.
 fn row_position(candidate: usize, order: usize, aspects: &[Aspect]) -> u32 {
     u32::try_from(candidate * aspects.len() + order).unwrap_or(u32::MAX)
-}
-
-fn read_row<T: serde::de::DeserializeOwned>(table: Table, key: &str, body: Value) -> Result<T> {
-    serde_json::from_value(body).map_err(|e| Error::Row {
-        table: table.name(),
-        key: key.to_string(),
-        message: e.to_string(),
-    })
-}
-
-fn write_row(table: Table, key: &str, value: &impl Serialize) -> Result<Value> {
-    serde_json::to_value(value).map_err(|e| Error::Row {
-        table: table.name(),
-        key: key.to_string(),
-        message: e.to_string(),
-    })
 }

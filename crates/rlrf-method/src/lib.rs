@@ -7,6 +7,7 @@
 
 pub mod aspect;
 pub mod candidates;
+mod committer;
 pub mod config;
 pub mod demonstration;
 pub mod digest;
@@ -20,6 +21,7 @@ pub mod reflection;
 pub mod row;
 pub mod score;
 pub mod seam;
+pub mod summary;
 pub mod template;
 
 pub use aspect::Aspect;

@@ -5,10 +5,11 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use rlrf_method::config::MethodConfig;
-use rlrf_method::iteration::{CandidateGroup, Iteration, IterationSummary};
+use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::pairs::PreferenceGroup;
 use rlrf_method::score::CandidateKind;
 use rlrf_method::seam::*;
+use rlrf_method::summary::IterationSummary;
 use rlrf_method::*;
 
 #[derive(Default)]

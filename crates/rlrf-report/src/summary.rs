@@ -1,7 +1,7 @@
 //! The figures of a run.
 
 use rlrf_method::evaluation::Evaluation;
-use rlrf_method::iteration::IterationSummary;
+use rlrf_method::summary::IterationSummary;
 use serde::{Deserialize, Serialize};
 
 /// Everything that a run found, as `summary.json` holds it.

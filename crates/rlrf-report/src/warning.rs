@@ -1,6 +1,6 @@
 //! What the user should know of a run, with what to do about it.
 
-use rlrf_method::iteration::IterationSummary;
+use rlrf_method::summary::IterationSummary;
 
 use crate::figure::{count, decimal, percent, points, share};
 use crate::summary::TrainingCurve;

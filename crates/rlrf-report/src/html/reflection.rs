@@ -153,7 +153,7 @@ pub(super) fn pairs(summary: &Summary) -> Option<Section> {
     let mut header = vec!["".to_string()];
     header.extend(summary.iterations.iter().map(|iteration| format!("iteration {}", iteration.iteration)));
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    let row = |name: &str, figure: &dyn Fn(&rlrf_method::iteration::IterationSummary) -> String| {
+    let row = |name: &str, figure: &dyn Fn(&rlrf_method::summary::IterationSummary) -> String| {
         let mut row = vec![name.to_string()];
         row.extend(summary.iterations.iter().map(figure));
         row

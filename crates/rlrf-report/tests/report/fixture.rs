@@ -1,8 +1,8 @@
 //! Summaries to report on.
 
 use rlrf_method::evaluation::Evaluation;
-use rlrf_method::iteration::{AspectMovement, IterationSummary};
 use rlrf_method::reflection::Reflection;
+use rlrf_method::summary::{AspectMovement, IterationSummary};
 use rlrf_report::{Summary, Timing, Trace, TraceFeedback, TrainingCurve};
 use serde_json::json;
 

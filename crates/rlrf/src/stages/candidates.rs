@@ -6,10 +6,11 @@ use anyhow::{Result, bail};
 use rlrf_local::{LocalJudge, LocalPolicy};
 use rlrf_method::candidates::{read_candidates, write_candidates};
 use rlrf_method::config::MethodConfig;
-use rlrf_method::iteration::{CandidateGroup, Iteration, IterationSummary};
+use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::pairs::preference_records;
 use rlrf_method::score::{Candidate, CandidateKind};
 use rlrf_method::seam::{Checker, CheckerJudge, Judge};
+use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Aspect, Instruction, RowStore, Templates};
 
 use super::{PartialOutput, Stage, expect_file};

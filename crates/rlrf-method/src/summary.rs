@@ -1,0 +1,125 @@
+//! What an iteration found, in figures.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::aspect::Aspect;
+use crate::feedback::{Feedback, ParseOutcome};
+use crate::iteration::CandidateGroup;
+use crate::reflection::Reflection;
+use crate::score::{Candidate, CandidateKind};
+
+/// What an iteration found, for the report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IterationSummary {
+    /// The iteration, from 0: it samples from `M_t`.
+    pub iteration: u32,
+    /// Instructions.
+    pub instructions: u64,
+    /// Instructions left unrefined because no candidate had anything to fix.
+    pub perfect: u64,
+    /// Instructions left unrefined because draft and feedback do not fit the policy's context.
+    #[serde(default)]
+    pub refinements_too_long: u64,
+    /// Sampled candidates, and the distinct ones among them.
+    pub sampled: u64,
+    /// Distinct texts among the sampled.
+    pub sampled_distinct: u64,
+    /// Refined candidates.
+    pub refined: u64,
+    /// Right samples (by the checker, else perfect by the judge).
+    pub sampled_right: u64,
+    /// Feedback: one for each judged candidate and aspect.
+    #[serde(default)]
+    pub feedback: u64,
+    /// Feedback replies that could not be read, or not asked for because the prompt does not fit: excluded, counted.
+    pub feedback_failed: u64,
+    /// Feedback replies that were mended: the judge did not come to its verdict by itself.
+    #[serde(default)]
+    pub feedback_repaired: u64,
+    /// Pairs.
+    pub pairs: u64,
+    /// Instructions with at least one pair.
+    pub paired_instructions: u64,
+    /// Pairs whose chosen response is a refinement.
+    pub pairs_chosen_refined: u64,
+    /// Reflection gain's counts.
+    pub reflection: Reflection,
+    /// Mean expected level per aspect, sampled against refined candidates.
+    pub aspects: Vec<AspectMovement>,
+}
+
+/// Mean expected level of one aspect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AspectMovement {
+    /// Name of the aspect.
+    pub aspect: String,
+    /// Over the sampled candidates.
+    pub sampled: Option<f64>,
+    /// Over the drafts that were refined.
+    pub drafts: Option<f64>,
+    /// Over the refined candidates.
+    pub refined: Option<f64>,
+}
+
+impl IterationSummary {
+    /// What is known of the candidates so far; it counts no pairs.
+    #[must_use]
+    pub fn of(iteration: u32, groups: &[CandidateGroup], aspects: &[Aspect]) -> Self {
+        let all = |kind: CandidateKind| {
+            groups.iter().flat_map(|g| &g.candidates).filter(move |candidate| candidate.kind == kind)
+        };
+        // By name: candidates from a file may have been judged on other aspects, in another order.
+        let mean = |aspect: &Aspect, candidates: &mut dyn Iterator<Item = &Candidate>| {
+            let on_aspect = |c: &Candidate| {
+                c.feedback.iter().find(|f| f.aspect == aspect.name).and_then(Feedback::aspect_score)
+            };
+            let scores: Vec<f64> = candidates.filter_map(on_aspect).collect();
+            (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+        };
+        let mut reflection = Reflection::default();
+        let mut sampled_distinct = 0;
+        for group in groups {
+            reflection.add(&group.candidates, group.promising);
+            let texts: HashSet<&str> = group
+                .candidates
+                .iter()
+                .filter(|c| c.kind == CandidateKind::Sampled)
+                .map(|c| c.generated.text.trim())
+                .collect();
+            sampled_distinct += texts.len() as u64;
+        }
+        let drafts = || {
+            let refinable = groups.iter().filter(|g| !g.refinement_too_long);
+            refinable.filter_map(|g| g.promising.map(|draft| &g.candidates[draft]))
+        };
+        let feedback = || groups.iter().flat_map(|g| &g.candidates).flat_map(|c| &c.feedback);
+        Self {
+            iteration,
+            instructions: groups.len() as u64,
+            perfect: groups.iter().filter(|g| g.candidates.iter().all(Candidate::is_perfect)).count() as u64,
+            refinements_too_long: groups.iter().filter(|g| g.refinement_too_long).count() as u64,
+            sampled: all(CandidateKind::Sampled).count() as u64,
+            sampled_distinct,
+            refined: all(CandidateKind::Refined).count() as u64,
+            sampled_right: all(CandidateKind::Sampled).filter(|c| c.is_right()).count() as u64,
+            feedback: feedback().count() as u64,
+            feedback_failed: feedback().filter(|f| f.level.is_none()).count() as u64,
+            feedback_repaired: feedback().filter(|f| f.parse == ParseOutcome::Repaired).count() as u64,
+            pairs: 0,
+            paired_instructions: 0,
+            pairs_chosen_refined: 0,
+            reflection,
+            aspects: aspects
+                .iter()
+                .map(|aspect| AspectMovement {
+                    aspect: aspect.name.clone(),
+                    sampled: mean(aspect, &mut all(CandidateKind::Sampled)),
+                    drafts: mean(aspect, &mut drafts()),
+                    refined: mean(aspect, &mut all(CandidateKind::Refined)),
+                })
+                .collect(),
+        }
+    }
+}
