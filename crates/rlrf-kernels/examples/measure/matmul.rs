@@ -1,9 +1,10 @@
-//! Speed of the matrix products, as JSON lines: `cargo run --release -p rlrf-kernels --example matmul`.
+//! Speed of the matrix products.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 use rlrf_kernels::matmul::{PackedLinear, linear, linear_backward_input, linear_backward_weight};
+
+use crate::{best, noise};
 
 const SHAPES: [(usize, usize, usize); 8] = [
     (1024, 576, 1536),
@@ -16,7 +17,8 @@ const SHAPES: [(usize, usize, usize); 8] = [
     (128, 128, 128),
 ];
 
-fn main() {
+/// Prints a JSON line per operation and shape.
+pub(crate) fn measure() {
     let threads = rayon::current_num_threads();
     // Inside the pool, as a training step would be.
     rayon::scope(|_| {
@@ -49,21 +51,4 @@ fn main() {
             report("packed", best(|| packed.forward(black_box(&x), &mut y, rows)));
         }
     });
-}
-
-/// Seconds of the fastest run within a tenth of a second, after one that warms up.
-fn best(mut run: impl FnMut()) -> f64 {
-    let end = Instant::now() + Duration::from_millis(100);
-    let mut fastest = f64::INFINITY;
-    run();
-    while fastest.is_infinite() || Instant::now() < end {
-        let start = Instant::now();
-        run();
-        fastest = fastest.min(start.elapsed().as_secs_f64());
-    }
-    fastest
-}
-
-fn noise(len: usize) -> Vec<f32> {
-    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5).collect()
 }

@@ -1,9 +1,6 @@
 //! Log-probabilities against a plain f64 reference and its finite differences.
 
-#[allow(dead_code, reason = "each test file uses its part")]
-mod common;
-
-use common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
+use crate::common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
 use rlrf_kernels::logprobs::{backward, forward};
 
 fn reference(hidden: &[f64], head: &[f64], targets: &[u32], dim: usize) -> Vec<f64> {

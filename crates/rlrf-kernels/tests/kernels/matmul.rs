@@ -1,9 +1,6 @@
 //! Matrix products: against a plain chain, and the same bits for any rows, threads and packing.
 
-#[allow(dead_code, reason = "each test file uses its part")]
-mod common;
-
-use common::{assert_close, assert_same_bits, noise, wide, with_threads};
+use crate::common::{assert_close, assert_same_bits, noise, wide, with_threads};
 use rlrf_kernels::matmul::{PackedLinear, linear, linear_backward_input, linear_backward_weight};
 
 const SHAPES: [(usize, usize, usize); 7] =

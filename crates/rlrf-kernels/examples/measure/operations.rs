@@ -1,14 +1,16 @@
-//! Speed of the other operations, as JSON lines: `cargo run --release -p rlrf-kernels --example operations`.
+//! Speed of the other operations.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 use rlrf_kernels::adamw::AdamW;
 use rlrf_kernels::attention::{self, Heads, Span};
 use rlrf_kernels::rope::RopeTable;
 use rlrf_kernels::{logprobs, norm, swiglu};
 
-fn main() {
+use crate::{best, noise};
+
+/// Prints a JSON line per operation and shape.
+pub(crate) fn measure() {
     // Inside the pool, as a training step would be.
     rayon::scope(|_| {
         for (query, key_value, dim) in [(9, 3, 64), (4, 4, 32), (8, 2, 128)] {
@@ -169,21 +171,4 @@ fn report(operation: &str, shape: &str, seconds: f64, giga: f64) {
         seconds * 1e6,
         giga / seconds
     );
-}
-
-/// Seconds of the fastest run within a tenth of a second, after one that warms up.
-fn best(mut run: impl FnMut()) -> f64 {
-    let end = Instant::now() + Duration::from_millis(100);
-    let mut fastest = f64::INFINITY;
-    run();
-    while fastest.is_infinite() || Instant::now() < end {
-        let start = Instant::now();
-        run();
-        fastest = fastest.min(start.elapsed().as_secs_f64());
-    }
-    fastest
-}
-
-fn noise(len: usize) -> Vec<f32> {
-    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5).collect()
 }

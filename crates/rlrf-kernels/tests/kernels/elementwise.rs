@@ -1,9 +1,6 @@
 //! Norm, activation, rotation, softmax and optimizer against plain f64 references.
 
-#[allow(dead_code, reason = "each test file uses its part")]
-mod common;
-
-use common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
+use crate::common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
 use rlrf_kernels::adamw::AdamW;
 use rlrf_kernels::norm::{add_rms_norm, rms_norm, rms_norm_backward};
 use rlrf_kernels::rope::RopeTable;

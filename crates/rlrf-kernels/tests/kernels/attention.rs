@@ -1,11 +1,8 @@
 //! Attention against a plain f64 reference, and the same bits however rows are laid out.
 
-#[allow(dead_code, reason = "each test file uses its part")]
-mod common;
-
 use std::ops::Range;
 
-use common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
+use crate::common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
 use rlrf_kernels::attention::{Heads, Span, backward, decode, forward};
 
 /// A packed batch.

@@ -1,0 +1,7 @@
+//! Every kernel against a plain reference.
+
+mod attention;
+mod common;
+mod elementwise;
+mod logprobs;
+mod matmul;
