@@ -8,7 +8,7 @@ use rlrf_model::{Model, ModelConfig, Tokenizer};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{ModelInfoOptions, NewModelOptions};
-use crate::models;
+use crate::{console, models};
 
 pub(crate) fn new(options: &NewModelOptions, json: bool) -> Result<()> {
     let mut texts = Vec::new();
@@ -66,8 +66,7 @@ fn describe(model: &Model, folder: &Path, json: bool) -> Result<()> {
         "digest": model.digest(),
     });
     if json {
-        println!("{rows:#}");
-        return Ok(());
+        return Ok(console::print(&format!("{rows:#}"))?);
     }
     for (name, value) in rows.as_object().into_iter().flatten() {
         let value = match value {
@@ -77,7 +76,7 @@ fn describe(model: &Model, folder: &Path, json: bool) -> Result<()> {
             }
             other => other.to_string(),
         };
-        println!("{:<22} {value}", name.trim_end_matches("_bytes").replace('_', " "));
+        console::print(&format!("{:<22} {value}", name.trim_end_matches("_bytes").replace('_', " ")))?;
     }
     Ok(())
 }

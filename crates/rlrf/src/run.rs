@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::arguments::RunOptions;
 use crate::config::{Config, FeedbackOrigin};
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::inputs::{Reader, RunInputs, resolved_configuration};
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel, StartingModels};
@@ -48,10 +48,10 @@ pub(crate) fn run(options: &RunOptions, json: bool, console: &Console) -> Result
     run.keep_timings()?;
     let summary = outcome?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        console::print(&serde_json::to_string_pretty(&summary)?)?;
     } else {
-        println!("{}", rlrf_report::final_table(&summary));
-        println!("report: {}", run.folder.join("report.html").display());
+        let report = run.folder.join("report.html");
+        console::print(&format!("{}\nreport: {}", rlrf_report::final_table(&summary), report.display()))?;
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ use serde_json::json;
 
 use crate::arguments::Settings;
 use crate::config::Config;
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::inputs::{Reader, resolved_configuration, short_digest};
 use crate::models;
 
@@ -222,9 +222,9 @@ fn expect_model_folder(out: &Path) -> Result<()> {
 /// What was done: one line, or an object with `--json`.
 fn report(json: bool, figures: &impl Serialize, line: &str) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(figures)?);
+        console::print(&serde_json::to_string_pretty(figures)?)?;
     } else {
-        println!("{line}");
+        console::print(line)?;
     }
     Ok(())
 }

@@ -258,3 +258,15 @@ fn every_help_shows_an_example() {
         commands.iter().all(|command| help.contains(&format!("  {} ", command.split(' ').next().unwrap())))
     );
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let folder = Folder::new();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../rlrf-model/tests/fixtures/stories260K");
+    let mut command = folder.command(&["model", "info", model]);
+    // The read end is closed before anything is written.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
