@@ -53,7 +53,7 @@ impl Preset {
         },
         Self {
             name: "word-4m",
-            purpose: "about 4 million parameters with 1024 tokens: learns word problems on two cores; wide and shallow, since copying is learnt sooner so",
+            purpose: "about 4 million parameters with 1024 tokens: learns word problems on two cores",
             hidden_size: 320,
             intermediate_size: 960,
             num_hidden_layers: 3,
