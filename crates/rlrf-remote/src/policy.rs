@@ -1,0 +1,151 @@
+//! The model behind the endpoints, as the method sees it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+use rlrf_method::digest::digest;
+use rlrf_method::seam::{GenerationRequest, GenerationSink, Policy};
+use rlrf_method::{Message, Result as MethodResult};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::chat;
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::options::RemoteOptions;
+
+/// How soon a wish to stop is noticed while no response comes.
+const NOTICE: Duration = Duration::from_millis(100);
+
+/// A model on one or several servers.
+///
+/// Its identity is its served name alone, so that rows made with it stay good when it moves to other servers, and when
+/// servers join or leave. Whoever serves other weights under an old name must know that old responses are reused.
+pub struct RemotePolicy {
+    client: Arc<Client>,
+    model: String,
+    interrupted: fn() -> bool,
+    /// None only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl RemotePolicy {
+    /// The model called `model` at `servers`; nothing is asked yet.
+    ///
+    /// # Errors
+    /// No server, an option out of its range, or a system without threads or certificates.
+    pub fn new(servers: Vec<Url>, model: &str, options: &RemoteOptions) -> Result<Self> {
+        if servers.is_empty() {
+            let (url, message) =
+                ("no address".into(), "name an endpoint, such as http://127.0.0.1:8000/v1".into());
+            return Err(Error::Url { url, message });
+        }
+        Ok(Self {
+            client: Arc::new(Client::new(servers, model, options)?),
+            model: model.to_string(),
+            interrupted: options.interrupted,
+            runtime: Some(runtime()?),
+        })
+    }
+
+    /// The served name.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The servers.
+    #[must_use]
+    pub fn servers(&self) -> &[Url] {
+        self.client.fleet.servers()
+    }
+
+    /// Runs `jobs`, so many at a time as the servers may have under way, and hands over what each brings as it comes.
+    /// The first error ends all.
+    fn run<J, T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        jobs: impl Iterator<Item = J>,
+        start: impl Fn(&Arc<Client>, &J) -> F,
+        sink: &mut dyn FnMut(J, T) -> MethodResult<()>,
+    ) -> MethodResult<()>
+    where
+        J: Send + 'static,
+    {
+        let Some(runtime) = &self.runtime else { return Ok(()) };
+        let mut jobs = jobs.fuse();
+        let limit = self.client.fleet.limit();
+        runtime.block_on(async {
+            // Dropped with an error, it aborts what is under way.
+            let mut under_way = JoinSet::new();
+            loop {
+                while under_way.len() < limit
+                    && let Some(job) = jobs.next()
+                {
+                    let asked = start(&self.client, &job);
+                    under_way.spawn(async move { (job, asked.await) });
+                }
+                if (self.interrupted)() {
+                    return Err(Error::Interrupted.into());
+                }
+                match timeout(NOTICE, under_way.join_next()).await {
+                    Err(_) => {}
+                    Ok(None) => return Ok(()),
+                    Ok(Some(Ok((job, found)))) => sink(job, found?)?,
+                    Ok(Some(Err(error))) => return Err(Error::Client(error.to_string()).into()),
+                }
+            }
+        })
+    }
+}
+
+impl Policy for RemotePolicy {
+    fn digest(&self) -> String {
+        digest(&("chat endpoint", &self.model))
+    }
+
+    /// The server decides: it alone knows its tokens.
+    fn fits(&self, _messages: &[Message]) -> MethodResult<bool> {
+        Ok(true)
+    }
+
+    fn generate(
+        &mut self,
+        requests: &[GenerationRequest],
+        sink: &mut GenerationSink<'_>,
+    ) -> MethodResult<()> {
+        let jobs = requests
+            .iter()
+            .enumerate()
+            .flat_map(|(index, request)| (0..request.streams.len()).map(move |stream| (index, stream)));
+        let start = |client: &Arc<Client>, &(index, stream): &(usize, usize)| {
+            let request = &requests[index];
+            let body =
+                chat::request(&self.model, &request.messages, &request.sampling, request.streams[stream]);
+            let (client, messages) = (Arc::clone(client), request.messages.clone());
+            async move { client.ask(&body, &messages, chat::read_reply).await }
+        };
+        self.run(jobs, start, &mut |(index, stream), generated| sink(index, stream, generated))
+    }
+}
+
+impl Drop for RemotePolicy {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A name that is being looked up cannot be stopped; nobody should wait for it.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// One thread moves all the bytes; the sink works on the caller's meanwhile.
+pub(crate) fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("rlrf-remote")
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Client(error.to_string()))
+}
