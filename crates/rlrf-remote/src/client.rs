@@ -68,6 +68,7 @@ impl Client {
     ) -> Result<T> {
         let started = Instant::now();
         let (mut failed, mut tried, mut avoid) = (0, 0, None);
+        let mut successes = self.fleet.successes();
         loop {
             let place = self.fleet.place(avoid).await;
             tried += 1;
@@ -81,9 +82,13 @@ impl Client {
                 Err(Attempt::Setback(setback)) => setback,
             };
             // Being turned away while others get through is waiting, not failing.
-            if setback.failure != Failure::Overloaded || self.fleet.successes() == place.successes {
+            let others = self.fleet.successes();
+            if setback.failure == Failure::Overloaded && others > successes {
+                failed = 0;
+            } else {
                 failed += 1;
             }
+            successes = others;
             self.fleet.failed(&place, setback.failure, setback.wait);
             if failed >= self.attempts {
                 let (url, model, last) = (url.to_string(), self.model.clone(), setback.what);

@@ -69,8 +69,6 @@ pub(crate) struct Place<'a> {
     fleet: &'a Fleet,
     pub(crate) server: usize,
     since: Instant,
-    /// Successes of the whole fleet until then.
-    pub(crate) successes: u64,
 }
 
 impl Place<'_> {
@@ -146,8 +144,7 @@ impl Fleet {
                 .min());
         };
         states[server].in_flight += 1;
-        let successes = states.iter().map(|state| state.successes).sum();
-        Ok(Place { fleet: self, server, since: now, successes })
+        Ok(Place { fleet: self, server, since: now })
     }
 
     /// The server answered.
