@@ -1,5 +1,7 @@
 //! Problems with exact answers that a program checks: the policy's greedy answers, right or wrong.
 
+use std::collections::BTreeMap;
+
 use rlrf_method::config::Sampling;
 use rlrf_method::digest::stream;
 use rlrf_method::seam::{Checker, Policy};
@@ -7,7 +9,7 @@ use rlrf_method::{Instruction, Result};
 use serde_json::{Map, json};
 
 use crate::evaluation::{Evaluation, Item, Outcome};
-use crate::respond::{Context, Prompt, respond};
+use crate::respond::{Context, Prompt, length, respond};
 
 /// Name of the benchmark.
 pub const BENCHMARK: &str = "problems";
@@ -55,9 +57,8 @@ pub fn evaluate(
         detail.insert("response".into(), json!(answer.text));
         detail.insert("readable".into(), json!(check.readable));
         detail.insert("complete".into(), json!(answer.complete));
-        let scores =
-            [("accuracy", f64::from(u8::from(check.correct))), ("mean_tokens", answer.tokens.len() as f64)];
-        let scores = scores.map(|(name, score)| (name.to_string(), score)).into();
+        let mut scores = BTreeMap::from([("accuracy".to_string(), f64::from(u8::from(check.correct)))]);
+        scores.extend(length(answer).map(|length| ("mean_tokens".to_string(), length)));
         items.push(Item { id: problem.id.clone(), scores, detail });
     }
     evaluation.add_means(&items);

@@ -117,3 +117,10 @@ pub fn respond(
     };
     prompts.iter().zip(wanted).map(respond).collect()
 }
+
+/// The length of a response in tokens; none where the model does not tell its tokens, as endpoints do not.
+#[must_use]
+pub fn length(response: &Generated) -> Option<f64> {
+    let tells = !response.tokens.is_empty() || (response.text.is_empty() && response.logprob.is_some());
+    tells.then(|| response.tokens.len() as f64)
+}

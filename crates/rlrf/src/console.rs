@@ -163,8 +163,13 @@ impl Progress for Console {
     }
 
     fn interrupted(&self) -> bool {
-        INTERRUPTED.load(Ordering::SeqCst)
+        interrupted()
     }
+}
+
+/// Whether the user wants to stop.
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
 }
 
 /// Prints a result on standard output. A reader that has seen enough (`rlrf ... | head`) is no error.
