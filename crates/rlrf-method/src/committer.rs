@@ -1,5 +1,7 @@
 //! Rows on their way into the store and back, for every stage that draws, judges or measures.
 
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -7,19 +9,24 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::row::{Row, RowStore, Table};
 
-/// Rows are committed in transactions of this many: what a kill can cost at most.
+/// Rows are committed in transactions of this many ...
 const COMMIT_ROWS: usize = 64;
+
+/// ... or of what came in this time: together, what a kill can cost at most.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// Gathers rows and commits them a transaction at a time.
 pub struct Committer<'a> {
     store: &'a mut dyn RowStore,
     rows: Vec<(Table, Row)>,
+    /// When a transaction last ended.
+    committed: Instant,
 }
 
 impl<'a> Committer<'a> {
     /// Nothing is committed yet.
     pub fn new(store: &'a mut dyn RowStore) -> Self {
-        Self { store, rows: Vec::new() }
+        Self { store, rows: Vec::new(), committed: Instant::now() }
     }
 
     /// Adds a row; commits when a transaction is full.
@@ -28,7 +35,8 @@ impl<'a> Committer<'a> {
     /// The store failed.
     pub fn push(&mut self, table: Table, row: Row) -> Result<()> {
         self.rows.push((table, row));
-        if self.rows.len() >= COMMIT_ROWS { self.flush() } else { Ok(()) }
+        let due = self.rows.len() >= COMMIT_ROWS || self.committed.elapsed() >= COMMIT_EVERY;
+        if due { self.flush() } else { Ok(()) }
     }
 
     /// Commits what is left; to be called also when the stage failed or was interrupted.
@@ -40,6 +48,7 @@ impl<'a> Committer<'a> {
             self.store.commit(&self.rows)?;
             self.rows.clear();
         }
+        self.committed = Instant::now();
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! Configuration files: defaults, unknown keys refused with a suggestion, `--set`.
 
+mod evaluation;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -9,6 +11,8 @@ use rlrf_local::{DpoTrainingConfig, JudgeConfig, SftConfig};
 use rlrf_method::config::{MethodConfig, PairsConfig, RefineConfig, SampleConfig};
 use rlrf_train::TrainingConfig;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use evaluation::{EvaluationConfig, EvaluationSet, ProblemSet};
 
 /// A whole configuration. Every field has a default; `rlrf run` needs `instructions.file` and a policy.
 ///
@@ -175,30 +179,6 @@ pub(crate) struct DemonstrationsConfig {
 pub(crate) struct TemplatesConfig {
     pub(crate) feedback: Option<PathBuf>,
     pub(crate) refine: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct EvaluationConfig {
-    /// Problem sets.
-    pub(crate) sets: Vec<EvaluationSet>,
-    /// Longest answer, in tokens.
-    pub(crate) max_new_tokens: usize,
-    /// Train on instructions that occur in an evaluation file all the same.
-    pub(crate) allow_overlap: bool,
-}
-
-impl Default for EvaluationConfig {
-    fn default() -> Self {
-        Self { sets: Vec::new(), max_new_tokens: 256, allow_overlap: false }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct EvaluationSet {
-    pub(crate) name: String,
-    pub(crate) file: PathBuf,
 }
 
 /// How much the generation engine does at once; changes speed and memory only, and is no part of a run's identity.

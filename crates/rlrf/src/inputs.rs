@@ -1,6 +1,6 @@
 //! Everything that a command reads before it begins.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -10,6 +10,7 @@ use rlrf_method::demonstration::Demonstration;
 use rlrf_method::seam::Checker;
 use rlrf_method::template::{DEFAULT_FEEDBACK, DEFAULT_REFINE};
 use rlrf_method::{Aspect, Feedback, Instruction, ParseOutcome, Templates};
+use rlrf_remote::is_url;
 use serde::Serialize;
 
 use crate::config::{CheckerKind, Config};
@@ -35,7 +36,12 @@ impl Reader {
         self.folder.join(path)
     }
 
-    fn bytes(&mut self, path: &Path) -> Result<(String, Vec<u8>)> {
+    /// A model of the configuration: an address as it is, a folder as seen from the working folder.
+    pub(crate) fn model(&self, source: &str) -> String {
+        if is_url(source) { source.to_string() } else { self.path(Path::new(source)).display().to_string() }
+    }
+
+    pub(crate) fn bytes(&mut self, path: &Path) -> Result<(String, Vec<u8>)> {
         let place = self.path(path);
         let bytes = std::fs::read(&place).with_context(|| format!("{}: cannot read", place.display()))?;
         self.remember(&path.display().to_string(), &short_digest(&bytes));
@@ -169,18 +175,11 @@ pub(crate) fn checker(config: &Config) -> Option<Box<dyn Checker>> {
     config.checker.map(|CheckerKind::Arithmetic| Box::new(ArithmeticChecker) as Box<dyn Checker>)
 }
 
-/// One problem set.
-pub(crate) struct ProblemSet {
-    pub(crate) name: String,
-    pub(crate) problems: Vec<Instruction>,
-}
-
 /// Everything that `rlrf run` reads.
 pub(crate) struct RunInputs {
     pub(crate) instructions: Vec<Instruction>,
     pub(crate) aspects: Vec<Aspect>,
     pub(crate) templates: Templates,
-    pub(crate) sets: Vec<ProblemSet>,
     pub(crate) checker: Option<Box<dyn Checker>>,
 }
 
@@ -192,29 +191,13 @@ impl RunInputs {
         };
         let instructions = limited(reader.instructions(file)?, config)?;
         let checker = checker(config);
-        let mut sets = Vec::new();
-        let mut names = BTreeSet::new();
-        for set in &config.evaluation.sets {
-            if !names.insert(&set.name) {
-                bail!(
-                    "configuration: evaluation.sets has two sets of the name {:?}: give each its own",
-                    set.name
-                );
-            }
-            let problems = reader.instructions(&set.file)?;
-            let Some(checker) = &checker else {
-                bail!("configuration: evaluation.sets needs `checker`, such as checker = \"arithmetic\"");
-            };
-            check_answers(checker.as_ref(), &problems, &set.file)?;
-            sets.push(ProblemSet { name: set.name.clone(), problems });
-        }
         if let Some(checker) = &checker {
             check_answers(checker.as_ref(), &instructions, file)?;
         }
         let aspects = reader.aspects(config)?;
         let templates = reader.templates(config)?;
         render_once(&templates, &instructions[0], &aspects)?;
-        Ok(Self { instructions, aspects, templates, sets, checker })
+        Ok(Self { instructions, aspects, templates, checker })
     }
 
     /// The questions that the policy will learn to answer.

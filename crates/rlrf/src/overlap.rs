@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use anyhow::{Result, bail};
 use rlrf_method::{Message, Role};
 
-use crate::inputs::ProblemSet;
+use crate::evaluate::MeasuredSet;
+
+/// So many of the questions found are named.
+const NAMED: usize = 10;
 
 /// The questions that a run trains on, and where each was found.
 #[derive(Default)]
@@ -19,18 +22,23 @@ impl Trained {
         }
     }
 
-    /// Refuses evaluation sets that ask one of these questions last.
-    pub(crate) fn refuse(&self, sets: &[ProblemSet]) -> Result<()> {
+    /// Refuses evaluation sets that ask one of these questions.
+    pub(crate) fn refuse(&self, sets: &[Box<dyn MeasuredSet>]) -> Result<()> {
         for set in sets {
-            let questions = set.problems.iter().filter_map(|problem| problem.messages.last());
-            let shared: Vec<&String> =
-                questions.filter_map(|question| self.0.get(&normalised(&question.content))).collect();
-            if let Some(first) = shared.first() {
+            let questions = set.questions();
+            let shared: Vec<&str> = questions
+                .iter()
+                .filter_map(|question| self.0.get(&normalised(question)))
+                .map(String::as_str)
+                .collect();
+            if !shared.is_empty() {
+                let more = if shared.len() > NAMED { ", ..." } else { "" };
                 bail!(
-                    "{} questions that are trained on are also in the evaluation set {:?} (the first: {first}); take \
-                     them out, or set evaluation.allow_overlap = true and do not trust its accuracy",
+                    "{} questions that are trained on are also in the evaluation set {:?} ({}{more}); take them out, or \
+                     set evaluation.allow_overlap = true and do not trust its numbers",
                     shared.len(),
-                    set.name
+                    set.name(),
+                    shared[..shared.len().min(NAMED)].join(", "),
                 );
             }
         }

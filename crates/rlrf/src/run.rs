@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rlrf_eval::Evaluation;
 use rlrf_eval::evaluation::{EVALUATION, evaluation_key};
-use rlrf_eval::{Evaluation, problems};
 use rlrf_local::{DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, TrainingStage};
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
@@ -23,6 +23,7 @@ use serde_json::json;
 use crate::arguments::RunOptions;
 use crate::config::{Config, FeedbackOrigin};
 use crate::console::{self, Console};
+use crate::evaluate::MeasuredSets;
 use crate::inputs::{Reader, RunInputs, resolved_configuration};
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel, StartingModels};
@@ -34,16 +35,17 @@ pub(crate) fn run(options: &RunOptions, json: bool, console: &Console) -> Result
     let config = Config::load(Some(&options.config), &options.set)?;
     let mut reader = Reader::new(Some(&options.config));
     let inputs = RunInputs::read(&config, &mut reader)?;
+    let measured = MeasuredSets::read(&config, &mut reader)?;
     let mut trained = inputs.trained();
     let models = StartingModels::read(&config, &mut reader, &inputs, &mut trained)?;
     if !config.evaluation.allow_overlap {
-        trained.refuse(&inputs.sets)?;
+        trained.refuse(&measured.sets)?;
     }
     // Everything that can be refused has been: from here on the folder belongs to this configuration.
     let folder = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&config.name));
     let resolved = resolved_configuration(None, &config, reader.digests())?;
     let store = RunStore::create_or_open(&folder, &resolved, &digest(&resolved))?;
-    let mut run = Run { config: &config, reader: &reader, inputs: &inputs, folder, store, console };
+    let mut run = Run { config: &config, reader: &reader, inputs: &inputs, measured, folder, store, console };
     let outcome = run.execute(models);
     run.keep_timings()?;
     let summary = outcome?;
@@ -60,6 +62,7 @@ struct Run<'a> {
     config: &'a Config,
     reader: &'a Reader,
     inputs: &'a RunInputs,
+    measured: MeasuredSets,
     folder: PathBuf,
     store: RunStore,
     console: &'a Console,
@@ -147,12 +150,9 @@ impl Run<'_> {
     }
 
     fn evaluate(&mut self, iteration: u32, model: &Model) -> Result<()> {
-        let (Some(checker), false) = (&self.inputs.checker, self.inputs.sets.is_empty()) else {
-            return Ok(());
-        };
         let mut policy: Option<LocalPolicy<'_>> = None;
-        for set in &self.inputs.sets {
-            let key = evaluation_key(problems::BENCHMARK, &set.name, iteration);
+        for set in &self.measured.sets {
+            let key = evaluation_key(set.benchmark(), set.name(), iteration);
             if self.store.get(Table::Metrics, &key)?.is_some() {
                 continue;
             }
@@ -161,14 +161,8 @@ impl Run<'_> {
                 none => none.insert(LocalPolicy::new(model, self.config.engine())?),
             };
             let mut context = rlrf_eval::Context { store: &mut self.store, progress: self.console };
-            let outcome = problems::evaluate(
-                &mut context,
-                policy,
-                checker.as_ref(),
-                (&set.name, iteration),
-                &set.problems,
-                self.config.evaluation.max_new_tokens,
-            )?;
+            let outcome =
+                set.evaluate(&mut context, policy, self.measured.judge.as_deref_mut(), iteration)?;
             self.console.say(rlrf_report::evaluation_table(&outcome.evaluation).trim_end());
             outcome.commit(&mut self.store)?;
         }
@@ -311,7 +305,8 @@ impl Run<'_> {
             digests
                 .extend(self.store.artifact(&format!("models/M{number}"))?.map(|artifact| artifact.digest));
         }
-        evaluations.sort_by_key(|e| (e.iteration, self.inputs.sets.iter().position(|set| set.name == e.set)));
+        evaluations
+            .sort_by_key(|e| (e.iteration, self.measured.sets.iter().position(|set| set.name() == e.set)));
         traces.truncate(TRACES);
         let mut seconds: HashMap<String, f64> = HashMap::new();
         let mut order: Vec<String> = Vec::new();

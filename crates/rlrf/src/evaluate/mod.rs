@@ -4,6 +4,7 @@
 //! that it resumes, and costs nothing when nothing is left to do.
 
 mod problems;
+mod sets;
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,8 @@ use crate::console::{self, Console};
 use crate::inputs::{Reader, resolved_configuration};
 use crate::model_source;
 use crate::stages::{open_rows, refuse_foreign};
+
+pub(crate) use sets::{MeasuredSet, MeasuredSets};
 
 pub(crate) fn eval(options: &EvalOptions, json: bool, console: &Console) -> Result<()> {
     match &options.benchmark {

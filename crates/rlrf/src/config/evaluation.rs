@@ -1,0 +1,100 @@
+//! `[evaluation]`: what `rlrf run` measures every model on.
+
+use std::path::PathBuf;
+
+use rlrf_remote::is_url;
+use serde::de::{DeserializeOwned, Error, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EvaluationConfig {
+    /// Benchmarks, each on a file.
+    pub(crate) sets: Vec<EvaluationSet>,
+    /// The judge of those benchmarks that ask one.
+    pub(crate) judge: Option<JudgeSource>,
+    /// Longest answer, in tokens, where a set says nothing else.
+    pub(crate) max_new_tokens: usize,
+    /// Train on instructions that occur in an evaluation file all the same.
+    pub(crate) allow_overlap: bool,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self { sets: Vec::new(), judge: None, max_new_tokens: 256, allow_overlap: false }
+    }
+}
+
+/// A model that judges responses: a folder, or an endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JudgeSource {
+    /// The folder, or the address. An address is no part of a run's identity: servers come and go.
+    #[serde(skip_serializing_if = "is_address")]
+    pub(crate) model: String,
+    /// The model's name at the endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+}
+
+fn is_address(model: &str) -> bool {
+    is_url(model)
+}
+
+/// One benchmark on one file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "benchmark", rename_all = "kebab-case")]
+pub(crate) enum EvaluationSet {
+    /// Any problems, checked by the configured checker.
+    Problems(ProblemSet),
+}
+
+/// Any problems, checked by the configured checker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProblemSet {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_new_tokens: Option<usize>,
+}
+
+impl EvaluationSet {
+    /// The names under which a configuration asks for them.
+    const BENCHMARKS: &[&str] = &["problems"];
+
+    /// The set's name.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Problems(set) => &set.name,
+        }
+    }
+}
+
+/// By `benchmark`; without it the items are problems for the checker.
+impl<'de> Deserialize<'de> for EvaluationSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut table = toml::Table::deserialize(deserializer)?;
+        let benchmark = match table.remove("benchmark") {
+            None => "problems".to_string(),
+            Some(toml::Value::String(name)) => name,
+            Some(other) => {
+                return Err(D::Error::invalid_type(
+                    Unexpected::Other(other.type_str()),
+                    &"a name as `benchmark`",
+                ));
+            }
+        };
+        match benchmark.as_str() {
+            "problems" => read(table).map(Self::Problems),
+            unknown => Err(D::Error::unknown_variant(unknown, Self::BENCHMARKS)),
+        }
+    }
+}
+
+/// The settings of one benchmark; the message begins as serde's does, so that a near name is suggested.
+fn read<T: DeserializeOwned, E: Error>(settings: toml::Table) -> Result<T, E> {
+    settings.try_into().map_err(|error: toml::de::Error| E::custom(error.message()))
+}

@@ -1,0 +1,85 @@
+//! The sets that a run measures every model on: one file per benchmark, which reads its items and wires.
+
+mod problems;
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, bail};
+use rlrf_eval::{Context, Outcome};
+use rlrf_method::seam::Policy;
+
+use crate::config::{Config, EvaluationSet};
+use crate::inputs::Reader;
+use crate::model_source;
+
+/// A benchmark with its items, ready to measure any model.
+pub(crate) trait MeasuredSet {
+    /// Name of the set.
+    fn name(&self) -> &str;
+    /// Name of the benchmark.
+    fn benchmark(&self) -> &str;
+    /// What is asked: none of it may be trained on.
+    fn questions(&self) -> Vec<&str>;
+    /// Whether the configured judge is asked.
+    fn needs_judge(&self) -> bool {
+        false
+    }
+    /// Measures `M_iteration`; `judge` is there where it is needed.
+    fn evaluate(
+        &self,
+        context: &mut Context<'_>,
+        policy: &mut dyn Policy,
+        judge: Option<&mut (dyn Policy + 'static)>,
+        iteration: u32,
+    ) -> Result<Outcome>;
+}
+
+/// Everything that `[evaluation]` names.
+pub(crate) struct MeasuredSets {
+    pub(crate) sets: Vec<Box<dyn MeasuredSet>>,
+    /// Opened only if a set needs it.
+    pub(crate) judge: Option<Box<dyn Policy>>,
+}
+
+impl MeasuredSets {
+    /// Reads all files and opens the judge.
+    pub(crate) fn read(config: &Config, reader: &mut Reader) -> Result<Self> {
+        let mut sets: Vec<Box<dyn MeasuredSet>> = Vec::new();
+        let mut names = BTreeSet::new();
+        for set in &config.evaluation.sets {
+            if set.name().trim().is_empty() || !names.insert(set.name()) {
+                bail!(
+                    "configuration: evaluation.sets has two sets of the name {:?}: give each its own",
+                    set.name()
+                );
+            }
+            sets.push(match set {
+                EvaluationSet::Problems(set) => Box::new(problems::Problems::read(set, config, reader)?),
+            });
+        }
+        let judge = match (sets.iter().find(|set| set.needs_judge()), &config.evaluation.judge) {
+            (None, _) => None,
+            (Some(set), None) => bail!(
+                "configuration: the evaluation set {:?} needs a judge: name it, as in evaluation.judge = {{ model = \"DIR or URL\" }}",
+                set.name()
+            ),
+            (Some(_), Some(judge)) => {
+                let source = reader.model(&judge.model);
+                let opened = model_source::open(&source, judge.name.as_deref(), config.engine())
+                    .context("evaluation.judge")?;
+                reader.remember("evaluation.judge", &opened.digest());
+                Some(opened)
+            }
+        };
+        Ok(Self { sets, judge })
+    }
+}
+
+/// The items that a set's `limit` leaves.
+fn limited<T>(set: &str, mut items: Vec<T>, limit: Option<usize>) -> Result<Vec<T>> {
+    items.truncate(limit.unwrap_or(usize::MAX));
+    if items.is_empty() {
+        bail!("configuration: the evaluation set {set:?} has no items: limit must be at least 1");
+    }
+    Ok(items)
+}
