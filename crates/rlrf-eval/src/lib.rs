@@ -1,0 +1,13 @@
+//! Benchmarks as definitions: what is asked, how an answer is read, what is counted, and how sure the numbers are.
+//!
+//! Every benchmark asks its models through [`respond`], which draws nothing twice, and ends in one form of result,
+//! [`Outcome`]: an [`Evaluation`] with its numbers and the [`Item`]s from which each of them can be recomputed.
+//! Nothing here knows tensors, files, HTTP or SQL.
+
+pub mod evaluation;
+pub mod problems;
+pub mod respond;
+pub mod statistics;
+
+pub use evaluation::{Evaluation, Item, Outcome};
+pub use respond::{Context, Prompt, respond};
