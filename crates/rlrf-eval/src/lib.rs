@@ -4,10 +4,13 @@
 //! [`Outcome`]: an [`Evaluation`] with its numbers and the [`Item`]s from which each of them can be recomputed.
 //! Nothing here knows tensors, files, HTTP or SQL.
 
+pub mod choose;
 pub mod evaluation;
+pub mod factscore;
 pub mod problems;
 pub mod respond;
 pub mod statistics;
 
+pub use choose::choose;
 pub use evaluation::{Evaluation, Item, Outcome};
 pub use respond::{Context, Prompt, respond};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use rlrf_engine::{Engine, EngineOptions, FinishReason, Generation, Request};
-use rlrf_method::seam::{Generated, GenerationRequest, GenerationSink, Policy};
+use rlrf_engine::{Choice, Engine, EngineOptions, FinishReason, Generation, Request};
+use rlrf_method::seam::{ChoiceRequest, ChoiceSink, Generated, GenerationRequest, GenerationSink, Policy};
 use rlrf_method::{Message, Result, Role};
 use rlrf_model::Model;
 
@@ -55,6 +55,26 @@ impl LocalPolicy<'_> {
         let logprob = logprobs.into_iter().map(f64::from).sum();
         Ok(Generated { text, tokens, logprob: Some(logprob), complete })
     }
+
+    /// What tells the options apart: the tokens that all answers begin with, then the next one of each. None where two
+    /// options go on with the same token, so that no single step tells them apart.
+    fn choice(&self, options: &[String]) -> Result<Option<Choice>> {
+        let answers = options
+            .iter()
+            .map(|option| self.model.chat.response(&self.model.tokenizer, option).map_err(backend))
+            .collect::<Result<Vec<_>>>()?;
+        let Some((first, others)) = answers.split_first() else { return Ok(None) };
+        let shared = |answer: &Vec<u32>| first.iter().zip(answer).take_while(|(a, b)| a == b).count();
+        let shared = others.iter().map(shared).min().unwrap_or_default();
+        let mut next = Vec::with_capacity(answers.len());
+        for answer in &answers {
+            match answer.get(shared) {
+                Some(token) if !next.contains(token) => next.push(*token),
+                _ => return Ok(None),
+            }
+        }
+        Ok((next.len() > 1).then(|| Choice { prefix: first[..shared].to_vec(), options: next }))
+    }
 }
 
 /// A conversation in an error: how its question begins.
@@ -95,5 +115,24 @@ impl Policy for LocalPolicy<'_> {
             &|request| named(&requests[request].messages),
             &mut |request, sample, generation| sink(request, sample, self.generated(generation)?),
         )
+    }
+
+    fn choose(&mut self, requests: &[ChoiceRequest], sink: &mut ChoiceSink<'_>) -> Result<bool> {
+        let mut prompts = Vec::with_capacity(requests.len());
+        for request in requests {
+            let Some(choice) = self.choice(&request.options)? else { return Ok(false) };
+            prompts.push(Request {
+                prompt: prompt_tokens(&self.model, &request.messages)?,
+                streams: vec![0],
+                sampling: rlrf_engine::Sampling::greedy(0),
+                choice: Some(choice),
+            });
+        }
+        let name = |request: usize| named(&requests[request].messages);
+        generate(&self.engine, &prompts, &name, &mut |request, _, generation| {
+            let probabilities = generation.choice.unwrap_or_default().into_iter().map(f64::from).collect();
+            sink(request, probabilities)
+        })?;
+        Ok(true)
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use rlrf_engine::EngineOptions;
 use rlrf_local::{JudgeConfig, LocalJudge, LocalPolicy};
 use rlrf_method::config::Sampling;
-use rlrf_method::seam::{Generated, GenerationRequest, Judge, JudgeRequest, Policy};
+use rlrf_method::seam::{ChoiceRequest, Generated, GenerationRequest, Judge, JudgeRequest, Policy};
 use rlrf_method::*;
 use rlrf_model::Model;
 
@@ -113,4 +113,49 @@ fn tokens_are_kept_only_where_they_are_the_text() {
         }
     }
     assert!(inside > 0, "no stop string began inside a token of {:?}", free.text);
+}
+
+fn chosen(policy: &mut LocalPolicy<'_>, questions: &[(&str, &[&str])]) -> Option<Vec<Vec<f64>>> {
+    let requests: Vec<ChoiceRequest> = questions
+        .iter()
+        .map(|(question, options)| ChoiceRequest {
+            messages: vec![Message::user(*question)],
+            options: options.iter().map(ToString::to_string).collect(),
+        })
+        .collect();
+    let mut found = vec![Vec::new(); questions.len()];
+    let told = policy.choose(&requests, &mut |index, probabilities| {
+        found[index] = probabilities;
+        Ok(())
+    });
+    told.unwrap().then_some(found)
+}
+
+#[test]
+fn options_have_probabilities_that_agree_with_what_is_drawn() {
+    let model = stories();
+    let mut policy = LocalPolicy::new(&model, options()).unwrap();
+    let greedy = draw(&mut policy, "Once upon a", &[]).unwrap().text;
+    let first = greedy.split_whitespace().next().unwrap().to_string();
+    let questions: [(&str, &[&str]); 3] = [
+        ("Once upon a", &[&first, "zebra"]),
+        ("Once upon a", &["zebra", &first]),
+        ("The dog was", &["True", "False", "9"]),
+    ];
+    let found = chosen(&mut policy, &questions).unwrap();
+    assert!(found.iter().all(|probabilities| (probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-5));
+    assert!(found[0][0] > 0.5, "{first:?}: {found:?}");
+    assert_eq!((found[0][0], found[0][1]), (found[1][1], found[1][0]), "in the order of the options");
+    assert_eq!(found[2].len(), 3);
+}
+
+#[test]
+fn options_that_no_single_step_tells_apart_are_not_told() {
+    let model = stories();
+    let mut policy = LocalPolicy::new(&model, options()).unwrap();
+    assert_eq!(chosen(&mut policy, &[("Once", &["one", "one"])]), None);
+    assert_eq!(chosen(&mut policy, &[("Once", &["one"])]), None);
+    let three: &[&str] = &["xylophone", "xylophone player", "zoo"];
+    assert!(chosen(&mut policy, &[("Once", &three[..2])]).is_some());
+    assert_eq!(chosen(&mut policy, &[("Once", three)]), None, "the first two begin alike");
 }

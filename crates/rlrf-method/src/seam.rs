@@ -44,6 +44,18 @@ fn complete() -> bool {
 /// Takes a finished response: request index, index of its stream, the response.
 pub type GenerationSink<'a> = dyn FnMut(usize, usize, Generated) -> Result<()> + 'a;
 
+/// A question whose answer is one of a few.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChoiceRequest {
+    /// The conversation; ends with a user's message.
+    pub messages: Vec<Message>,
+    /// The answers to choose among, as the model would write them: at least two, all different.
+    pub options: Vec<String>,
+}
+
+/// Takes the probabilities of a question's options: request index, one probability an option, 1 in all.
+pub type ChoiceSink<'a> = dyn FnMut(usize, Vec<f64>) -> Result<()> + 'a;
+
 /// A model that answers: the policy `M_t`.
 pub trait Policy {
     /// Identity of everything that decides its responses (weights, tokenizer, chat template).
@@ -58,6 +70,16 @@ pub trait Policy {
     /// # Errors
     /// A prompt that does not fit, or a failure of the model.
     fn generate(&mut self, requests: &[GenerationRequest], sink: &mut GenerationSink<'_>) -> Result<()>;
+    /// The probability that the model's answer begins as each option does rather than as the others, in any order of
+    /// requests; stops when the sink returns an error, and returns that. `false`, before the sink was called at all, says
+    /// that the model does not tell: ask it with [`Policy::generate`] and read the text.
+    ///
+    /// # Errors
+    /// A prompt that does not fit, or a failure of the model.
+    fn choose(&mut self, requests: &[ChoiceRequest], sink: &mut ChoiceSink<'_>) -> Result<bool> {
+        let _ = (requests, sink);
+        Ok(false)
+    }
 }
 
 /// One response to be judged on one aspect.
