@@ -1,0 +1,3 @@
+//! The benchmarks as definitions.
+
+pub mod reply;
