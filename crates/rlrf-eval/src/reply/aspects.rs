@@ -52,6 +52,19 @@ pub enum ReplyProblem {
     Conflict,
 }
 
+impl ReplyProblem {
+    /// Its name in counts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoVerdict => "no_verdict",
+            Self::Truncated => "truncated",
+            Self::Broken => "broken",
+            Self::Conflict => "conflict",
+        }
+    }
+}
+
 /// What was read of a reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AspectReply {
