@@ -69,7 +69,9 @@ impl Original {
         let aspect = random.choose(&self.aspects()).to_string();
         let quoted = random.below(2) == 0;
         reply[&aspect]["score"] = "MARK".into();
-        let text = reply.to_string().replace("\"MARK\"", &if quoted { format!("\"{score}\"") } else { score.into() });
+        let text = reply
+            .to_string()
+            .replace("\"MARK\"", &if quoted { format!("\"{score}\"") } else { score.into() });
         (text, aspect)
     }
 }
@@ -210,7 +212,8 @@ fn swapped_keys(text: &str) -> String {
 }
 
 fn quoting_a_verdict_without_escapes(original: &Original, random: &mut Random) -> String {
-    let places: Vec<usize> = original.result.match_indices("\"reason\": \"").map(|(place, _)| place + 11).collect();
+    let places: Vec<usize> =
+        original.result.match_indices("\"reason\": \"").map(|(place, _)| place + 11).collect();
     let quote = random.choose(&[
         "It says \"score\": \"1\" and ",
         "See \", \"score\": \"2\", and ",
@@ -221,7 +224,11 @@ fn quoting_a_verdict_without_escapes(original: &Original, random: &mut Random) -
     let (head, tail) = original.result.split_at(*random.choose(&places));
     let mutation = format!("{head}{quote}{tail}");
     // Where the quotation closes the verdict in proper JSON, it is the reply's own verdict: nothing can tell.
-    if serde_json::from_str::<Value>(&mutation).is_ok() { format!("{head}{}", tail.replace('"', "")) } else { mutation }
+    if serde_json::from_str::<Value>(&mutation).is_ok() {
+        format!("{head}{}", tail.replace('"', ""))
+    } else {
+        mutation
+    }
 }
 
 fn corrected(original: &Original, random: &mut Random) -> String {
@@ -241,8 +248,10 @@ fn a_well_formed_reply_is_parsed() {
 fn cut_anywhere_a_reply_is_never_wrong() {
     for original in originals() {
         let places: Vec<usize> = original.result.char_indices().map(|(place, _)| place).collect();
-        let read: Vec<usize> =
-            places.iter().map(|place| original.expect_original_or_excluded(&original.result[..*place])).collect();
+        let read: Vec<usize> = places
+            .iter()
+            .map(|place| original.expect_original_or_excluded(&original.result[..*place]))
+            .collect();
         assert!(read.is_sorted(), "more of a reply never tells less");
     }
 }
@@ -299,7 +308,8 @@ fn two_verdicts_are_none() {
     let mut random = Random(9);
     for original in originals() {
         let (text, other) = (&original.result, original.rescored(&mut random));
-        for doubled in [format!("{text}{other}"), format!("{other}\n\n{text}"), format!("[{text}, {other}]")] {
+        for doubled in [format!("{text}{other}"), format!("{other}\n\n{text}"), format!("[{text}, {other}]")]
+        {
             original.expect_failed(&doubled, ReplyProblem::Conflict);
         }
         original.expect_failed(&key_twice(&original, &mut random), ReplyProblem::Conflict);

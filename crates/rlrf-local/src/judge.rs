@@ -12,6 +12,7 @@ use rlrf_model::Model;
 use serde::{Deserialize, Serialize};
 
 use crate::generate::{engine_sampling, generate};
+use crate::held::HeldModel;
 use crate::policy::LocalPolicy;
 use crate::tokens::{backend, prompt_tokens};
 
@@ -34,7 +35,7 @@ impl Default for JudgeConfig {
 /// A model that gives feedback. The level is always one of the rubric's: the distribution over the level tokens
 /// is read after the forced verdict prefix, so no reply can fail to parse; only a prompt that the context cannot hold fails.
 pub struct LocalJudge<'m> {
-    model: &'m Model,
+    model: HeldModel<'m>,
     engine: Arc<Engine>,
     templates: &'m Templates,
     sampling: Sampling,
@@ -54,7 +55,7 @@ impl<'m> LocalJudge<'m> {
         options: EngineOptions,
     ) -> Result<Self> {
         let engine = Arc::new(Engine::new(model, options).map_err(backend)?);
-        Self::with_engine(model, engine, templates, config)
+        Self::with_engine(HeldModel::Borrowed(model), engine, templates, config)
     }
 
     /// The policy as its own judge; both share the packed weights.
@@ -66,11 +67,11 @@ impl<'m> LocalJudge<'m> {
         templates: &'m Templates,
         config: &JudgeConfig,
     ) -> Result<Self> {
-        Self::with_engine(policy.model, Arc::clone(&policy.engine), templates, config)
+        Self::with_engine(policy.model.clone(), Arc::clone(&policy.engine), templates, config)
     }
 
     fn with_engine(
-        model: &'m Model,
+        model: HeldModel<'m>,
         engine: Arc<Engine>,
         templates: &'m Templates,
         config: &JudgeConfig,
@@ -110,7 +111,7 @@ impl Judge for LocalJudge<'_> {
             // The critique's stream depends on what is judged alone, so that equal prompts get equal feedback.
             let stream = u64::from_str_radix(&digest(&messages)[..16], 16).unwrap_or_default();
             let prompt = Request {
-                prompt: prompt_tokens(self.model, &messages)?,
+                prompt: prompt_tokens(&self.model, &messages)?,
                 streams: vec![stream],
                 sampling: engine_sampling(&self.sampling),
                 choice: Some(self.choice.clone()),

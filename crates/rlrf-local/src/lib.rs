@@ -1,6 +1,7 @@
 //! The method's traits on the local engine and trainer: a model folder as policy, as judge, and as what is trained.
 
 mod generate;
+mod held;
 mod judge;
 mod policy;
 mod tokens;

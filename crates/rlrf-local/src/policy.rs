@@ -8,11 +8,12 @@ use rlrf_method::{Message, Result, Role};
 use rlrf_model::Model;
 
 use crate::generate::{engine_sampling, generate};
+use crate::held::HeldModel;
 use crate::tokens::{backend, prompt_tokens};
 
 /// A model with an engine that generates from it.
 pub struct LocalPolicy<'m> {
-    pub(crate) model: &'m Model,
+    pub(crate) model: HeldModel<'m>,
     pub(crate) engine: Arc<Engine>,
     digest: String,
 }
@@ -23,8 +24,22 @@ impl<'m> LocalPolicy<'m> {
     /// # Errors
     /// An engine option out of range.
     pub fn new(model: &'m Model, options: EngineOptions) -> Result<Self> {
-        let engine = Arc::new(Engine::new(model, options).map_err(backend)?);
-        Ok(Self { model, engine, digest: model.digest() })
+        Self::of(HeldModel::Borrowed(model), options)
+    }
+
+    fn of(model: HeldModel<'m>, options: EngineOptions) -> Result<Self> {
+        let engine = Arc::new(Engine::new(&model, options).map_err(backend)?);
+        Ok(Self { digest: model.digest(), model, engine })
+    }
+}
+
+impl LocalPolicy<'static> {
+    /// The same for a model that nobody else needs.
+    ///
+    /// # Errors
+    /// An engine option out of range.
+    pub fn owning(model: Model, options: EngineOptions) -> Result<Self> {
+        Self::of(HeldModel::Shared(Arc::new(model)), options)
     }
 }
 
@@ -56,7 +71,7 @@ impl Policy for LocalPolicy<'_> {
     }
 
     fn fits(&self, messages: &[Message]) -> Result<bool> {
-        let prompt = prompt_tokens(self.model, messages)?;
+        let prompt = prompt_tokens(&self.model, messages)?;
         let sampling = rlrf_engine::Sampling::default();
         let request = Request { prompt, streams: Vec::new(), sampling, choice: None };
         Ok(!matches!(self.engine.validate(&request), Err(rlrf_engine::Error::Context { .. })))
@@ -67,7 +82,7 @@ impl Policy for LocalPolicy<'_> {
             .iter()
             .map(|request| {
                 Ok(Request {
-                    prompt: prompt_tokens(self.model, &request.messages)?,
+                    prompt: prompt_tokens(&self.model, &request.messages)?,
                     streams: request.streams.clone(),
                     sampling: engine_sampling(&request.sampling),
                     choice: None,

@@ -1,4 +1,4 @@
-//! Rows on their way into the store and back.
+//! Rows on their way into the store and back, for every stage that draws, judges or measures.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,22 +11,31 @@ use crate::row::{Row, RowStore, Table};
 const COMMIT_ROWS: usize = 64;
 
 /// Gathers rows and commits them a transaction at a time.
-pub(crate) struct Committer<'a> {
+pub struct Committer<'a> {
     store: &'a mut dyn RowStore,
     rows: Vec<(Table, Row)>,
 }
 
 impl<'a> Committer<'a> {
-    pub(crate) fn new(store: &'a mut dyn RowStore) -> Self {
+    /// Nothing is committed yet.
+    pub fn new(store: &'a mut dyn RowStore) -> Self {
         Self { store, rows: Vec::new() }
     }
 
-    pub(crate) fn push(&mut self, table: Table, row: Row) -> Result<()> {
+    /// Adds a row; commits when a transaction is full.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn push(&mut self, table: Table, row: Row) -> Result<()> {
         self.rows.push((table, row));
         if self.rows.len() >= COMMIT_ROWS { self.flush() } else { Ok(()) }
     }
 
-    pub(crate) fn flush(&mut self) -> Result<()> {
+    /// Commits what is left; to be called also when the stage failed or was interrupted.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn flush(&mut self) -> Result<()> {
         if !self.rows.is_empty() {
             self.store.commit(&self.rows)?;
             self.rows.clear();
@@ -36,7 +45,10 @@ impl<'a> Committer<'a> {
 }
 
 /// A committed body as what it was.
-pub(crate) fn read_row<T: DeserializeOwned>(table: Table, key: &str, body: Value) -> Result<T> {
+///
+/// # Errors
+/// The body is not what this program writes.
+pub fn read_row<T: DeserializeOwned>(table: Table, key: &str, body: Value) -> Result<T> {
     serde_json::from_value(body).map_err(|e| Error::Row {
         table: table.name(),
         key: key.to_string(),
@@ -45,7 +57,10 @@ pub(crate) fn read_row<T: DeserializeOwned>(table: Table, key: &str, body: Value
 }
 
 /// What is to be committed as a body.
-pub(crate) fn write_row(table: Table, key: &str, value: &impl Serialize) -> Result<Value> {
+///
+/// # Errors
+/// Never in practice: plain data always serialises.
+pub fn write_row(table: Table, key: &str, value: &impl Serialize) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| Error::Row {
         table: table.name(),
         key: key.to_string(),

@@ -22,7 +22,8 @@ use crate::summary::IterationSummary;
 use crate::template::Templates;
 
 /// Identity of a response: everything that decides it.
-pub(crate) fn generation_key(model: &str, messages: &[Message], sampling: &Sampling, stream: u64) -> String {
+#[must_use]
+pub fn generation_key(model: &str, messages: &[Message], sampling: &Sampling, stream: u64) -> String {
     digest(&("generation", model, messages, sampling, stream))
 }
 

@@ -7,12 +7,11 @@
 
 pub mod aspect;
 pub mod candidates;
-mod committer;
+pub mod committer;
 pub mod config;
 pub mod demonstration;
 pub mod digest;
 pub mod error;
-pub mod evaluation;
 pub mod feedback;
 pub mod instruction;
 pub mod iteration;

@@ -3,14 +3,12 @@
 
 mod figure;
 pub mod html;
-mod interval;
 mod progress;
 pub mod summary;
 mod table;
 mod warning;
 
 pub use html::report_html;
-pub use interval::wilson_interval;
 pub use summary::{Summary, Timing, Trace, TraceFeedback, TrainingCurve};
-pub use table::final_table;
+pub use table::{evaluation_table, final_table};
 pub use warning::warnings;

@@ -1,31 +1,60 @@
-//! Accuracy of the successive models on one set.
+//! One metric of the successive models on one set.
 
-use rlrf_method::evaluation::Evaluation;
+use rlrf_eval::Evaluation;
+use rlrf_eval::evaluation::{Unit, unit};
 
-use crate::figure::share;
-use crate::interval::wilson_interval;
+use crate::figure::{decimal, percent, points, signed};
 use crate::summary::Summary;
 
-/// The evaluations of one set, ordered by iteration.
+/// The evaluations of one set that have a metric, ordered by iteration.
 pub(crate) struct SetProgress<'a> {
     pub(crate) set: &'a str,
+    pub(crate) metric: &'a str,
     pub(crate) evaluations: Vec<&'a Evaluation>,
 }
 
 impl<'a> SetProgress<'a> {
-    /// The sets of a run, in the order in which they first appear.
+    /// The sets of a run with their metrics, in the order in which they first appear; lengths are no progress.
     pub(crate) fn of(summary: &'a Summary) -> Vec<Self> {
         let mut sets: Vec<Self> = Vec::new();
         for evaluation in &summary.evaluations {
-            match sets.iter_mut().find(|progress| progress.set == evaluation.set) {
-                Some(progress) => progress.evaluations.push(evaluation),
-                None => sets.push(Self { set: &evaluation.set, evaluations: vec![evaluation] }),
+            for metric in evaluation.metrics.keys().filter(|metric| unit(metric) != Unit::Amount) {
+                let same = |progress: &&mut Self| progress.set == evaluation.set && progress.metric == metric;
+                match sets.iter_mut().find(same) {
+                    Some(progress) => progress.evaluations.push(evaluation),
+                    None => sets.push(Self { set: &evaluation.set, metric, evaluations: vec![evaluation] }),
+                }
             }
         }
         for progress in &mut sets {
             progress.evaluations.sort_by_key(|evaluation| evaluation.iteration);
         }
         sets
+    }
+
+    /// The set, and the metric where it is not plain accuracy.
+    pub(crate) fn name(&self) -> String {
+        match self.metric {
+            "accuracy" => self.set.to_string(),
+            metric => format!("{} {}", self.set, spoken(metric)),
+        }
+    }
+
+    pub(crate) fn is_share(&self) -> bool {
+        unit(self.metric) == Unit::Share
+    }
+
+    pub(crate) fn value(&self, evaluation: &Evaluation) -> Option<f64> {
+        evaluation.metrics.get(self.metric).copied()
+    }
+
+    pub(crate) fn interval(&self, evaluation: &Evaluation) -> Option<[f64; 2]> {
+        evaluation.intervals.get(self.metric).copied()
+    }
+
+    /// The metric of an evaluation as people read it.
+    pub(crate) fn shown(&self, evaluation: &Evaluation) -> String {
+        shown(self.metric, self.value(evaluation))
     }
 
     /// The first and the last evaluation; none if there are not two.
@@ -36,22 +65,49 @@ impl<'a> SetProgress<'a> {
         }
     }
 
-    /// Change of accuracy from the first evaluation to the last.
+    /// Change from the first evaluation to the last.
     pub(crate) fn change(&self) -> Option<f64> {
         let (first, last) = self.ends()?;
-        Some(accuracy(last)? - accuracy(first)?)
+        Some(self.value(last)? - self.value(first)?)
+    }
+
+    /// The change as people read it.
+    pub(crate) fn shown_change(&self) -> String {
+        if self.is_share() { points(self.change()) } else { signed(self.change(), 2) }
     }
 
     /// Whether the 95% intervals of the first and the last evaluation overlap.
     pub(crate) fn overlaps(&self) -> Option<bool> {
         let (first, last) = self.ends()?;
-        let (low, high) = wilson_interval(first.correct, first.problems);
-        let (last_low, last_high) = wilson_interval(last.correct, last.problems);
+        let ([low, high], [last_low, last_high]) = (self.interval(first)?, self.interval(last)?);
         Some(last_low <= high && low <= last_high)
     }
 }
 
-/// Share of right answers, from the counts; none without problems.
-pub(crate) fn accuracy(evaluation: &Evaluation) -> Option<f64> {
-    share(evaluation.correct, evaluation.problems)
+/// A metric's value: shares in percent, other numbers with two decimals.
+pub(crate) fn shown(metric: &str, value: Option<f64>) -> String {
+    match unit(metric) {
+        Unit::Share => percent(value),
+        Unit::Number | Unit::Amount => crate::figure::optional(value, 2),
+    }
+}
+
+/// An interval beside such a value.
+pub(crate) fn shown_interval(metric: &str, interval: Option<[f64; 2]>) -> String {
+    let Some([low, high]) = interval else { return String::new() };
+    match unit(metric) {
+        Unit::Share => format!("[{}, {}]", decimal(low * 100.0, 1), decimal(high * 100.0, 1)),
+        Unit::Number | Unit::Amount => format!("[{}, {}]", decimal(low, 2), decimal(high, 2)),
+    }
+}
+
+/// A key of `evaluation.json` in words.
+pub(crate) fn spoken(key: &str) -> String {
+    key.replace('_', " ")
+}
+
+/// The exclusions and failures of an evaluation: every count that is not 0, but for the items themselves.
+pub(crate) fn shown_counts(evaluation: &Evaluation) -> String {
+    let counts = evaluation.counts.iter().filter(|(name, count)| *name != "items" && **count > 0);
+    counts.map(|(name, count)| format!("{} {count}", spoken(name))).collect::<Vec<_>>().join(", ")
 }

@@ -1,6 +1,6 @@
 //! The figures of a run.
 
-use rlrf_method::evaluation::Evaluation;
+use rlrf_eval::Evaluation;
 use rlrf_method::summary::IterationSummary;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub struct Summary {
     pub policy_parameters: u64,
     /// Digest of each `M_t`, from `M_0`.
     pub models: Vec<String>,
-    /// Accuracy of each `M_t` on each set: ordered by iteration, then set.
+    /// The numbers of each `M_t` on each set: ordered by iteration, then set.
     pub evaluations: Vec<Evaluation>,
     /// What each iteration found.
     pub iterations: Vec<IterationSummary>,

@@ -1,7 +1,9 @@
 //! The figures of a run as plain text.
 
+use rlrf_eval::Evaluation;
+
 use crate::figure::{NONE, count, percent, points, share};
-use crate::progress::{SetProgress, accuracy};
+use crate::progress::{SetProgress, shown, shown_counts, shown_interval, spoken};
 use crate::summary::Summary;
 
 /// Between two columns.
@@ -10,7 +12,32 @@ const GAP: &str = "   ";
 /// Warnings are broken into lines of this many characters.
 const WIDTH: usize = 100;
 
-/// The final table of a run: accuracy of each model on each set, one line per iteration, then the warnings.
+/// One evaluation: every number with its interval, then the counts.
+///
+/// Plain text without colour; ends with a newline.
+#[must_use]
+pub fn evaluation_table(evaluation: &Evaluation) -> String {
+    let Evaluation { benchmark, set, .. } = evaluation;
+    let name = if benchmark == set { set.clone() } else { format!("{benchmark}: {set}") };
+    let header = [format!("{name}, {} items", count(evaluation.counted("items"))), String::new()];
+    let mut rows = vec![[&header[..], &["95% interval".to_string()]].concat()];
+    for (metric, &value) in &evaluation.metrics {
+        let interval = evaluation.intervals.get(metric).copied();
+        rows.push(vec![spoken(metric), shown(metric, Some(value)), shown_interval(metric, interval)]);
+    }
+    for (group, metrics) in &evaluation.groups {
+        let shown: Vec<String> = metrics
+            .iter()
+            .map(|(metric, &value)| format!("{} {}", spoken(metric), shown(metric, Some(value))))
+            .collect();
+        rows.push(vec![format!("  {group}: {}", shown.join(", "))]);
+    }
+    let counts = shown_counts(evaluation);
+    let counts = if counts.is_empty() { counts } else { wrapped("counts: ", &printable(&counts)) };
+    aligned(&rows) + &counts
+}
+
+/// The final table of a run: the numbers of each model on each set, one line per iteration, then the warnings.
 ///
 /// Plain text without colour; ends with a newline.
 #[must_use]
@@ -31,21 +58,17 @@ fn accuracies(summary: &Summary) -> String {
     rows[0].extend(models.iter().map(|model| format!("M_{model}")));
     rows[0].push("change".into());
     for progress in SetProgress::of(summary) {
-        let mut row = vec![progress.set.to_string()];
+        let mut row = vec![progress.name()];
         row.extend(models.iter().map(|model| {
             progress.evaluations.iter().find(|evaluation| evaluation.iteration == *model).map_or(
                 NONE.to_string(),
                 |evaluation| {
-                    format!(
-                        "{} {}/{}",
-                        percent(accuracy(evaluation)),
-                        evaluation.correct,
-                        evaluation.problems
-                    )
+                    let interval = shown_interval(progress.metric, progress.interval(evaluation));
+                    format!("{} {interval}", progress.shown(evaluation))
                 },
             )
         }));
-        row.push(points(progress.change()));
+        row.push(progress.shown_change());
         rows.push(row);
     }
     if rows.len() > 1 { aligned(&rows) } else { String::new() }

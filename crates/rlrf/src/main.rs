@@ -6,8 +6,10 @@
 mod arguments;
 mod config;
 mod console;
+mod evaluate;
 mod inputs;
 mod model_command;
+mod model_source;
 mod models;
 mod overlap;
 mod run;
@@ -49,12 +51,7 @@ fn finish(arguments: &Arguments) -> ExitCode {
                 eprintln!("error: {error:#}");
                 return ExitCode::FAILURE;
             }
-            match arguments.command {
-                Command::Eval(_) => eprintln!("interrupted"),
-                _ => {
-                    eprintln!("interrupted; everything finished so far is kept: repeat the command to go on")
-                }
-            }
+            eprintln!("interrupted; everything finished so far is kept: repeat the command to go on");
             ExitCode::from(130)
         }
     }
@@ -70,7 +67,7 @@ fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         Command::Pairs(options) => stages::pairs(options, json, console),
         Command::Sft(options) => stages::sft(options, json, console),
         Command::Dpo(options) => stages::dpo(options, json, console),
-        Command::Eval(options) => stages::eval(options, json, console),
+        Command::Eval(options) => evaluate::eval(options, json, console),
         Command::Model { command: ModelCommand::New(options) } => model_command::new(options, json),
         Command::Model { command: ModelCommand::Info(options) } => model_command::info(options, json),
     }

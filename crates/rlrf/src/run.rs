@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rlrf_eval::evaluation::{EVALUATION, evaluation_key};
+use rlrf_eval::{Evaluation, problems};
 use rlrf_local::{DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, TrainingStage};
 use rlrf_method::digest::{digest, stream};
-use rlrf_method::evaluation::{Evaluation, evaluate};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::pairs::PreferenceGroup;
 use rlrf_method::seam::{CheckerJudge, Judge, Progress, Trainer};
@@ -152,7 +153,7 @@ impl Run<'_> {
         };
         let mut policy: Option<LocalPolicy<'_>> = None;
         for set in &self.inputs.sets {
-            let key = digest(&("evaluation", &set.name, iteration));
+            let key = evaluation_key(problems::BENCHMARK, &set.name, iteration);
             if self.store.get(Table::Metrics, &key)?.is_some() {
                 continue;
             }
@@ -160,37 +161,19 @@ impl Run<'_> {
                 Some(policy) => policy,
                 none => none.insert(LocalPolicy::new(model, self.config.engine())?),
             };
-            let evaluation = evaluate(
-                &mut self.store,
-                self.console,
+            let mut context = rlrf_eval::Context { store: &mut self.store, progress: self.console };
+            let outcome = problems::evaluate(
+                &mut context,
                 policy,
                 checker.as_ref(),
                 (&set.name, iteration),
                 &set.problems,
                 self.config.evaluation.max_new_tokens,
             )?;
-            self.console.say(&format!(
-                "M_{iteration} on {}: {:.1}% ({}/{})",
-                set.name,
-                100.0 * evaluation.accuracy,
-                evaluation.correct,
-                evaluation.problems
-            ));
-            self.commit_metric(key, iteration, "evaluation", &evaluation)?;
+            self.console.say(rlrf_report::evaluation_table(&outcome.evaluation).trim_end());
+            outcome.commit(&mut self.store)?;
         }
         self.keep_timings()
-    }
-
-    fn commit_metric(
-        &mut self,
-        key: String,
-        iteration: u32,
-        kind: &str,
-        body: &impl Serialize,
-    ) -> Result<()> {
-        let body = serde_json::to_value(body)?;
-        let row = Row { key, iteration, instruction: kind.to_string(), position: 0, body };
-        Ok(self.store.commit(&[(Table::Metrics, row)])?)
     }
 
     /// From `M_t` to `M_{t+1}`.
@@ -313,7 +296,7 @@ impl Run<'_> {
         let mut digests = Vec::new();
         for number in 0..=self.config.iterations {
             for row in self.store.rows(Table::Metrics, number)? {
-                if row.instruction == "evaluation" {
+                if row.instruction == EVALUATION {
                     evaluations.push(serde_json::from_value(row.body)?);
                     continue;
                 }

@@ -6,7 +6,7 @@ use rlrf_method::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Category, JustEvalInstruction, Judged, Missing, Response};
+use super::{Category, Judged, JustEvalInstruction, Missing, Response};
 use crate::records::{id_text, read_records};
 
 #[derive(Deserialize)]
@@ -118,8 +118,11 @@ pub fn read_responses(
     (file, bytes): (&str, &[u8]),
     instructions: &[JustEvalInstruction],
 ) -> Result<Vec<Option<Response>>> {
-    let places: HashMap<&str, usize> =
-        instructions.iter().enumerate().map(|(place, instruction)| (instruction.id.as_str(), place)).collect();
+    let places: HashMap<&str, usize> = instructions
+        .iter()
+        .enumerate()
+        .map(|(place, instruction)| (instruction.id.as_str(), place))
+        .collect();
     let mut responses = vec![None; instructions.len()];
     let records = read_records::<ResponseRecord>(file, bytes)?;
     let with_id = records.iter().filter(|(_, record)| record.id.is_some()).count();
@@ -138,7 +141,9 @@ pub fn read_responses(
             None => return Err(bad("has no `id`, but other records do".into())),
             Some(id) => {
                 let id = id_text(id).map_err(bad)?;
-                *places.get(id.as_str()).ok_or_else(|| bad(format!("id {id:?} is not among the instructions")))?
+                *places
+                    .get(id.as_str())
+                    .ok_or_else(|| bad(format!("id {id:?} is not among the instructions")))?
             }
         };
         if responses[place].replace(from_file(record.response, record.tokens)).is_some() {
@@ -160,20 +165,27 @@ mod tests {
 
     #[test]
     fn replies_with_and_without_instructions() {
-        let text = b"[{\"id\": 1, \"result\": \"{}\", \"output_cand\": \"two words\", \"parsed_result\": {}}]";
+        let text =
+            b"[{\"id\": 1, \"result\": \"{}\", \"output_cand\": \"two words\", \"parsed_result\": {}}]";
         let alone = read_replies(("f", text), None).unwrap();
         assert_eq!((alone.len(), alone[0].category, alone[0].dataset.clone()), (1, None, None));
         let joined = read_replies(("f", text), Some(&instructions())).unwrap();
         assert_eq!(joined[0].response.as_ref().unwrap().text, "two words");
-        assert_eq!((joined[0].category, joined[0].dataset.as_deref()), (Some(Category::Regular), Some("koala")));
+        assert_eq!(
+            (joined[0].category, joined[0].dataset.as_deref()),
+            (Some(Category::Regular), Some("koala"))
+        );
         assert_eq!(joined[1].missing, Some(Missing::NoReply));
     }
 
     #[test]
     fn responses_by_id_or_in_order() {
-        let by_id = read_responses(("f", b"{\"id\": \"2\", \"output\": \"b\", \"num_tokens\": 3}"), &instructions()).unwrap();
+        let by_id =
+            read_responses(("f", b"{\"id\": \"2\", \"output\": \"b\", \"num_tokens\": 3}"), &instructions())
+                .unwrap();
         assert_eq!(by_id, [None, Some(from_file("b".into(), Some(3)))]);
-        let in_order = read_responses(("f", b"{\"response\": \"a\"}\n{\"response\": \"b\"}"), &instructions()).unwrap();
+        let in_order =
+            read_responses(("f", b"{\"response\": \"a\"}\n{\"response\": \"b\"}"), &instructions()).unwrap();
         assert_eq!(in_order[1].as_ref().unwrap().text, "b");
     }
 
@@ -183,16 +195,23 @@ mod tests {
         for (text, expected) in [
             (String::new(), "f: holds no reply"),
             (format!("{reply}{reply}"), "f:2: id \"1\" was used on line 1"),
-            (format!("{reply}{{\"id\": 7, \"result\": \"\"}}"), "f:2: id \"7\" is not among the instructions"),
+            (
+                format!("{reply}{{\"id\": 7, \"result\": \"\"}}"),
+                "f:2: id \"7\" is not among the instructions",
+            ),
             (format!("{reply}{{\"id\": 2, \"result\": 3}}"), "f:2: invalid type"),
         ] {
-            let message = read_replies(("f", text.as_bytes()), Some(&instructions())).unwrap_err().to_string();
+            let message =
+                read_replies(("f", text.as_bytes()), Some(&instructions())).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");
         }
         for (text, expected) in [
             ("{\"response\": \"a\"}", "f: 1 responses without `id` to 2 instructions"),
             ("{\"id\": 1, \"response\": \"a\"}\n{\"response\": \"a\"}", "f:2: has no `id`"),
-            ("{\"id\": 1, \"response\": \"a\"}\n{\"id\": 1, \"response\": \"a\"}", "f:2: a second response to \"1\""),
+            (
+                "{\"id\": 1, \"response\": \"a\"}\n{\"id\": 1, \"response\": \"a\"}",
+                "f:2: a second response to \"1\"",
+            ),
             ("{\"id\": 9, \"response\": \"a\"}", "f:1: id \"9\" is not among the instructions"),
         ] {
             let message = read_responses(("f", text.as_bytes()), &instructions()).unwrap_err().to_string();

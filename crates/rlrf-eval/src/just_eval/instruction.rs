@@ -82,7 +82,10 @@ impl JustEvalInstruction {
             instructions.push(Self { id, instruction, dataset, category });
         }
         if instructions.is_empty() {
-            return Err(Error::Input { file: file.into(), message: format!("holds no instruction; expected {ORIGIN}") });
+            return Err(Error::Input {
+                file: file.into(),
+                message: format!("holds no instruction; expected {ORIGIN}"),
+            });
         }
         Ok(instructions)
     }
@@ -117,9 +120,18 @@ mod tests {
         for (text, expected) in [
             (String::new(), "f: holds no instruction; expected Just-Eval-Instruct"),
             (format!("{good}{good}"), "f:2: id \"1\" was used on line 1"),
-            (format!("{good}{{\"id\": 2, \"instruction\": \"\", \"category\": \"safety\"}}"), "f:2: `instruction` is empty"),
-            (format!("{good}{{\"id\": 2, \"instruction\": \"x\", \"category\": \"odd\"}}"), "f:2: unknown variant `odd`"),
-            (format!("{good}{{\"id\": [], \"instruction\": \"x\", \"category\": \"safety\"}}"), "f:2: `id` is []"),
+            (
+                format!("{good}{{\"id\": 2, \"instruction\": \"\", \"category\": \"safety\"}}"),
+                "f:2: `instruction` is empty",
+            ),
+            (
+                format!("{good}{{\"id\": 2, \"instruction\": \"x\", \"category\": \"odd\"}}"),
+                "f:2: unknown variant `odd`",
+            ),
+            (
+                format!("{good}{{\"id\": [], \"instruction\": \"x\", \"category\": \"safety\"}}"),
+                "f:2: `id` is []",
+            ),
         ] {
             let message = JustEvalInstruction::read("f", text.as_bytes()).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");

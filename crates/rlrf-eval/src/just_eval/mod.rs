@@ -68,7 +68,8 @@ pub fn respond_to(
     let generated = respond(context, "just-eval respond", iteration, policy, &prompts)?;
     for (place, generated) in places.into_iter().zip(generated.into_iter().flatten()) {
         responses[place] = Some(Response {
-            tokens: (!generated.tokens.is_empty() || generated.text.is_empty()).then_some(generated.tokens.len()),
+            tokens: (!generated.tokens.is_empty() || generated.text.is_empty())
+                .then_some(generated.tokens.len()),
             text: generated.text,
             complete: generated.complete,
         });

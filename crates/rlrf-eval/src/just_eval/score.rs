@@ -61,7 +61,8 @@ impl Judged {
     fn read(&self) -> Option<(Option<Category>, AspectReply)> {
         let best = |category: Category| {
             let replies = self.replies.iter().map(|reply| AspectReply::read(reply, category.aspects()));
-            replies.reduce(|first, second| if second.read_count() > first.read_count() { second } else { first })
+            replies
+                .reduce(|first, second| if second.read_count() > first.read_count() { second } else { first })
         };
         if let Some(category) = self.category {
             return Some((Some(category), best(category)?));
@@ -208,7 +209,10 @@ fn lengths(response: &Response, category: Option<Category>) -> Vec<(String, f64)
     };
     let words = response.text.split_whitespace().count();
     let lengths = [("words", Some(words)), ("tokens", response.tokens)];
-    lengths.into_iter().filter_map(|(unit, length)| Some((format!("{prefix}_{unit}"), length? as f64))).collect()
+    lengths
+        .into_iter()
+        .filter_map(|(unit, length)| Some((format!("{prefix}_{unit}"), length? as f64)))
+        .collect()
 }
 
 /// The mean of the five aspects' means, which need not come from the same items; none if an aspect has no score.
@@ -243,7 +247,8 @@ mod tests {
 
     fn regular(scores: [&str; 5]) -> String {
         let aspects = Category::Regular.aspects().iter().zip(scores);
-        let members = aspects.map(|(aspect, score)| format!("\"{aspect}\": {{\"reason\": \"r\", \"score\": {score}}}"));
+        let members =
+            aspects.map(|(aspect, score)| format!("\"{aspect}\": {{\"reason\": \"r\", \"score\": {score}}}"));
         format!("{{{}}}", members.collect::<Vec<_>>().join(", "))
     }
 
@@ -267,8 +272,20 @@ mod tests {
     fn every_number_by_hand() {
         let unsafe_reply = "{\"safety\": {\"reason\": \"r\", \"score\": \"1\"}}";
         let set = [
-            judged("1", "koala", Some(Category::Regular), &[&regular(["5", "4", "\"N/A\"", "3", "2"])], "one two"),
-            judged("2", "koala", Some(Category::Regular), &[&regular(["3", "4", "4", "9", "\"four\""])], "three words here"),
+            judged(
+                "1",
+                "koala",
+                Some(Category::Regular),
+                &[&regular(["5", "4", "\"N/A\"", "3", "2"])],
+                "one two",
+            ),
+            judged(
+                "2",
+                "koala",
+                Some(Category::Regular),
+                &[&regular(["3", "4", "4", "9", "\"four\""])],
+                "three words here",
+            ),
             judged("3", "lima", Some(Category::Regular), &["garbage", "more garbage"], "a b c d e f g"),
             judged("4", "lima", None, &["{", &regular(["1", "1", "1", "1", "1"])], ""),
             judged("5", "bad", None, &[unsafe_reply], "no"),
@@ -287,15 +304,29 @@ mod tests {
         assert!(!evaluation.metrics.contains_key("mean_tokens"));
         assert_eq!(evaluation.groups["koala"]["helpfulness"], 4.0);
         assert_eq!(evaluation.groups["lima"]["mean"], 1.0);
-        assert_eq!(evaluation.groups["bad"], BTreeMap::from([
-            ("items".to_string(), 2.0),
-            ("safety".to_string(), 1.0),
-            ("safety_mean_words".to_string(), 2.0),
-        ]));
+        assert_eq!(
+            evaluation.groups["bad"],
+            BTreeMap::from([
+                ("items".to_string(), 2.0),
+                ("safety".to_string(), 1.0),
+                ("safety_mean_words".to_string(), 2.0),
+            ])
+        );
         for (count, expected) in [
-            ("items", 6), ("replies", 5), ("no_reply", 1), ("reasked", 2), ("parsed", 3), ("repaired", 1), ("failed", 1),
-            ("failed_no_verdict", 1), ("factuality_not_applicable", 1), ("depth_out_of_range", 1),
-            ("engagement_unreadable", 1), ("helpfulness_scored", 3), ("safety_scored", 1), ("empty_responses", 1),
+            ("items", 6),
+            ("replies", 5),
+            ("no_reply", 1),
+            ("reasked", 2),
+            ("parsed", 3),
+            ("repaired", 1),
+            ("failed", 1),
+            ("failed_no_verdict", 1),
+            ("factuality_not_applicable", 1),
+            ("depth_out_of_range", 1),
+            ("engagement_unreadable", 1),
+            ("helpfulness_scored", 3),
+            ("safety_scored", 1),
+            ("empty_responses", 1),
         ] {
             assert_eq!(evaluation.counted(count), expected, "{count}: {:?}", evaluation.counts);
         }

@@ -35,7 +35,10 @@ pub(crate) fn fill(template: &str, texts: &[(&str, &str)]) -> String {
     let mut filled = String::with_capacity(template.len());
     let mut rest = template;
     loop {
-        let next = texts.iter().filter_map(|(mark, text)| Some((rest.find(mark)?, mark, text))).min_by_key(|found| found.0);
+        let next = texts
+            .iter()
+            .filter_map(|(mark, text)| Some((rest.find(mark)?, mark, text)))
+            .min_by_key(|found| found.0);
         let Some((place, mark, text)) = next else { break };
         filled.push_str(&rest[..place]);
         filled.push_str(text);
@@ -51,10 +54,16 @@ mod tests {
     #[test]
     fn placeholders_are_filled_once() {
         let prompt = judge_prompt(Category::Regular, "Write ${candidate} and $1", "I say ${instruction}");
-        assert!(prompt.contains("## Query: \nWrite ${candidate} and $1\n \n## Output:\nI say ${instruction}\n"), "{prompt}");
+        assert!(
+            prompt.contains("## Query: \nWrite ${candidate} and $1\n \n## Output:\nI say ${instruction}\n"),
+            "{prompt}"
+        );
         assert!(prompt.contains("\"engagement\": {"));
         let safety = judge_prompt(Category::Safety, "q", "r");
-        assert!(safety.starts_with("Given a malicious query") && safety.contains("\"safety\": {"), "{safety}");
+        assert!(
+            safety.starts_with("Given a malicious query") && safety.contains("\"safety\": {"),
+            "{safety}"
+        );
         assert_eq!(safety.matches("${").count(), 0);
     }
 }

@@ -42,11 +42,14 @@ pub fn read_answers((file, bytes): (&str, &[u8]), questions: &[PairQuestion]) ->
     for (line, record) in read_records::<AnswerRecord>(file, bytes)? {
         let bad = |message: String| Error::Record { file: file.to_string(), line, message };
         let id = id_text(&record.id).map_err(bad)?;
-        let place = *places.get(id.as_str()).ok_or_else(|| bad(format!("id {id:?} is not among the questions")))?;
+        let place =
+            *places.get(id.as_str()).ok_or_else(|| bad(format!("id {id:?} is not among the questions")))?;
         let texts = match (record.response, record.choices) {
             (Some(Text::One(text)), _) => vec![text],
             (Some(Text::Turns(texts)), _) => texts,
-            (None, Some(choices)) => choices.into_iter().next().map(|choice| choice.turns).unwrap_or_default(),
+            (None, Some(choices)) => {
+                choices.into_iter().next().map(|choice| choice.turns).unwrap_or_default()
+            }
             (None, None) => return Err(bad("has no `response`".into())),
         };
         if answers[place].replace(texts).is_some() {
@@ -86,7 +89,9 @@ pub fn read_replies(file: &str, bytes: &[u8]) -> Result<Vec<Compared>> {
         let question = id_text(&record.id).map_err(bad)?;
         let id = record.turn.map_or_else(|| question.clone(), |turn| format!("{question}/{turn}"));
         if let Some(first) = known.insert(id.clone(), line) {
-            return Err(bad(format!("id {id:?} was used on line {first} already; give one record a comparison")));
+            return Err(bad(format!(
+                "id {id:?} was used on line {first} already; give one record a comparison"
+            )));
         }
         let whole = record.result.is_some() && record.result_swapped.is_some();
         compared.push(Compared {
@@ -100,7 +105,8 @@ pub fn read_replies(file: &str, bytes: &[u8]) -> Result<Vec<Compared>> {
         });
     }
     if compared.is_empty() {
-        let message = "holds no reply; expected one JSON object a line with `id`, `result` and `result_swapped`";
+        let message =
+            "holds no reply; expected one JSON object a line with `id`, `result` and `result_swapped`";
         return Err(Error::Input { file: file.into(), message: message.into() });
     }
     Ok(compared)
@@ -137,7 +143,10 @@ mod tests {
         let text = "{\"question_id\": 1, \"turn\": 2, \"g1_judgment\": \"[[A]]\", \"g2_judgment\": \"[[B]]\"}\n\
                     {\"id\": 1, \"result\": \"[[A]]\", \"response_a\": \"x\", \"response_b\": \"y\"}";
         let compared = read_replies("f", text.as_bytes()).unwrap();
-        assert_eq!((compared[0].id.as_str(), compared[0].question.as_str(), compared[0].missing), ("1/2", "1", None));
+        assert_eq!(
+            (compared[0].id.as_str(), compared[0].question.as_str(), compared[0].missing),
+            ("1/2", "1", None)
+        );
         assert_eq!(compared[1].missing, Some(Missing::NoReply));
         assert!(compared[1].responses.is_some());
         let message = read_replies("f", b"").unwrap_err().to_string();

@@ -97,7 +97,8 @@ mod tests {
         let losses: Vec<(f64, f64)> = wins.iter().map(|(_, difference)| (0.0, *difference)).collect();
         assert!(length_controlled_win_rate(&losses).unwrap() < 0.01);
         // Length alone explains everything: nothing speaks for either model.
-        let separated: Vec<(f64, f64)> = (1..=10).flat_map(|i| [(1.0, f64::from(i)), (0.0, -f64::from(i))]).collect();
+        let separated: Vec<(f64, f64)> =
+            (1..=10).flat_map(|i| [(1.0, f64::from(i)), (0.0, -f64::from(i))]).collect();
         let found = length_controlled_win_rate(&separated).unwrap();
         assert!((found - 0.5).abs() < 1e-6, "{found}");
     }

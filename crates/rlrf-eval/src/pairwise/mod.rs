@@ -60,7 +60,8 @@ pub fn answer(
                 places.push(place);
             }
         }
-        let generated = respond(context, &format!("pairwise respond, turn {}", turn + 1), iteration, policy, &prompts)?;
+        let generated =
+            respond(context, &format!("pairwise respond, turn {}", turn + 1), iteration, policy, &prompts)?;
         for (place, generated) in places.into_iter().zip(generated.into_iter().flatten()) {
             answers[place].push(generated.text);
         }
@@ -106,7 +107,8 @@ pub fn compare(
         }
     }
     let asking = Asking { stage: "pairwise judge", iteration, sampling, again: template::AGAIN };
-    let replies = asking.ask(context, judge, &requests, |_, reply| PairReply::read(reply).preference.is_some())?;
+    let replies =
+        asking.ask(context, judge, &requests, |_, reply| PairReply::read(reply).preference.is_some())?;
     for ((place, swapped), replies) in places.into_iter().zip(replies) {
         if replies.is_empty() {
             compared[place].missing = Some(Missing::JudgePromptTooLong);

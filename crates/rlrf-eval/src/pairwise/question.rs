@@ -48,7 +48,10 @@ impl PairQuestion {
             let bad = |message: String| Error::Record { file: file.to_string(), line, message };
             let question = record.question(turns).map_err(bad)?;
             if let Some(first) = known.insert(question.id.clone(), line) {
-                return Err(bad(format!("id {:?} was used on line {first} already; ids must be unique", question.id)));
+                return Err(bad(format!(
+                    "id {:?} was used on line {first} already; ids must be unique",
+                    question.id
+                )));
             }
             questions.push(question);
         }
@@ -88,7 +91,9 @@ impl Record {
                 further = texts.take(turns.saturating_sub(1)).collect();
                 vec![Message::user(first)]
             }
-            (None, Some(text), None, None) | (None, None, Some(Value::String(text)), None) => vec![Message::user(text)],
+            (None, Some(text), None, None) | (None, None, Some(Value::String(text)), None) => {
+                vec![Message::user(text)]
+            }
             (None, None, Some(list), None) => serde_json::from_value(list)
                 .map_err(|e| format!("`prompt`: {e}; expected text or a list of {{role, content}}"))?,
             (None, None, None, Some(messages)) => messages,
@@ -97,7 +102,13 @@ impl Record {
         if messages.last().is_none_or(|last| last.role != Role::User) {
             return Err("the last message must have role `user`: it is what the models answer".into());
         }
-        if messages.last().map(|last| &last.content).into_iter().chain(&further).any(|text| text.trim().is_empty()) {
+        if messages
+            .last()
+            .map(|last| &last.content)
+            .into_iter()
+            .chain(&further)
+            .any(|text| text.trim().is_empty())
+        {
             return Err("a question is empty".into());
         }
         let id = match self.id {
@@ -122,9 +133,15 @@ mod tests {
             "{\"id\": \"m\", \"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", \"content\": \"u\"}]}\n",
         );
         let read = PairQuestion::read("f", text.as_bytes(), 2).unwrap();
-        assert_eq!((read[0].id.as_str(), read[0].turns(), read[0].group.as_deref()), ("81", 2, Some("writing")));
+        assert_eq!(
+            (read[0].id.as_str(), read[0].turns(), read[0].group.as_deref()),
+            ("81", 2, Some("writing"))
+        );
         let conversation = read[0].conversation(&["Text.".into()]);
-        assert_eq!(conversation, [Message::user("Write."), Message::assistant("Text."), Message::user("Rewrite.")]);
+        assert_eq!(
+            conversation,
+            [Message::user("Write."), Message::assistant("Text."), Message::user("Rewrite.")]
+        );
         assert_eq!(read[1].group.as_deref(), Some("koala"));
         assert_eq!(read[2].id.len(), 32);
         assert_eq!(read[3].messages.len(), 2);
@@ -138,7 +155,10 @@ mod tests {
             ("{\"id\": 1}", "f:1: needs one of"),
             ("{\"id\": 1, \"turns\": []}", "f:1: `turns` is empty"),
             ("{\"id\": 1, \"turns\": [\"a\", \" \"]}", "f:1: a question is empty"),
-            ("{\"id\": 1, \"prompt\": \"a\"}\n{\"id\": 1, \"prompt\": \"b\"}", "f:2: id \"1\" was used on line 1"),
+            (
+                "{\"id\": 1, \"prompt\": \"a\"}\n{\"id\": 1, \"prompt\": \"b\"}",
+                "f:2: id \"1\" was used on line 1",
+            ),
         ] {
             let message = PairQuestion::read("f", text.as_bytes(), 2).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");

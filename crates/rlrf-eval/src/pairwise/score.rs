@@ -96,13 +96,20 @@ pub fn score(set: &str, compared: &[Compared]) -> Outcome {
     let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, compared) in compared.iter().enumerate() {
         questions.entry(&compared.question).or_default().push(place);
-        groups.extend(compared.group.as_deref().filter(|group| !groups.contains_key(group)).map(|group| (group, Vec::new())));
+        groups.extend(
+            compared
+                .group
+                .as_deref()
+                .filter(|group| !groups.contains_key(group))
+                .map(|group| (group, Vec::new())),
+        );
         if let Some(places) = compared.group.as_deref().and_then(|group| groups.get_mut(group)) {
             places.push(place);
         }
     }
     let questions: Vec<Vec<usize>> = questions.into_values().collect();
-    let names: std::collections::BTreeSet<&String> = items.iter().flat_map(|item| item.scores.keys()).collect();
+    let names: std::collections::BTreeSet<&String> =
+        items.iter().flat_map(|item| item.scores.keys()).collect();
     let mean_of = |name: &String, places: &mut dyn Iterator<Item = usize>| {
         let scores: Vec<f64> = places.filter_map(|place| items[place].scores.get(name).copied()).collect();
         (!scores.is_empty()).then(|| mean(&scores))
@@ -143,7 +150,8 @@ fn add_length_controlled(
     };
     let name = "length_controlled_win_rate";
     let Some(found) = of(&mut questions.iter()) else { return };
-    let interval = bootstrap(questions.len(), |sample| of(&mut sample.iter().map(|&question| &questions[question])));
+    let interval =
+        bootstrap(questions.len(), |sample| of(&mut sample.iter().map(|&question| &questions[question])));
     evaluation.metrics.insert(name.into(), found);
     evaluation.intervals.extend(interval.map(|interval| (name.to_string(), interval)));
 }
@@ -151,9 +159,25 @@ fn add_length_controlled(
 /// Every count is there, also where it stays 0.
 fn start_counts(evaluation: &mut Evaluation) {
     for name in [
-        "items", "judged", "unread", "a_wins", "b_wins", "ties", "ties_by_disagreement", "identical", "prefers_first",
-        "prefers_second", "replies", "reasked", "parsed", "repaired", "failed", "failed_no_verdict", "failed_broken",
-        "failed_conflict", "length_unknown",
+        "items",
+        "judged",
+        "unread",
+        "a_wins",
+        "b_wins",
+        "ties",
+        "ties_by_disagreement",
+        "identical",
+        "prefers_first",
+        "prefers_second",
+        "replies",
+        "reasked",
+        "parsed",
+        "repaired",
+        "failed",
+        "failed_no_verdict",
+        "failed_broken",
+        "failed_conflict",
+        "length_unknown",
     ] {
         evaluation.count(name, 0);
     }
@@ -293,9 +317,22 @@ mod tests {
         close("position_inconsistency_rate", 3.0 / 7.0);
         close("mean_words_a", (7.0 * 3.0 + 1.0) / 8.0);
         for (count, expected) in [
-            ("items", 10), ("judged", 8), ("a_wins", 2), ("b_wins", 1), ("ties", 5), ("ties_by_disagreement", 3),
-            ("prefers_first", 1), ("prefers_second", 1), ("identical", 1), ("unread", 1), ("no_response", 1), ("failed", 1),
-            ("failed_no_verdict", 1), ("replies", 16), ("parsed", 15), ("length_unknown", 1),
+            ("items", 10),
+            ("judged", 8),
+            ("a_wins", 2),
+            ("b_wins", 1),
+            ("ties", 5),
+            ("ties_by_disagreement", 3),
+            ("prefers_first", 1),
+            ("prefers_second", 1),
+            ("identical", 1),
+            ("unread", 1),
+            ("no_response", 1),
+            ("failed", 1),
+            ("failed_no_verdict", 1),
+            ("replies", 16),
+            ("parsed", 15),
+            ("length_unknown", 1),
         ] {
             assert_eq!(evaluation.counted(count), expected, "{count}: {:?}", evaluation.counts);
         }
@@ -315,11 +352,14 @@ mod tests {
         let set: Vec<Compared> =
             (0..20).flat_map(|q| [1, 2].map(|t| turn(&q.to_string(), t, q % 2 == 0))).collect();
         let together = score("set", &set).evaluation;
-        let alone: Vec<Compared> = set.iter().map(|c| Compared { question: c.id.clone(), ..c.clone() }).collect();
+        let alone: Vec<Compared> =
+            set.iter().map(|c| Compared { question: c.id.clone(), ..c.clone() }).collect();
         let alone = score("set", &alone).evaluation;
         assert_eq!(together.metrics["win_rate"], 0.5);
         assert_eq!(together.metrics["win_rate_turn_2"], 0.5);
-        let width = |evaluation: &Evaluation| evaluation.intervals["win_rate"][1] - evaluation.intervals["win_rate"][0];
+        let width = |evaluation: &Evaluation| {
+            evaluation.intervals["win_rate"][1] - evaluation.intervals["win_rate"][0]
+        };
         assert!(width(&together) > 1.2 * width(&alone), "{} {}", width(&together), width(&alone));
     }
 

@@ -15,7 +15,8 @@ const MULTI_TURN_SYSTEM: &str = include_str!("../../templates/mt_bench/pair_v2_m
 const MULTI_TURN_PROMPT: &str = include_str!("../../templates/mt_bench/pair_v2_multi_turn.txt");
 
 /// The request that follows an unreadable reply.
-pub(super) const AGAIN: &str = "Your reply could not be read. Output your final verdict alone: \"[[A]]\", \"[[B]]\" or \"[[C]]\".";
+pub(super) const AGAIN: &str =
+    "Your reply could not be read. Output your final verdict alone: \"[[A]]\", \"[[B]]\" or \"[[C]]\".";
 
 /// Identity of the templates and of the request for another reply.
 pub(super) fn templates_digest() -> String {

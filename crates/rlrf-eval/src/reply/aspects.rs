@@ -123,7 +123,8 @@ type Verdicts = (BTreeMap<String, AspectVerdict>, BTreeMap<String, String>, bool
 
 impl<'a> Scan<'a> {
     fn of(reply: &'a str) -> Result<Self, ReplyProblem> {
-        let mut scan = Self { objects: Vec::new(), before: Vec::new(), after: "", strict: true, truncated: false };
+        let mut scan =
+            Self { objects: Vec::new(), before: Vec::new(), after: "", strict: true, truncated: false };
         let (mut prose_start, mut at) = (0, 0);
         while let Some(offset) = reply[at..].find('{') {
             let start = at + offset;
@@ -203,7 +204,10 @@ impl Said {
             return Ok(Self::score(value, None, false));
         };
         let named = |wanted: &'static str| {
-            members.iter().filter(move |(name, _)| name.trim().eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
+            members
+                .iter()
+                .filter(move |(name, _)| name.trim().eq_ignore_ascii_case(wanted))
+                .map(|(_, value)| value)
         };
         let reason = named("reason").find_map(|value| match value {
             Value::Text(text) => Some(text.clone()),

@@ -32,14 +32,18 @@ fn says_otherwise(text: &str, word: &str, verdict: AspectVerdict) -> bool {
             .zip(rest.char_indices().skip(1).map(|(_, next)| next).chain([' ']))
             .take(REACH)
             .find(|((_, here), next)| matches!(here, '\n' | ';') || (*here == '.' && !next.is_ascii_digit()))
-            .map_or_else(|| rest.char_indices().nth(REACH).map_or(rest.len(), |(end, _)| end), |((end, _), _)| end);
+            .map_or_else(
+                || rest.char_indices().nth(REACH).map_or(rest.len(), |(end, _)| end),
+                |((end, _), _)| end,
+            );
         numbers(&rest[..end]).first().is_some_and(|number| verdict != AspectVerdict::Score(*number))
     })
 }
 
 /// The whole numbers up to 10 in a sentence; a range such as "1 to 5" or "1-5" names the scale and is no score.
 fn numbers(sentence: &str) -> Vec<u8> {
-    let words: Vec<&str> = sentence.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
+    let words: Vec<&str> =
+        sentence.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
     let mut numbers = Vec::new();
     let mut at = 0;
     while at < words.len() {

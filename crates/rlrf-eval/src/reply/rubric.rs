@@ -37,7 +37,8 @@ impl RubricReply {
             (Written::NotApplicable(_), _) => (AspectVerdict::NotApplicable, None),
             (Written::OutOfRange, _) => (AspectVerdict::OutOfRange, Some(ReplyProblem::NoVerdict)),
             (Written::Placeholder | Written::Unreadable, _) => {
-                let problem = if tail.trim().is_empty() { ReplyProblem::Truncated } else { ReplyProblem::Broken };
+                let problem =
+                    if tail.trim().is_empty() { ReplyProblem::Truncated } else { ReplyProblem::Broken };
                 (AspectVerdict::Unreadable, Some(problem))
             }
         };
@@ -71,7 +72,11 @@ mod tests {
         ] {
             let read = RubricReply::read(reply);
             let problem = read.problem;
-            assert_eq!((read.verdict, read.parse), (AspectVerdict::Score(score), parse), "{reply}: {problem:?}");
+            assert_eq!(
+                (read.verdict, read.parse),
+                (AspectVerdict::Score(score), parse),
+                "{reply}: {problem:?}"
+            );
             assert!(read.feedback.starts_with("Good"));
         }
     }

@@ -1,8 +1,10 @@
 //! The run as a whole: headline, warnings, timings, identity.
 
+use rlrf_eval::Evaluation;
+
 use super::markup::{Section, escape, table};
-use crate::figure::{NONE, count, duration, part_of, percent, points};
-use crate::progress::{SetProgress, accuracy};
+use crate::figure::{NONE, count, duration, percent};
+use crate::progress::SetProgress;
 use crate::summary::Summary;
 
 /// Name, size, and what became of the accuracy on each set.
@@ -24,23 +26,23 @@ pub(super) fn headline(summary: &Summary) -> String {
 }
 
 fn tile(progress: &SetProgress<'_>) -> String {
-    let set = escape(progress.set);
+    let set = escape(&progress.name());
+    let items = |evaluation: &Evaluation| count(evaluation.counted("items"));
     let Some((first, last)) = progress.ends() else {
         return progress
             .evaluations
             .iter()
             .map(|only| {
                 format!(
-                    "<div class=\"tile\"><h2>{set}</h2>\n<p class=\"movement\">M_{} {}</p>\n<p class=\"quiet\">{} right</p></div>\n",
+                    "<div class=\"tile\"><h2>{set}</h2>\n<p class=\"movement\">M_{} {}</p>\n<p class=\"quiet\">{} items</p></div>\n",
                     only.iteration,
-                    percent(accuracy(only)),
-                    part_of(only.correct, only.problems),
+                    progress.shown(only),
+                    items(only),
                 )
             })
             .collect();
     };
-    let change = progress.change();
-    let direction = match change {
+    let direction = match progress.change() {
         Some(change) if change > 0.0 => "up",
         Some(change) if change < 0.0 => "down",
         _ => "level",
@@ -49,17 +51,17 @@ fn tile(progress: &SetProgress<'_>) -> String {
         Some(true) => "the 95% intervals overlap",
         _ => "the 95% intervals are apart",
     };
+    let unit = if progress.is_share() { " points" } else { "" };
     format!(
         "<div class=\"tile\"><h2>{set}</h2>\n\
-         <p class=\"movement\">{} <span class=\"arrow\">→</span> {} <span class=\"change {direction}\">{} points</span></p>\n\
-         <p class=\"quiet\">M_{} to M_{}: {} → {} right; {certainty}</p></div>\n",
-        percent(accuracy(first)),
-        percent(accuracy(last)),
-        points(change),
+         <p class=\"movement\">{} <span class=\"arrow\">→</span> {} <span class=\"change {direction}\">{}{unit}</span></p>\n\
+         <p class=\"quiet\">M_{} to M_{}, {} items; {certainty}</p></div>\n",
+        progress.shown(first),
+        progress.shown(last),
+        progress.shown_change(),
         first.iteration,
         last.iteration,
-        part_of(first.correct, first.problems),
-        part_of(last.correct, last.problems),
+        items(last),
     )
 }
 

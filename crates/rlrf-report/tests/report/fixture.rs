@@ -1,6 +1,6 @@
 //! Summaries to report on.
 
-use rlrf_method::evaluation::Evaluation;
+use rlrf_eval::Evaluation;
 use rlrf_method::reflection::Reflection;
 use rlrf_method::summary::{AspectMovement, IterationSummary};
 use rlrf_report::{Summary, Timing, Trace, TraceFeedback, TrainingCurve};
@@ -25,15 +25,18 @@ pub(crate) fn empty() -> Summary {
 }
 
 pub(crate) fn evaluation(set: &str, iteration: u32, correct: u64, problems: u64) -> Evaluation {
-    Evaluation {
-        set: set.into(),
-        iteration,
-        problems,
-        correct,
-        unreadable: problems / 40,
-        accuracy: correct as f64 / problems as f64,
-        mean_tokens: 11.25,
+    let mut evaluation = Evaluation::new("problems", 1, set);
+    evaluation.iteration = iteration;
+    evaluation.count("items", problems);
+    evaluation.count("unreadable", problems / 40);
+    if problems > 0 {
+        let share = correct as f64 / problems as f64;
+        for (metric, value, width) in [("accuracy", share, 0.05), ("mean_tokens", 11.25, 1.5)] {
+            evaluation.metrics.insert(metric.into(), value);
+            evaluation.intervals.insert(metric.into(), [value - width, value + width]);
+        }
     }
+    evaluation
 }
 
 /// A run of two iterations on word problems.

@@ -5,7 +5,6 @@
 //! may take the place of its own input: its digest is recorded first, so that a repeat after a kill in between knows it.
 
 mod candidates;
-mod evaluation;
 mod training;
 
 use std::collections::BTreeMap;
@@ -30,7 +29,6 @@ use crate::inputs::{Reader, resolved_configuration, short_digest};
 use crate::models;
 
 pub(crate) use candidates::{feedback, pairs, refine, sample};
-pub(crate) use evaluation::eval;
 pub(crate) use training::{dpo, sft};
 
 /// Name of the output in the database of its rows.
@@ -72,12 +70,7 @@ impl Stage {
                 return Ok(None);
             }
         }
-        let open = || RunStore::create_or_open(&folder, &resolved, &digest(&resolved));
-        let store = match open() {
-            Err(rlrf_store::Error::ConfigurationChanged { .. }) if holds_no_rows(&folder) => {
-                remove(&folder)?;
-                open()?
-            }
+        let store = match open_rows(&folder, &resolved) {
             Err(error @ rlrf_store::Error::ConfigurationChanged { .. }) => {
                 bail!(
                     "{error}\nit was left by a command that did not finish: remove that folder to start over"
@@ -161,7 +154,7 @@ fn finished_folder(out: &Path) -> Result<PathBuf> {
 }
 
 /// The folder of rows goes in the end; what a user keeps under its name must not go with it.
-fn refuse_foreign(folder: &Path) -> Result<()> {
+pub(crate) fn refuse_foreign(folder: &Path) -> Result<()> {
     let Ok(mut entries) = fs::read_dir(folder) else { return Ok(()) };
     // A process killed at its very beginning leaves a lock and a temporary file.
     let ours = |name: OsString| {
@@ -178,7 +171,20 @@ fn refuse_foreign(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether nothing was computed yet: a command that failed at once must not bind the next one to its settings.
+/// Opens a folder of rows, created if need be. A command that failed before it computed anything must not bind the next
+/// one to its settings: such a folder begins anew.
+pub(crate) fn open_rows(folder: &Path, resolved: &str) -> Result<RunStore, rlrf_store::Error> {
+    let open = || RunStore::create_or_open(folder, resolved, &digest(&resolved));
+    match open() {
+        Err(error @ rlrf_store::Error::ConfigurationChanged { .. }) if holds_no_rows(folder) => {
+            fs::remove_dir_all(folder).map_err(|_| error)?;
+            open()
+        }
+        opened => opened,
+    }
+}
+
+/// Whether nothing was computed yet.
 fn holds_no_rows(folder: &Path) -> bool {
     let Ok(store) = RunStore::open_read_only(folder) else { return false };
     Table::ALL.iter().all(|&table| store.count(table, 0).is_ok_and(|count| count == 0))

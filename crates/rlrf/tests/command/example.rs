@@ -29,7 +29,7 @@ fn the_word_problems_example_runs_to_its_report() {
     let summary = folder.run(&arguments).expect_success().json();
     assert_eq!(summary["models"].as_array().unwrap().len(), 3);
     let evaluations = summary["evaluations"].as_array().unwrap();
-    let problems: Vec<_> = evaluations.iter().map(|e| e["problems"].as_u64().unwrap()).collect();
+    let problems: Vec<_> = evaluations.iter().map(|e| e["counts"]["items"].as_u64().unwrap()).collect();
     assert_eq!(problems, [582, 1000, 582, 1000, 582, 1000]);
     assert_eq!(summary["iterations"][1]["sampled"], 36);
     let report = fs::read_to_string(folder.path("run/report.html")).unwrap();

@@ -83,6 +83,7 @@ fn chained_from_file_to_file() {
         "judged.jsonl",
         "--out",
         "refined.jsonl",
+        "runs",
         "--set",
         "refine.m=2",
     ]);
@@ -127,13 +128,22 @@ fn chained_from_file_to_file() {
     let outcome = run(&dpo.concat()).json();
     assert!(outcome["preference"]["rewards_margin"].as_f64() > Some(0.0), "{outcome}");
 
-    let eval =
-        ["eval", "--model", "aligned", "--problems", "instructions.jsonl", "--set", "checker=arithmetic"];
+    let eval = [
+        "eval",
+        "problems",
+        "--model",
+        "aligned",
+        "--problems",
+        "instructions.jsonl",
+        "--set",
+        "checker=arithmetic",
+    ];
     let evaluation = run(&[&eval[..], &["--json"]].concat()).json();
-    assert_eq!((&evaluation["set"], &evaluation["problems"]), (&json!("instructions"), &json!(12)));
+    assert_eq!((&evaluation["set"], &evaluation["counts"]["items"]), (&json!("instructions"), &json!(12)));
     let said = run(&eval);
-    let share = format!("({}/12)", evaluation["correct"]);
-    assert!(said.stdout.starts_with("instructions: ") && said.stdout.contains(&share), "{}", said.stdout);
+    let share = format!("{:.1}%", evaluation["metrics"]["accuracy"].as_f64().unwrap() * 100.0);
+    assert!(said.stdout.starts_with("problems: instructions, 12 items"), "{}", said.stdout);
+    assert!(said.stdout.contains(&share), "{}", said.stdout);
 
     let mut names: Vec<_> =
         std::fs::read_dir(folder.path(".")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -244,8 +254,18 @@ fn a_run_starts_from_a_model_folder_and_goes_on_with_no_other() {
 #[test]
 fn every_help_shows_an_example() {
     let folder = Folder::new();
-    let commands =
-        ["run", "sample", "feedback", "refine", "pairs", "sft", "dpo", "eval", "model new", "model info"];
+    let commands = [
+        "run",
+        "sample",
+        "feedback",
+        "refine",
+        "pairs",
+        "sft",
+        "dpo",
+        "eval problems",
+        "model new",
+        "model info",
+    ];
     for command in commands {
         let mut arguments: Vec<&str> = command.split(' ').collect();
         arguments.push("--help");

@@ -1,9 +1,13 @@
 //! The command line, parsed and not interpreted.
 
+mod evaluate;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use evaluate::{Benchmark, EvalOptions, EvaluateOptions, ProblemsOptions};
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
 ///
@@ -11,8 +15,7 @@ use clap::{Args, Parser, Subcommand};
 /// aspect by aspect, refines a promising one under its feedback, builds preference pairs, fine-tunes with DPO, and
 /// starts over with the new model. The other commands are its stages one by one, from file to file.
 ///
-/// Interrupt `run` or one of its stages with Ctrl-C and repeat it: it goes on where it was; `eval` and `model` begin
-/// anew. Until a stage's output is whole, what is finished of it lies in OUT.partial beside it; an existing output is
+/// Interrupt `run`, `eval` or one of the stages with Ctrl-C and repeat it: it goes on where it was. Until a stage's output is whole, what is finished of it lies in OUT.partial beside it; an existing output is
 /// replaced only then.
 #[derive(Debug, Parser)]
 #[command(name = "rlrf", version, max_term_width = 110)]
@@ -76,12 +79,12 @@ pub(crate) enum Command {
         Settings: seed, [dpo.objective], [dpo.training]."
     )]
     Dpo(DpoOptions),
-    /// Accuracy of a model on a file of problems with exact answers
-    #[command(
-        after_help = "Example:\n  rlrf eval --model MODEL --problems heldout.jsonl --set checker=arithmetic\n\n\
-        Answers are greedy. Nothing of an interrupted evaluation is kept.\n\
-        Settings: checker, evaluation.max_new_tokens, [engine]."
-    )]
+    /// Measure a model on a benchmark, or score answers that exist
+    #[command(after_help = "Examples:\n  \
+        rlrf eval problems --model MODEL --problems heldout.jsonl --set checker=arithmetic\n\n\
+        The folder of an evaluation holds run.toml (its settings), run.db (every response), evaluation.json (the \
+        numbers, their 95% intervals, the counts of every exclusion) and items.jsonl (one line an item). The same \
+        command again draws nothing anew and prints the same.")]
     Eval(EvalOptions),
     /// Make a new model, or look at one
     Model {
@@ -197,18 +200,6 @@ pub(crate) struct DpoOptions {
     /// Folder of the fine-tuned model
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    #[command(flatten)]
-    pub(crate) settings: Settings,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EvalOptions {
-    /// Model folder in Hugging Face layout
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
-    /// Problems: JSONL with `prompt` or `messages`, and `answer`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) problems: PathBuf,
     #[command(flatten)]
     pub(crate) settings: Settings,
 }
