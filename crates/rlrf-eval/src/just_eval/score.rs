@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rlrf_method::ParseOutcome;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::{BENCHMARK, Category, DEFINITION, Response};
 use crate::evaluation::{Evaluation, Item, Outcome};

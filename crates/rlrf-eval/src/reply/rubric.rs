@@ -42,7 +42,7 @@ impl RubricReply {
                 (AspectVerdict::Unreadable, Some(problem))
             }
         };
-        let plain = head.starts_with("Feedback:") && matches!(read[0], Written::Score(_, true));
+        let plain = head.starts_with("Feedback:") && tail.trim().len() == 1;
         let parse = match problem {
             Some(_) => ParseOutcome::Failed(reply.to_string()),
             None if plain => ParseOutcome::Parsed,
