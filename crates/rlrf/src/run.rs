@@ -18,7 +18,6 @@ use rlrf_model::folder::clear_leftovers;
 use rlrf_report::summary::{Timing, TraceFeedback};
 use rlrf_report::{Summary, Trace, TrainingCurve};
 use rlrf_store::{RunStore, write_atomically};
-use serde::Serialize;
 use serde_json::json;
 
 use crate::arguments::RunOptions;

@@ -26,7 +26,8 @@ pub(super) fn headline(summary: &Summary) -> String {
 }
 
 fn tile(progress: &SetProgress<'_>) -> String {
-    let set = escape(&progress.name());
+    let name = progress.name();
+    let set = escape(&name);
     let items = |evaluation: &Evaluation| count(evaluation.counted("items"));
     let Some((first, last)) = progress.ends() else {
         return progress

@@ -44,7 +44,6 @@ pub(crate) struct EvaluateOptions {
 
 /// What benchmarks with a judge take, too.
 #[derive(Debug, Args)]
-#[expect(dead_code, reason = "taken up by the first benchmark with a judge")]
 pub(crate) struct JudgeOptions {
     /// The judge: a model folder, or the URL of an endpoint
     #[arg(long, value_name = "DIR-OR-URL")]

@@ -158,6 +158,7 @@ fn chained_from_file_to_file() {
             "model",
             "pairs.jsonl",
             "refined.jsonl",
+            "runs",
             "sampled.jsonl",
             "tuned"
         ],
