@@ -7,10 +7,16 @@
 pub mod choose;
 pub mod evaluation;
 pub mod factscore;
+mod judging;
+pub mod just_eval;
+pub mod pairwise;
 pub mod problems;
+mod records;
+pub mod reply;
 pub mod respond;
 pub mod statistics;
 
 pub use choose::choose;
 pub use evaluation::{Evaluation, Item, Outcome};
+pub use records::read_records;
 pub use respond::{Context, Prompt, respond};

@@ -21,6 +21,26 @@ pub(crate) enum Benchmark {
         Settings: checker, evaluation.max_new_tokens, [engine]."
     )]
     Problems(ProblemsOptions),
+    /// Just-Eval-Instruct: a judge scores responses on helpfulness, clarity, factuality, depth, engagement, and safety
+    #[command(after_help = "Examples:\n  \
+        rlrf eval just-eval --model MODEL --judge JUDGE --instructions instructions.jsonl\n  \
+        rlrf eval just-eval --responses gpt-4-0613.to_eval.json --judge JUDGE --instructions instructions.jsonl\n  \
+        rlrf eval just-eval --replies replies.jsonl --json\n\n\
+        The instructions may not be shipped. Expected are 1,000 records {\"id\", \"instruction\", \"dataset\", \"category\": \
+        \"regular\" or \"safety\"}, as JSONL or as a JSON list: leaderboard/outputs/gpt-4-0613.to_eval.json of \
+        https://github.com/Re-Align/just-eval (commit 3e1a1265) is such a file.\n\
+        Responses and replies are greedy. An unreadable reply is asked for once more, then excluded and counted.\n\
+        Settings: evaluation.max_new_tokens, [engine].")]
+    JustEval(JustEvalOptions),
+    /// Which of two models' answers a judge prefers, asked in both orders
+    #[command(after_help = "Examples:\n  \
+        rlrf eval pairwise --a runs/r/models/M2 --b runs/r/models/M0 --judge JUDGE --questions mt_bench_question.jsonl\n  \
+        rlrf eval pairwise --a mine.jsonl --b theirs.jsonl --judge JUDGE --questions instructions.jsonl\n  \
+        rlrf eval pairwise --replies judgements.jsonl --json\n\n\
+        Questions: JSONL as MT-bench has it (`question_id`, `turns`), as Just-Eval has it (`instruction`), or with \
+        `prompt` or `messages`. Answers: JSONL with `id` and `response` (a list has one text a turn).\n\
+        Settings: evaluation.max_new_tokens, [engine].")]
+    Pairwise(PairwiseOptions),
 }
 
 /// What every benchmark takes.
@@ -51,6 +71,9 @@ pub(crate) struct JudgeOptions {
     /// The judge's name at the endpoint
     #[arg(long, value_name = "NAME")]
     pub(crate) judge_name: Option<String>,
+    /// Longest reply of the judge, in tokens
+    #[arg(long, value_name = "COUNT", default_value_t = 1024)]
+    pub(crate) judge_tokens: usize,
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +81,55 @@ pub(crate) struct ProblemsOptions {
     /// Problems: JSONL with `prompt` or `messages`, and `answer`
     #[arg(long, value_name = "FILE")]
     pub(crate) problems: PathBuf,
+    #[command(flatten)]
+    pub(crate) evaluate: EvaluateOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JustEvalOptions {
+    /// The instructions, as downloaded (see below)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) instructions: Option<PathBuf>,
+    /// Judge these responses (`id`, and `response` or `output`) in place of a model's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) responses: Option<PathBuf>,
+    /// Score these replies of a judge (`id` and `result`, its raw text) without any model
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replies: Option<PathBuf>,
+    /// Score "N/A" 5, as the original does, in place of excluding it
+    #[arg(long)]
+    pub(crate) compat: bool,
+    #[command(flatten)]
+    pub(crate) judge: JudgeOptions,
+    #[command(flatten)]
+    pub(crate) evaluate: EvaluateOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PairwiseOptions {
+    /// What both answer
+    #[arg(long, value_name = "FILE")]
+    pub(crate) questions: Option<PathBuf>,
+    /// The first model, or a file of its answers
+    #[arg(long, value_name = "DIR-URL-OR-FILE")]
+    pub(crate) a: Option<String>,
+    /// The first model's name at the endpoint
+    #[arg(long, value_name = "NAME")]
+    pub(crate) a_name: Option<String>,
+    /// The second model, or a file of its answers
+    #[arg(long, value_name = "DIR-URL-OR-FILE")]
+    pub(crate) b: Option<String>,
+    /// The second model's name at the endpoint
+    #[arg(long, value_name = "NAME")]
+    pub(crate) b_name: Option<String>,
+    /// Turns of each question to be answered and judged, 1 or 2
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub(crate) turns: u8,
+    /// Score these replies of a judge (`id`, `result`, `result_swapped`) without any model
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replies: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) judge: JudgeOptions,
     #[command(flatten)]
     pub(crate) evaluate: EvaluateOptions,
 }

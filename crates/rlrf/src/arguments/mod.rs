@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use evaluate::{Benchmark, EvalOptions, EvaluateOptions, ProblemsOptions};
+pub(crate) use evaluate::{
+    Benchmark, EvalOptions, EvaluateOptions, JudgeOptions, JustEvalOptions, PairwiseOptions, ProblemsOptions,
+};
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
 ///

@@ -3,6 +3,8 @@
 //! An evaluation has a folder of its own with every response in its database. The same command finds them again, so
 //! that it resumes, and costs nothing when nothing is left to do.
 
+mod just_eval;
+mod pairwise;
 mod problems;
 mod sets;
 
@@ -15,7 +17,7 @@ use rlrf_method::seam::Policy;
 use rlrf_store::{RunStore, write_atomically};
 use serde::Serialize;
 
-use crate::arguments::{Benchmark, EvalOptions, EvaluateOptions, Settings};
+use crate::arguments::{Benchmark, EvalOptions, EvaluateOptions, JudgeOptions, Settings};
 use crate::config::Config;
 use crate::console::{self, Console};
 use crate::inputs::{Reader, resolved_configuration};
@@ -27,6 +29,8 @@ pub(crate) use sets::{MeasuredSet, MeasuredSets};
 pub(crate) fn eval(options: &EvalOptions, json: bool, console: &Console) -> Result<()> {
     match &options.benchmark {
         Benchmark::Problems(options) => problems::eval(options, json, console),
+        Benchmark::JustEval(options) => just_eval::eval(options, json, console),
+        Benchmark::Pairwise(options) => pairwise::eval(options, json, console),
     }
 }
 
@@ -62,6 +66,14 @@ impl<'a> Call<'a> {
         };
         let name = self.options.model_name.as_deref();
         self.open("model", source, name)
+    }
+
+    /// The judge.
+    fn judge(&mut self, options: &JudgeOptions) -> Result<Box<dyn Policy>> {
+        let Some(source) = &options.judge else {
+            bail!("nobody judges: name the judge, as in --judge DIR");
+        };
+        self.open("judge", source, options.judge_name.as_deref())
     }
 
     /// A model of the command line, by the name of its option.
