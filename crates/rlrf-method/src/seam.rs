@@ -53,7 +53,8 @@ pub struct ChoiceRequest {
     pub options: Vec<String>,
 }
 
-/// Takes the probabilities of a question's options: request index, one probability an option, 1 in all.
+/// Takes the probabilities of a question's options: request index, one probability an option, 1 in all; none where the
+/// model's answer begins as none of them, as far as it tells.
 pub type ChoiceSink<'a> = dyn FnMut(usize, Vec<f64>) -> Result<()> + 'a;
 
 /// A model that answers: the policy `M_t`.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 pub(crate) fn request(model: &str, messages: &[Message], sampling: &Sampling, stream: u64) -> Value {
     let mut body = Map::new();
     body.insert("model".into(), model.into());
-    body.insert("messages".into(), messages.iter().map(message).collect());
+    body.insert("messages".into(), conversation(messages));
     body.insert("temperature".into(), decimal(sampling.temperature));
     body.insert("top_p".into(), decimal(sampling.top_p));
     body.insert("max_tokens".into(), sampling.max_new_tokens.into());
@@ -26,6 +26,11 @@ pub(crate) fn request(model: &str, messages: &[Message], sampling: &Sampling, st
         body.insert("min_p".into(), decimal(sampling.min_p));
     }
     Value::Object(body)
+}
+
+/// A conversation as it is sent.
+pub(crate) fn conversation(messages: &[Message]) -> Value {
+    messages.iter().map(message).collect()
 }
 
 fn message(message: &Message) -> Value {

@@ -5,6 +5,7 @@
 //! tried again; what cannot (a wrong key, an unknown model) ends with one error that says what to do.
 
 mod chat;
+mod choice;
 mod client;
 mod error;
 mod fleet;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use reqwest::Url;
 use rlrf_method::digest::digest;
-use rlrf_method::seam::{GenerationRequest, GenerationSink, Policy};
-use rlrf_method::{Message, Result as MethodResult};
+use rlrf_method::seam::{ChoiceRequest, ChoiceSink, GenerationRequest, GenerationSink, Policy};
+use rlrf_method::{Error as MethodError, Message, Result as MethodResult};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::chat;
+use crate::choice;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::options::RemoteOptions;
@@ -128,6 +129,55 @@ impl Policy for RemotePolicy {
             async move { client.ask(&body, &messages, chat::read_reply).await }
         };
         self.run(jobs, start, &mut |(index, stream), generated| sink(index, stream, generated))
+    }
+
+    /// From the tokens that the server says the answer may begin with. The first request finds out whether it tells.
+    fn choose(&mut self, requests: &[ChoiceRequest], sink: &mut ChoiceSink<'_>) -> MethodResult<bool> {
+        let Some((first, others)) = requests.split_first() else { return Ok(true) };
+        let mut tells = false;
+        self.probabilities(std::slice::from_ref(first), 0, &mut |index, found| {
+            found.map_or(Ok(()), |found| {
+                tells = true;
+                sink(index, found)
+            })
+        })?;
+        if tells {
+            self.probabilities(others, 1, &mut |index, found| {
+                let silent = || {
+                    MethodError::Backend(format!(
+                        "{}: some servers tell probabilities, some do not: make them alike",
+                        self.model
+                    ))
+                };
+                sink(index, found.ok_or_else(silent)?)
+            })?;
+        }
+        Ok(tells)
+    }
+}
+
+impl RemotePolicy {
+    /// The probabilities of each request's options; `offset` is the first one's index. None where the server does not tell.
+    fn probabilities(
+        &self,
+        requests: &[ChoiceRequest],
+        offset: usize,
+        sink: &mut dyn FnMut(usize, Option<Vec<f64>>) -> MethodResult<()>,
+    ) -> MethodResult<()> {
+        let start = |client: &Arc<Client>, &index: &usize| {
+            let request = &requests[index];
+            let body = choice::request(&self.model, request);
+            let (client, request) = (Arc::clone(client), request.clone());
+            async move {
+                let read = |reply: &[u8]| choice::read_reply(reply, &request.options);
+                match client.ask(&body, &request.messages, read).await {
+                    // Some servers know no such option, or allow fewer tokens.
+                    Err(Error::Refused { detail, .. }) if detail.contains("logprobs") => Ok(None),
+                    outcome => outcome,
+                }
+            }
+        };
+        self.run(0..requests.len(), start, &mut |index, found| sink(offset + index, found))
     }
 }
 

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rlrf_method::config::Sampling;
-use rlrf_method::seam::{Generated, GenerationRequest, Policy};
+use rlrf_method::seam::{ChoiceRequest, Generated, GenerationRequest, Policy};
 use rlrf_method::{Error, Message, Result, Role};
 use rlrf_remote::{ApiKey, RemoteOptions, RemotePolicy, base_urls, served_model};
 use serde_json::{Value, json};
@@ -308,4 +308,49 @@ fn the_only_model_served_needs_no_name() {
         let message = named(&servers).unwrap_err();
         assert!(message.contains(expected) && !message.contains("secret"), "{message}");
     }
+}
+
+/// Which of "True" and "False" the server prefers, for so many questions; none if it does not tell.
+fn choose(server: &Server, count: usize) -> Result<Option<Vec<Vec<f64>>>> {
+    let question = |index: usize| ChoiceRequest {
+        messages: vec![Message { role: Role::User, content: index.to_string() }],
+        options: ["True", "False"].map(String::from).to_vec(),
+    };
+    let questions: Vec<ChoiceRequest> = (0..count).map(question).collect();
+    let mut found = vec![Vec::new(); count];
+    let told = policy(&[server], &options()).choose(&questions, &mut |index, probabilities| {
+        found[index] = probabilities;
+        Ok(())
+    })?;
+    Ok(told.then_some(found))
+}
+
+#[test]
+fn a_choice_is_read_off_the_first_token_where_the_server_tells_it() {
+    let telling = Server::start(|asked, _| {
+        assert_eq!((&asked.body["logprobs"], &asked.body["max_tokens"]), (&json!(true), &json!(1)));
+        let odd = asked.body["messages"][0]["content"].as_str().unwrap().parse::<u32>().unwrap() % 2;
+        let (likely, unlikely) = if odd == 1 { ("True", "False") } else { ("False", "True") };
+        let token = |token: &str, share: f64| json!({ "token": token, "logprob": share.ln() });
+        let content =
+            json!([{ "top_logprobs": [token(likely, 0.6), token("The", 0.2), token(unlikely, 0.2)] }]);
+        let choice = json!({ "message": { "content": likely }, "logprobs": { "content": content } });
+        Answer::Reply(200, "", json!({ "choices": [choice] }).to_string())
+    });
+    let found = choose(&telling, 9).unwrap().unwrap();
+    for (question, probabilities) in found.iter().enumerate() {
+        let expected = if question % 2 == 1 { 0.75 } else { 0.25 };
+        assert!(
+            (probabilities[0] - expected).abs() < 1e-12 && (probabilities[1] + expected - 1.0).abs() < 1e-12
+        );
+    }
+    assert_eq!(telling.asked().len(), 9);
+
+    let silent = Server::start(|asked, _| echo(asked));
+    assert_eq!(choose(&silent, 9).unwrap(), None);
+    assert_eq!(silent.asked().len(), 1, "one question finds it out");
+    let ignorant = Server::start(|_, _| refused(400, "unknown field: `top_logprobs`"));
+    assert_eq!(choose(&ignorant, 9).unwrap(), None);
+    let broken = Server::start(|_, _| refused(404, "no such model"));
+    assert!(choose(&broken, 9).is_err());
 }
