@@ -3,6 +3,8 @@
 //! The replies have Just-Eval's form; their reasons and scores are GPT-4's judgements from prometheus-eval's `vicuna_eval.json`
 //! (Apache-2.0, licence beside the fixture).
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeMap;
 
 use rlrf_eval::reply::{AspectReply, AspectVerdict, ReplyProblem};

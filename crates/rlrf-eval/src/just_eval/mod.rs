@@ -77,71 +77,80 @@ pub fn respond_to(
     Ok(responses)
 }
 
-/// The judge's replies on `responses`, one for each instruction; `missing` is why an absent response is absent.
-///
-/// # Errors
-/// As [`respond`].
-pub fn judge(
-    context: &mut Context<'_>,
-    iteration: u32,
-    judge: &mut dyn Policy,
-    (instructions, responses): (&[JustEvalInstruction], &[Option<Response>]),
-    missing: Missing,
-    sampling: &Sampling,
-) -> Result<Vec<Judged>> {
-    let mut judged: Vec<Judged> = instructions
-        .iter()
-        .zip(responses)
-        .map(|(instruction, response)| Judged {
-            id: instruction.id.clone(),
-            dataset: instruction.dataset.clone(),
-            category: Some(instruction.category),
-            response: response.clone(),
-            replies: Vec::new(),
-            missing: response.is_none().then_some(missing),
-        })
-        .collect();
-    let (mut places, mut questions) = (Vec::new(), Vec::new());
-    for (place, (instruction, response)) in instructions.iter().zip(responses).enumerate() {
-        if let Some(response) = response {
-            let prompt = judge_prompt(instruction.category, &instruction.instruction, &response.text);
-            places.push(place);
-            questions.push(Question { id: instruction.id.clone(), messages: vec![Message::user(prompt)] });
-        }
-    }
-    let asking = Asking { stage: "just-eval judge", iteration, sampling, again: template::AGAIN };
-    let replies = asking.ask(context, judge, &questions, |question, reply| {
-        AspectReply::read(reply, instructions[places[question]].category.aspects()).is_whole()
-    })?;
-    for (place, replies) in places.into_iter().zip(replies) {
-        judged[place].missing = replies.is_empty().then_some(Missing::JudgePromptTooLong);
-        judged[place].replies = replies;
-    }
-    Ok(judged)
+/// How responses are judged and scored.
+#[derive(Debug, Clone, Copy)]
+pub struct Judging<'a> {
+    /// Name of the set of instructions.
+    pub set: &'a str,
+    /// Iteration of the policy.
+    pub iteration: u32,
+    /// How the judge's replies are drawn.
+    pub sampling: &'a Sampling,
+    /// Why an absent response is absent.
+    pub missing: Missing,
+    /// Whether "N/A" scores 5, as in the original.
+    pub compat: bool,
 }
 
-/// The whole evaluation with a judge: its replies on `responses`, scored.
-///
-/// # Errors
-/// As [`respond`].
-#[allow(clippy::too_many_arguments)]
-pub fn evaluate(
-    context: &mut Context<'_>,
-    (set, iteration): (&str, u32),
-    judge: &mut dyn Policy,
-    (instructions, responses): (&[JustEvalInstruction], &[Option<Response>]),
-    missing: Missing,
-    sampling: &Sampling,
-    compat: bool,
-) -> Result<Outcome> {
-    let judged = self::judge(context, iteration, judge, (instructions, responses), missing, sampling)?;
-    let mut outcome = score(set, &judged, compat);
-    let evaluation = &mut outcome.evaluation;
-    evaluation.iteration = iteration;
-    evaluation.settings["judge_sampling"] = json!(sampling);
-    evaluation.settings["template"] = TEMPLATE.into();
-    evaluation.digests.insert("template".into(), template::templates_digest());
-    evaluation.digests.insert("judge".into(), judge.digest());
-    evaluation.digests.insert("data".into(), JustEvalInstruction::digest(instructions));
-    Ok(outcome)
+impl Judging<'_> {
+    /// The whole evaluation: the judge's replies on `responses`, one for each instruction, scored.
+    ///
+    /// # Errors
+    /// As [`respond`].
+    pub fn evaluate(
+        &self,
+        context: &mut Context<'_>,
+        judge: &mut dyn Policy,
+        (instructions, responses): (&[JustEvalInstruction], &[Option<Response>]),
+    ) -> Result<Outcome> {
+        let judged = self.judge(context, judge, (instructions, responses))?;
+        let mut outcome = score(self.set, &judged, self.compat);
+        let evaluation = &mut outcome.evaluation;
+        evaluation.iteration = self.iteration;
+        evaluation.settings["judge_sampling"] = json!(self.sampling);
+        evaluation.settings["template"] = TEMPLATE.into();
+        evaluation.digests.insert("template".into(), template::templates_digest());
+        evaluation.digests.insert("judge".into(), judge.digest());
+        evaluation.digests.insert("data".into(), JustEvalInstruction::digest(instructions));
+        Ok(outcome)
+    }
+
+    fn judge(
+        &self,
+        context: &mut Context<'_>,
+        judge: &mut dyn Policy,
+        (instructions, responses): (&[JustEvalInstruction], &[Option<Response>]),
+    ) -> Result<Vec<Judged>> {
+        let mut judged: Vec<Judged> = instructions
+            .iter()
+            .zip(responses)
+            .map(|(instruction, response)| Judged {
+                id: instruction.id.clone(),
+                dataset: instruction.dataset.clone(),
+                category: Some(instruction.category),
+                response: response.clone(),
+                replies: Vec::new(),
+                missing: response.is_none().then_some(self.missing),
+            })
+            .collect();
+        let (mut places, mut questions) = (Vec::new(), Vec::new());
+        for (place, (instruction, response)) in instructions.iter().zip(responses).enumerate() {
+            if let Some(response) = response {
+                let prompt = judge_prompt(instruction.category, &instruction.instruction, &response.text);
+                places.push(place);
+                questions
+                    .push(Question { id: instruction.id.clone(), messages: vec![Message::user(prompt)] });
+            }
+        }
+        let Self { iteration, sampling, .. } = *self;
+        let asking = Asking { stage: "just-eval judge", iteration, sampling, again: template::AGAIN };
+        let replies = asking.ask(context, judge, &questions, |question, reply| {
+            AspectReply::read(reply, instructions[places[question]].category.aspects()).is_whole()
+        })?;
+        for (place, replies) in places.into_iter().zip(replies) {
+            judged[place].missing = replies.is_empty().then_some(Missing::JudgePromptTooLong);
+            judged[place].replies = replies;
+        }
+        Ok(judged)
+    }
 }

@@ -74,6 +74,9 @@ pub(crate) struct JudgeOptions {
     /// Longest reply of the judge, in tokens
     #[arg(long, value_name = "COUNT", default_value_t = 1024)]
     pub(crate) judge_tokens: usize,
+    /// Folder of judges' replies that evaluations share [default: runs/eval/judge-cache]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) judge_cache: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

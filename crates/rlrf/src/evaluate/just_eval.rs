@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use rlrf_eval::just_eval::{
-    self, BENCHMARK, DEFINITION, DIGEST, JustEvalInstruction, Missing, ORIGIN, Response, TEMPLATE,
+    self, BENCHMARK, DEFINITION, DIGEST, Judging, JustEvalInstruction, Missing, ORIGIN, Response, TEMPLATE,
 };
 use rlrf_method::config::Sampling;
 use serde_json::json;
@@ -66,26 +66,21 @@ fn with_judge(options: &JustEvalOptions, call: &mut Call<'_>) -> Result<()> {
         "judge_sampling": judge_sampling,
         "template": TEMPLATE,
     }))?;
-    let mut context = folder.context(call.console);
     let sampling = Sampling::greedy(call.config.evaluation.max_new_tokens);
     let (responses, missing) = match (given, &mut policy) {
         (Some(responses), _) => (responses, Missing::NoResponse),
         (None, Some(policy)) => {
-            let responses =
-                just_eval::respond_to(&mut context, 0, policy.as_mut(), &instructions, &sampling)?;
+            let context = &mut folder.context(call.console);
+            let responses = just_eval::respond_to(context, 0, policy.as_mut(), &instructions, &sampling)?;
             (responses, Missing::PromptTooLong)
         }
         (None, None) => bail!("nobody answers: name the model to measure, as in --model DIR"),
     };
-    let mut outcome = just_eval::evaluate(
-        &mut context,
-        (&set, 0),
-        judge.as_mut(),
-        (&instructions, &responses),
-        missing,
-        &judge_sampling,
-        options.compat,
-    )?;
+    let judging =
+        Judging { set: &set, iteration: 0, sampling: &judge_sampling, missing, compat: options.compat };
+    let mut outcome = folder.judged(&options.judge, call.console, |context| {
+        Ok(judging.evaluate(context, judge.as_mut(), (&instructions, &responses))?)
+    })?;
     if policy.is_some() {
         outcome.evaluation.settings["sampling"] = json!(sampling);
     }
@@ -94,8 +89,8 @@ fn with_judge(options: &JustEvalOptions, call: &mut Call<'_>) -> Result<()> {
 
 /// The instructions, and a word about them if they are not the official ones.
 fn instructions(path: &Path, call: &mut Call<'_>) -> Result<Vec<JustEvalInstruction>> {
-    let expected = || format!("expected is {ORIGIN}");
-    let (name, bytes) = call.reader.given("instructions", path).with_context(expected)?;
+    let read = call.reader.given("instructions", path);
+    let (name, bytes) = read.map_err(|error| anyhow!("{error:#}; expected is {ORIGIN}"))?;
     let instructions = JustEvalInstruction::read(&name, &bytes)?;
     let digest = JustEvalInstruction::digest(&instructions);
     if digest != DIGEST {

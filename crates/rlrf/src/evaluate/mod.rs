@@ -3,6 +3,7 @@
 //! An evaluation has a folder of its own with every response in its database. The same command finds them again, so
 //! that it resumes, and costs nothing when nothing is left to do.
 
+pub(crate) mod judge_cache;
 mod just_eval;
 mod pairwise;
 mod problems;
@@ -17,6 +18,7 @@ use rlrf_method::seam::Policy;
 use rlrf_store::{RunStore, write_atomically};
 use serde::Serialize;
 
+use self::judge_cache::JudgeCache;
 use crate::arguments::{Benchmark, EvalOptions, EvaluateOptions, JudgeOptions, Settings};
 use crate::config::Config;
 use crate::console::{self, Console};
@@ -150,6 +152,20 @@ struct EvaluationFolder {
 impl EvaluationFolder {
     fn context<'a>(&'a mut self, console: &'a Console) -> Context<'a> {
         Context { store: &mut self.store, progress: console }
+    }
+
+    /// Lets `ask` have the judges' replies that evaluations share.
+    fn judged<T>(
+        &mut self,
+        options: &JudgeOptions,
+        console: &Console,
+        ask: impl FnOnce(&mut Context<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let folder = options.judge_cache.as_deref().unwrap_or(Path::new(judge_cache::FOLDER));
+        let mut cache = JudgeCache::open(&mut self.store, folder, console)?;
+        let asked = ask(&mut Context { store: &mut cache, progress: console });
+        cache.close()?;
+        asked
     }
 
     /// Writes the items first: an `evaluation.json` says that all is there.

@@ -71,14 +71,11 @@ fn with_judge(options: &PairwiseOptions, call: &mut Call<'_>) -> Result<()> {
         Side::Model(model) => pairwise::answer(&mut context, 0, model.as_mut(), &questions, &sampling),
     };
     let (answers_a, answers_b) = (answers(&mut a)?, answers(&mut b)?);
-    let mut outcome = pairwise::evaluate(
-        &mut folder.context(call.console),
-        (&stem(path), 0),
-        judge.as_mut(),
-        &questions,
-        (&answers_a, &answers_b),
-        &judge_sampling,
-    )?;
+    let answers = (&answers_a[..], &answers_b[..]);
+    let mut outcome = folder.judged(&options.judge, call.console, |context| {
+        let set = stem(path);
+        Ok(pairwise::evaluate(context, (&set, 0), judge.as_mut(), &questions, answers, &judge_sampling)?)
+    })?;
     outcome.evaluation.settings["turns"] = options.turns.into();
     outcome.evaluation.settings["sampling"] = json!(sampling);
     call.finish(outcome, Some(folder))
