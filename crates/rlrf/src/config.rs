@@ -12,7 +12,9 @@ use rlrf_method::config::{MethodConfig, PairsConfig, RefineConfig, SampleConfig}
 use rlrf_train::TrainingConfig;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use evaluation::{EvaluationConfig, EvaluationSet, ProblemSet};
+pub(crate) use evaluation::{
+    EvaluationConfig, EvaluationSet, FactScoreSet, JustEvalSet, ProblemSet, WordProblemSet,
+};
 
 /// A whole configuration. Every field has a default; `rlrf run` needs `instructions.file` and a policy.
 ///

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rlrf_eval::factscore::Abstention;
 use rlrf_remote::is_url;
 use serde::de::{DeserializeOwned, Error, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -35,18 +36,29 @@ pub(crate) struct JudgeSource {
     /// The model's name at the endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
+    /// Longest reply, in tokens.
+    #[serde(default = "judge_tokens")]
+    pub(crate) max_new_tokens: usize,
 }
 
 fn is_address(model: &str) -> bool {
     is_url(model)
 }
 
+fn judge_tokens() -> usize {
+    1024
+}
+
 /// One benchmark on one file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "benchmark", rename_all = "kebab-case")]
 pub(crate) enum EvaluationSet {
-    /// Any problems, checked by the configured checker.
     Problems(ProblemSet),
+    Gsm8k(WordProblemSet),
+    Svamp(WordProblemSet),
+    Mawps(WordProblemSet),
+    JustEval(JustEvalSet),
+    Factscore(FactScoreSet),
 }
 
 /// Any problems, checked by the configured checker.
@@ -61,14 +73,102 @@ pub(crate) struct ProblemSet {
     pub(crate) max_new_tokens: Option<usize>,
 }
 
+/// Problems whose answer is one number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WordProblemSet {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_new_tokens: Option<usize>,
+    /// The prompt; the benchmark's default where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) template: Option<String>,
+    /// Worked examples; all of the template where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shots: Option<usize>,
+    /// Responses to each problem.
+    #[serde(default = "one")]
+    pub(crate) samples: u32,
+    /// 0 is greedy.
+    #[serde(default)]
+    pub(crate) temperature: f32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Instructions whose responses a judge scores by aspect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JustEvalSet {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_new_tokens: Option<usize>,
+    /// Score "N/A" as 5, as the original does.
+    #[serde(default)]
+    pub(crate) compat: bool,
+}
+
+/// Topics whose biographies are checked fact by fact.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FactScoreSet {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+    /// Folder of the index of passages.
+    pub(crate) index: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_new_tokens: Option<usize>,
+    /// What is asked; `<entity>` stands for the topic.
+    #[serde(default = "biography")]
+    pub(crate) prompt: String,
+    /// Facts below which a response is penalised; 0 is no penalty.
+    #[serde(default = "gamma")]
+    pub(crate) gamma: f64,
+    /// Passages that a fact is judged by.
+    #[serde(default = "passages")]
+    pub(crate) passages: usize,
+    /// Which responses abstain.
+    #[serde(default = "abstention")]
+    pub(crate) abstention: Abstention,
+}
+
+fn biography() -> String {
+    "Question: Tell me a bio of <entity>.".into()
+}
+
+fn gamma() -> f64 {
+    10.0
+}
+
+fn passages() -> usize {
+    5
+}
+
+fn abstention() -> Abstention {
+    Abstention::Generic
+}
+
 impl EvaluationSet {
     /// The names under which a configuration asks for them.
-    const BENCHMARKS: &[&str] = &["problems"];
+    const BENCHMARKS: &[&str] = &["problems", "gsm8k", "svamp", "mawps", "just-eval", "factscore"];
 
     /// The set's name.
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Problems(set) => &set.name,
+            Self::Gsm8k(set) | Self::Svamp(set) | Self::Mawps(set) => &set.name,
+            Self::JustEval(set) => &set.name,
+            Self::Factscore(set) => &set.name,
         }
     }
 }
@@ -89,6 +189,11 @@ impl<'de> Deserialize<'de> for EvaluationSet {
         };
         match benchmark.as_str() {
             "problems" => read(table).map(Self::Problems),
+            "gsm8k" => read(table).map(Self::Gsm8k),
+            "svamp" => read(table).map(Self::Svamp),
+            "mawps" => read(table).map(Self::Mawps),
+            "just-eval" => read(table).map(Self::JustEval),
+            "factscore" => read(table).map(Self::Factscore),
             unknown => Err(D::Error::unknown_variant(unknown, Self::BENCHMARKS)),
         }
     }

@@ -1,6 +1,9 @@
 //! The sets that a run measures every model on: one file per benchmark, which reads its items and wires.
 
+mod factscore;
+mod just_eval;
 mod problems;
+//WP mod word_problems;
 
 use std::collections::BTreeSet;
 
@@ -19,7 +22,7 @@ pub(crate) trait MeasuredSet {
     /// Name of the benchmark.
     fn benchmark(&self) -> &str;
     /// What is asked: none of it may be trained on.
-    fn questions(&self) -> Vec<&str>;
+    fn questions(&self) -> Vec<String>;
     /// Whether the configured judge is asked.
     fn needs_judge(&self) -> bool {
         false
@@ -47,7 +50,10 @@ impl MeasuredSets {
         let mut sets: Vec<Box<dyn MeasuredSet>> = Vec::new();
         let mut names = BTreeSet::new();
         for set in &config.evaluation.sets {
-            if set.name().trim().is_empty() || !names.insert(set.name()) {
+            if set.name().trim().is_empty() {
+                bail!("configuration: evaluation.sets has a set without a name: give it one");
+            }
+            if !names.insert(set.name()) {
                 bail!(
                     "configuration: evaluation.sets has two sets of the name {:?}: give each its own",
                     set.name()
@@ -55,6 +61,14 @@ impl MeasuredSets {
             }
             sets.push(match set {
                 EvaluationSet::Problems(set) => Box::new(problems::Problems::read(set, config, reader)?),
+                //WP EvaluationSet::Gsm8k(set) => Box::new(WordProblems::read(Source::Gsm8k, set, config, reader)?),
+                //WP EvaluationSet::Svamp(set) => Box::new(WordProblems::read(Source::Svamp, set, config, reader)?),
+                //WP EvaluationSet::Mawps(set) => Box::new(WordProblems::read(Source::Mawps, set, config, reader)?),
+                EvaluationSet::Gsm8k(_) | EvaluationSet::Svamp(_) | EvaluationSet::Mawps(_) => {
+                    bail!("not yet")
+                }
+                EvaluationSet::JustEval(set) => Box::new(just_eval::JustEval::read(set, config, reader)?),
+                EvaluationSet::Factscore(set) => Box::new(factscore::FactScore::read(set, config, reader)?),
             });
         }
         let judge = match (sets.iter().find(|set| set.needs_judge()), &config.evaluation.judge) {
@@ -82,4 +96,14 @@ fn limited<T>(set: &str, mut items: Vec<T>, limit: Option<usize>) -> Result<Vec<
         bail!("configuration: the evaluation set {set:?} has no items: limit must be at least 1");
     }
     Ok(items)
+}
+
+/// Longest reply of the configured judge, in tokens.
+fn judge_tokens(config: &Config) -> usize {
+    config.evaluation.judge.as_ref().map_or(1, |judge| judge.max_new_tokens)
+}
+
+/// The judge of a set that needs one; [`MeasuredSets::read`] has seen to it that there is one.
+fn the_judge<'a>(judge: Option<&'a mut (dyn Policy + 'static)>) -> Result<&'a mut (dyn Policy + 'static)> {
+    judge.context("no judge was opened")
 }

@@ -37,9 +37,9 @@ impl MeasuredSet for Problems {
         problems::BENCHMARK
     }
 
-    fn questions(&self) -> Vec<&str> {
+    fn questions(&self) -> Vec<String> {
         let last = self.problems.iter().filter_map(|problem| problem.messages.last());
-        last.map(|message| message.content.as_str()).collect()
+        last.map(|message| message.content.clone()).collect()
     }
 
     fn evaluate(
