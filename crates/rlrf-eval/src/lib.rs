@@ -8,6 +8,7 @@ pub mod evaluation;
 pub mod problems;
 pub mod respond;
 pub mod statistics;
+pub mod word_problems;
 
 pub use evaluation::{Evaluation, Item, Outcome};
 pub use respond::{Context, Prompt, respond};

@@ -1,0 +1,3 @@
+//! GSM8K, SVAMP and MAWPS: word problems whose answer is one number, compared exactly.
+
+pub mod number;
