@@ -7,6 +7,7 @@
 pub mod evaluation;
 pub mod problems;
 pub mod respond;
+pub mod responses;
 pub mod statistics;
 pub mod word_problems;
 
