@@ -34,19 +34,26 @@ pub fn read_responses(file: &str, bytes: &[u8], ids: &[&str]) -> Result<Vec<Vec<
     for (number, record) in records::<Record>(file, bytes)?.enumerate() {
         let (line, Record { id, response }) = record?;
         let bad = |message: String| Error::Record { file: file.into(), line, message };
-        let id = id.filter(|id| !id.is_null()).map(|id| id.as_str().map_or_else(|| id.to_string(), String::from));
+        let id =
+            id.filter(|id| !id.is_null()).map(|id| id.as_str().map_or_else(|| id.to_string(), String::from));
         let texts = match response {
             Texts::One(text) => vec![text],
-            Texts::Several(texts) if texts.is_empty() => return Err(bad("`response` is an empty list".into())),
+            Texts::Several(texts) if texts.is_empty() => {
+                return Err(bad("`response` is an empty list".into()));
+            }
             Texts::Several(texts) => texts,
         };
         let &mut (named, samples) = first.get_or_insert((id.is_some(), texts.len()));
         if named != id.is_some() {
-            return Err(bad("some lines have an `id` and some do not; give it on every line or on none".into()));
+            return Err(bad(
+                "some lines have an `id` and some do not; give it on every line or on none".into()
+            ));
         }
         if samples != texts.len() {
             let here = texts.len();
-            return Err(bad(format!("{here} responses; the first line has {samples}: give every item as many")));
+            return Err(bad(format!(
+                "{here} responses; the first line has {samples}: give every item as many"
+            )));
         }
         let place = match &id {
             Some(id) => *places
@@ -61,7 +68,8 @@ pub fn read_responses(file: &str, bytes: &[u8], ids: &[&str]) -> Result<Vec<Vec<
         responses[place] = Some((line, texts));
     }
     if first.is_none() {
-        let message = "holds no response; expected one JSON object a line with `response`, and `id` if you like";
+        let message =
+            "holds no response; expected one JSON object a line with `response`, and `id` if you like";
         return Err(Error::Input { file: file.into(), message: message.into() });
     }
     Ok(responses.into_iter().map(|found| found.map(|(_, texts)| texts).unwrap_or_default()).collect())
@@ -79,7 +87,8 @@ mod tests {
     fn by_id_or_by_order_and_what_is_missing_is_empty() {
         let by_id = read("{\"id\": 3, \"response\": \"z\"}\n{\"id\": \"a\", \"response\": \"x\"}").unwrap();
         assert_eq!(by_id, [vec!["x".to_string()], vec![], vec!["z".into()]]);
-        let by_order = read("{\"response\": [\"x\", \"y\"]}\n\n{\"id\": null, \"response\": [\"\", \"z\"]}").unwrap();
+        let by_order =
+            read("{\"response\": [\"x\", \"y\"]}\n\n{\"id\": null, \"response\": [\"\", \"z\"]}").unwrap();
         assert_eq!(by_order, [vec!["x".to_string(), "y".into()], vec![String::new(), "z".into()], vec![]]);
     }
 
@@ -88,10 +97,16 @@ mod tests {
         let (a, plain) = ("{\"id\": \"a\", \"response\": \"x\"}\n", "{\"response\": \"x\"}\n");
         for (text, expected) in [
             (format!("{a}{a}"), "r.jsonl:2: id \"a\" was used on line 1"),
-            (format!("{a}{{\"id\": \"c\", \"response\": \"x\"}}"), "r.jsonl:2: id \"c\" is not one of the 3 items"),
+            (
+                format!("{a}{{\"id\": \"c\", \"response\": \"x\"}}"),
+                "r.jsonl:2: id \"c\" is not one of the 3 items",
+            ),
             (format!("{plain}{plain}{plain}{plain}"), "r.jsonl:4: more lines than the 3 items"),
             (format!("{a}{plain}"), "r.jsonl:2: some lines have an `id`"),
-            (format!("{plain}{{\"response\": [\"x\", \"y\"]}}"), "r.jsonl:2: 2 responses; the first line has 1"),
+            (
+                format!("{plain}{{\"response\": [\"x\", \"y\"]}}"),
+                "r.jsonl:2: 2 responses; the first line has 1",
+            ),
             ("{\"response\": []}".into(), "r.jsonl:1: `response` is an empty list"),
             ("{\"response\": 3}".into(), "r.jsonl:1: "),
             ("{\"responses\": \"x\"}".into(), "r.jsonl:1: missing field `response`"),

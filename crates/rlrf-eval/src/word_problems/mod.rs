@@ -9,5 +9,5 @@ mod template;
 
 pub use evaluate::{Asking, evaluate};
 pub use problem::{Gold, Problem, Source};
-pub use score::{Response, score};
+pub use score::{Response, score, score_texts};
 pub use template::Template;

@@ -11,8 +11,9 @@ use rlrf_arithmetic::Rational;
 const MARKER: &str = "####";
 
 /// What may stand between the marker and the number.
-const BEFORE_ANSWER: &[char] =
-    &[' ', '\t', '*', '_', '`', '\\', '(', '[', '{', '=', ':', '~', '≈', '+', '-', '$', '€', '£', '¥', '₹', '#'];
+const BEFORE_ANSWER: &[char] = &[
+    ' ', '\t', '*', '_', '`', '\\', '(', '[', '{', '=', ':', '~', '≈', '+', '-', '$', '€', '£', '¥', '₹', '#',
+];
 
 const CURRENCIES: &[char] = &['$', '€', '£', '¥', '₹'];
 
@@ -41,7 +42,8 @@ pub fn strict(response: &str) -> Option<Rational> {
 pub fn flexible(response: &str) -> Option<Rational> {
     let text = normalised(response);
     let last = |text: &str| Numbers::of(&text.chars().collect::<Vec<_>>()).last();
-    let boxed = text.rmatch_indices("\\boxed{").find_map(|(place, mark)| last(braced(&text[place + mark.len()..])));
+    let boxed =
+        text.rmatch_indices("\\boxed{").find_map(|(place, mark)| last(braced(&text[place + mark.len()..])));
     boxed.or_else(|| last(&text))?.value
 }
 
@@ -200,7 +202,8 @@ impl<'a> Numbers<'a> {
             Some('{') if self.before(place - 1) == Some('^') => return !self.is_power(place - 2),
             _ => return false,
         };
-        let start = (0..name).rev().find(|&place| !self.text[place].is_ascii_alphabetic()).map_or(0, |p| p + 1);
+        let start =
+            (0..name).rev().find(|&place| !self.text[place].is_ascii_alphabetic()).map_or(0, |p| p + 1);
         let word: String = self.text[start..name].iter().collect();
         // The letters of a LaTeX command end where its argument begins.
         !CURRENCY_WORDS.contains(&word.to_lowercase().as_str())
@@ -278,7 +281,9 @@ impl<'a> Numbers<'a> {
                 let proper = above
                     .zip(below)
                     .filter(|(above, below)| below.subtract(*above).is_some_and(Rational::is_positive))
-                    .filter(|_| !matches!(self.at(below_end), Some('/' | '.')) || !self.is_digit(below_end + 1));
+                    .filter(|_| {
+                        !matches!(self.at(below_end), Some('/' | '.')) || !self.is_digit(below_end + 1)
+                    });
                 if let Some((above, below)) = proper {
                     let fraction = above.divide(below);
                     value = value.zip(fraction).and_then(|(whole, fraction)| whole.add(fraction));
@@ -294,7 +299,8 @@ impl<'a> Numbers<'a> {
 
     /// Where the denominator begins, if `end` is followed by one; spaces are allowed on both sides of the stroke.
     fn denominator(&self, end: usize) -> Option<usize> {
-        let spaced = self.at(end) == Some(' ') && self.at(end + 1) == Some('/') && self.at(end + 2) == Some(' ');
+        let spaced =
+            self.at(end) == Some(' ') && self.at(end + 1) == Some('/') && self.at(end + 2) == Some(' ');
         let start = if spaced { end + 3 } else { end + 1 };
         ((spaced || self.at(end) == Some('/')) && self.is_digit(start)).then_some(start)
     }
@@ -371,7 +377,10 @@ mod tests {
 
     #[test]
     fn arbitrary_text_is_read_or_not_but_never_a_panic() {
-        let pieces = ["9", ",", ".", "/", "-", " ", "e", "^", "{", "}", "\\frac{", "\\boxed{", "####", "$", "½", "é", "_", ":", "%"];
+        let pieces = [
+            "9", ",", ".", "/", "-", " ", "e", "^", "{", "}", "\\frac{", "\\boxed{", "####", "$", "½", "é",
+            "_", ":", "%",
+        ];
         let mut state = 1u64;
         for _ in 0..20_000 {
             let mut text = String::new();

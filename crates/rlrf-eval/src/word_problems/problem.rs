@@ -6,8 +6,8 @@ use rlrf_method::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::number::exact;
 use super::csv;
+use super::number::exact;
 
 /// A word problem with the number that answers it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -63,7 +63,9 @@ fn fraction_of(text: &str) -> Option<Rational> {
     (1..=1000u32).find_map(|denominator| {
         let numerator = (float * f64::from(denominator)).round();
         let near = (numerator / f64::from(denominator) - float).abs() <= 4.0 * f64::EPSILON * float.abs();
-        let whole = || Rational::parse(&format!("{numerator:.0}"))?.divide(Rational::parse(&denominator.to_string())?);
+        let whole = || {
+            Rational::parse(&format!("{numerator:.0}"))?.divide(Rational::parse(&denominator.to_string())?)
+        };
         if near { whole() } else { None }
     })
 }
@@ -141,7 +143,8 @@ fn gsm8k(file: &str, bytes: &[u8]) -> Result<Vec<Problem>> {
                 Some(id) => id.to_string(),
             };
             let answer = record.answer.rsplit_once("####").map(|(_, answer)| answer);
-            let answer = answer.ok_or_else(|| bad("`answer` must end in `#### n`, n being the number".into()))?;
+            let answer =
+                answer.ok_or_else(|| bad("`answer` must end in `#### n`, n being the number".into()))?;
             problem(id, &record.question, answer).map_err(bad)
         })
         .collect()
@@ -166,7 +169,8 @@ fn svamp(file: &str, bytes: &[u8]) -> Result<Vec<Problem>> {
             let stop = if body.ends_with(['.', '?', '!', ',', ';', ':']) { "" } else { "." };
             let answer = answer.as_str().map_or_else(|| answer.to_string(), String::from);
             let text = format!("{body}{stop} {}", question.trim());
-            problem(id.clone(), &text, &answer).map_err(|message| input(file, format!("problem {id}: {message}")))
+            problem(id.clone(), &text, &answer)
+                .map_err(|message| input(file, format!("problem {id}: {message}")))
         })
         .collect()
 }
@@ -195,7 +199,8 @@ fn mawps(file: &str, bytes: &[u8]) -> Result<Vec<Problem>> {
                 match after[..digits].parse::<usize>() {
                     Ok(index) => {
                         let number = numbers.get(index);
-                        let number = number.ok_or_else(|| bad(line, format!("`Numbers` has no number{index}")))?;
+                        let number =
+                            number.ok_or_else(|| bad(line, format!("`Numbers` has no number{index}")))?;
                         text.push_str(&written(number));
                     }
                     Err(_) => text.push_str("number"),

@@ -44,7 +44,13 @@ impl From<String> for Response {
 /// samples there are also `maj_at_K_*`, `K` being their number, and the unbiased `pass_at_k_*` for the powers of two up
 /// to `K` and `K` itself. A response that cannot be read is wrong, and counted; so is a problem without responses.
 #[must_use]
-pub fn score(source: Source, set: &str, problems: &[Problem], responses: &[Vec<Response>], samples: usize) -> Outcome {
+pub fn score(
+    source: Source,
+    set: &str,
+    problems: &[Problem],
+    responses: &[Vec<Response>],
+    samples: usize,
+) -> Outcome {
     let mut evaluation = Evaluation::new(source.name(), DEFINITION, set);
     for count in ["items", "answered", "incomplete"] {
         evaluation.count(count, 0);
@@ -60,7 +66,8 @@ pub fn score(source: Source, set: &str, problems: &[Problem], responses: &[Vec<R
             .map(|response| json!({ "response": response.text, "complete": response.complete }))
             .collect();
         for (name, read) in READINGS {
-            let values: Vec<Option<Rational>> = responses.iter().map(|response| read(&response.text)).collect();
+            let values: Vec<Option<Rational>> =
+                responses.iter().map(|response| read(&response.text)).collect();
             for (shown, value) in shown.iter_mut().zip(&values) {
                 shown[name] = json!(value.map(|value| value.to_string()));
             }
@@ -90,6 +97,20 @@ pub fn score(source: Source, set: &str, problems: &[Problem], responses: &[Vec<R
     evaluation.add_means(&items);
     evaluation.digests.insert("data".into(), rlrf_method::digest::digest(&problems));
     Outcome { evaluation, items }
+}
+
+/// Scores responses from a file, as [`crate::responses::read_responses`] gives them. A problem without a response is
+/// wrong, and counted as `missing`.
+#[must_use]
+pub fn score_texts(source: Source, set: &str, problems: &[Problem], texts: Vec<Vec<String>>) -> Outcome {
+    let samples = texts.iter().map(Vec::len).max().unwrap_or(1);
+    let missing = texts.iter().filter(|texts| texts.is_empty()).count() as u64;
+    let responses: Vec<Vec<Response>> =
+        texts.into_iter().map(|texts| texts.into_iter().map(Response::from).collect()).collect();
+    let mut outcome = score(source, set, problems, &responses, samples);
+    outcome.evaluation.count("missing", missing);
+    outcome.evaluation.settings = json!({ "samples": samples });
+    outcome
 }
 
 /// The value that most samples agree on; of several, the one that comes first. Samples without a value do not vote.
@@ -170,7 +191,10 @@ mod tests {
         assert_eq!(evaluation.metrics["strict_accuracy"], 0.25);
         assert_eq!(evaluation.metrics["flexible_accuracy"], 0.5);
         let counts = |name: &str| evaluation.counts[name];
-        assert_eq!(["items", "answered", "strict_unparseable", "flexible_unparseable"].map(counts), [4, 3, 2, 1]);
+        assert_eq!(
+            ["items", "answered", "strict_unparseable", "flexible_unparseable"].map(counts),
+            [4, 3, 2, 1]
+        );
         assert_eq!(["strict_correct", "flexible_correct", "incomplete"].map(counts), [1, 2, 0]);
         assert!(!evaluation.metrics.contains_key("mean_tokens"));
     }

@@ -85,13 +85,17 @@ impl Template {
             let there = template.examples.len();
             let shots = shots.unwrap_or(there);
             if shots > there {
-                let message = format!("has {there} worked examples, not {shots}; give --shots {there} or fewer");
+                let message =
+                    format!("has {there} worked examples, not {shots}; give --shots {there} or fewer");
                 return Err(Error::Template { name: name.into(), message });
             }
             template.examples.truncate(shots);
             return Ok(template);
         }
-        Err(Error::Template { name: name.into(), message: format!("there is none; there are {}", known.join(", ")) })
+        Err(Error::Template {
+            name: name.into(),
+            message: format!("there is none; there are {}", known.join(", ")),
+        })
     }
 
     fn read(text: &str) -> Result<Self> {
@@ -100,7 +104,8 @@ impl Template {
         if let Some(name) = &template.exemplars {
             let file = EXEMPLARS.iter().find(|(known, _)| known == name);
             let (_, file) = file.ok_or_else(|| failed(format!("{}: no examples {name:?}", template.name)))?;
-            template.examples = toml::from_str::<ExemplarFile>(file).map_err(|e| failed(e.to_string()))?.exemplar;
+            template.examples =
+                toml::from_str::<ExemplarFile>(file).map_err(|e| failed(e.to_string()))?.exemplar;
         }
         Ok(template)
     }
@@ -137,7 +142,8 @@ impl Template {
             }
             Form::Turns => {
                 let turns = self.examples.iter();
-                let turns = turns.flat_map(|e| [Message::user(ask(&e.question)), Message::assistant(answer(e))]);
+                let turns =
+                    turns.flat_map(|e| [Message::user(ask(&e.question)), Message::assistant(answer(e))]);
                 turns.chain([Message::user(ask(question))]).collect()
             }
         }
@@ -155,7 +161,10 @@ mod tests {
             let template = Template::named(&name, None).unwrap();
             let messages = template.messages("How {answer} many?");
             assert!(messages.last().unwrap().content.contains("How {answer} many?"), "{name}");
-            assert_eq!(messages.len(), if template.form == Form::Turns { 2 * template.shots() + 1 } else { 1 });
+            assert_eq!(
+                messages.len(),
+                if template.form == Form::Turns { 2 * template.shots() + 1 } else { 1 }
+            );
             for example in &template.examples {
                 let text = template.answer.replace("{answer}", &example.answer);
                 assert_eq!(strict(&text), flexible(&example.answer), "{name}");
