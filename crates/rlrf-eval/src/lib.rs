@@ -5,6 +5,7 @@
 //! Nothing here knows tensors, files, HTTP or SQL.
 
 pub mod choose;
+pub mod compare;
 pub mod evaluation;
 pub mod factscore;
 mod judging;
@@ -14,7 +15,9 @@ pub mod problems;
 mod records;
 pub mod reply;
 pub mod respond;
+pub mod responses;
 pub mod statistics;
+pub mod word_problems;
 
 pub use choose::choose;
 pub use evaluation::{Evaluation, Item, Outcome};

@@ -3,14 +3,16 @@
 mod factscore;
 mod just_eval;
 mod problems;
-//WP mod word_problems;
+mod word_problems;
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
+use rlrf_eval::word_problems::Source;
 use rlrf_eval::{Context, Outcome};
 use rlrf_method::seam::Policy;
 
+use self::word_problems::WordProblems;
 use crate::config::{Config, EvaluationSet};
 use crate::inputs::Reader;
 use crate::model_source;
@@ -61,11 +63,9 @@ impl MeasuredSets {
             }
             sets.push(match set {
                 EvaluationSet::Problems(set) => Box::new(problems::Problems::read(set, config, reader)?),
-                //WP EvaluationSet::Gsm8k(set) => Box::new(WordProblems::read(Source::Gsm8k, set, config, reader)?),
-                //WP EvaluationSet::Svamp(set) => Box::new(WordProblems::read(Source::Svamp, set, config, reader)?),
-                //WP EvaluationSet::Mawps(set) => Box::new(WordProblems::read(Source::Mawps, set, config, reader)?),
-                EvaluationSet::Gsm8k(_) | EvaluationSet::Svamp(_) | EvaluationSet::Mawps(_) => {
-                    bail!("not yet")
+                EvaluationSet::Gsm8k(set) => Box::new(WordProblems::read(Source::Gsm8k, set, config, reader)?),
+                EvaluationSet::Svamp(set) => Box::new(WordProblems::read(Source::Svamp, set, config, reader)?),
+                EvaluationSet::Mawps(set) => Box::new(WordProblems::read(Source::Mawps, set, config, reader)?),
                 }
                 EvaluationSet::JustEval(set) => Box::new(just_eval::JustEval::read(set, config, reader)?),
                 EvaluationSet::Factscore(set) => Box::new(factscore::FactScore::read(set, config, reader)?),
