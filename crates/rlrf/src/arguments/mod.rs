@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use evaluate::{
-    Benchmark, CompareOptions, EvalOptions, EvaluateOptions, JudgeOptions, JustEvalOptions, PairwiseOptions, ProblemsOptions,
-    WordProblemOptions,
+    Benchmark, CompareOptions, EvalOptions, EvaluateOptions, JudgeOptions, JustEvalOptions, PairwiseOptions,
+    ProblemsOptions, WordProblemOptions,
 };
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).

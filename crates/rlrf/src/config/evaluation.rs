@@ -92,9 +92,9 @@ pub(crate) struct WordProblemSet {
     /// Responses to each problem.
     #[serde(default = "one")]
     pub(crate) samples: u32,
-    /// 0 is greedy.
-    #[serde(default)]
-    pub(crate) temperature: f32,
+    /// 0 is greedy; absent, it is 0 for one response and 0.7 for several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) temperature: Option<f32>,
 }
 
 fn one() -> u32 {

@@ -11,7 +11,7 @@ use crate::arguments::WordProblemOptions;
 use crate::console::Console;
 
 /// Of several samples, as in the paper on self-consistency (Wang et al., arXiv 2203.11171).
-const SAMPLES_TEMPERATURE: f32 = 0.7;
+pub(super) const SAMPLES_TEMPERATURE: f32 = 0.7;
 
 pub(super) fn eval(
     source: Source,

@@ -63,9 +63,14 @@ impl MeasuredSets {
             }
             sets.push(match set {
                 EvaluationSet::Problems(set) => Box::new(problems::Problems::read(set, config, reader)?),
-                EvaluationSet::Gsm8k(set) => Box::new(WordProblems::read(Source::Gsm8k, set, config, reader)?),
-                EvaluationSet::Svamp(set) => Box::new(WordProblems::read(Source::Svamp, set, config, reader)?),
-                EvaluationSet::Mawps(set) => Box::new(WordProblems::read(Source::Mawps, set, config, reader)?),
+                EvaluationSet::Gsm8k(set) => {
+                    Box::new(WordProblems::read(Source::Gsm8k, set, config, reader)?)
+                }
+                EvaluationSet::Svamp(set) => {
+                    Box::new(WordProblems::read(Source::Svamp, set, config, reader)?)
+                }
+                EvaluationSet::Mawps(set) => {
+                    Box::new(WordProblems::read(Source::Mawps, set, config, reader)?)
                 }
                 EvaluationSet::JustEval(set) => Box::new(just_eval::JustEval::read(set, config, reader)?),
                 EvaluationSet::Factscore(set) => Box::new(factscore::FactScore::read(set, config, reader)?),

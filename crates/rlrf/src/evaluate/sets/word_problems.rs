@@ -8,6 +8,7 @@ use rlrf_method::seam::Policy;
 
 use super::{MeasuredSet, limited};
 use crate::config::{Config, WordProblemSet};
+use crate::evaluate::word_problems::SAMPLES_TEMPERATURE;
 use crate::inputs::Reader;
 
 pub(super) struct WordProblems {
@@ -30,18 +31,20 @@ impl WordProblems {
         if set.samples == 0 {
             return refuse("samples = 0: must be at least 1");
         }
-        if !(0.0..=100.0).contains(&set.temperature) {
+        let default = if set.samples > 1 { SAMPLES_TEMPERATURE } else { 0.0 };
+        let temperature = set.temperature.unwrap_or(default);
+        if !(0.0..=100.0).contains(&temperature) {
             return refuse("temperature: must be 0 to 100");
         }
-        if set.samples > 1 && set.temperature == 0.0 {
-            return refuse("several greedy samples are all the same: give a temperature above 0, such as 0.7");
+        if set.samples > 1 && temperature == 0.0 {
+            return refuse("greedy samples are all the same: give a temperature above 0, or samples = 1");
         }
         let max_new_tokens = set.max_new_tokens.unwrap_or(config.evaluation.max_new_tokens);
         let default = Template::names()?.into_iter().next().unwrap_or_default();
         let asking = Asking {
             template: Template::named(set.template.as_deref().unwrap_or(&default), set.shots)?,
             samples: set.samples,
-            sampling: Sampling { temperature: set.temperature, ..Sampling::greedy(max_new_tokens) },
+            sampling: Sampling { temperature, ..Sampling::greedy(max_new_tokens) },
             seed: config.seed,
         };
         Ok(Self { name: set.name.clone(), source, problems, asking })
