@@ -4,5 +4,6 @@
 mod example;
 mod folder;
 mod garbage;
+mod judged;
 mod kill;
 mod stages;
