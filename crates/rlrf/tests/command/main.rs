@@ -5,5 +5,6 @@ mod endpoint;
 mod example;
 mod folder;
 mod garbage;
+mod judged;
 mod kill;
 mod stages;
