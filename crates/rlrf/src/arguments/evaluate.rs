@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::Settings;
+use super::factscore::FactScoreOptions;
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalOptions {
@@ -21,6 +22,13 @@ pub(crate) enum Benchmark {
         Settings: checker, evaluation.max_new_tokens, [engine]."
     )]
     Problems(ProblemsOptions),
+    /// Share of the facts in biographies that an encyclopedia supports (FActScore)
+    #[command(name = "factscore", after_help = "Examples:\n  \
+        rlrf eval factscore --model MODEL --judge JUDGE --topics prompt_entities.txt --index wikipedia\n  \
+        rlrf eval factscore --judge JUDGE --responses responses.jsonl --index wikipedia\n  \
+        rlrf eval factscore --facts labeled/ChatGPT.jsonl\n\n\
+        Settings: evaluation.max_new_tokens, [engine].")]
+    FactScore(FactScoreOptions),
 }
 
 /// What every benchmark takes.

@@ -3,6 +3,7 @@
 //! An evaluation has a folder of its own with every response in its database. The same command finds them again, so
 //! that it resumes, and costs nothing when nothing is left to do.
 
+mod factscore;
 mod problems;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::stages::{open_rows, refuse_foreign};
 pub(crate) fn eval(options: &EvalOptions, json: bool, console: &Console) -> Result<()> {
     match &options.benchmark {
         Benchmark::Problems(options) => problems::eval(options, json, console),
+        Benchmark::FactScore(options) => factscore::eval(options, json, console),
     }
 }
 

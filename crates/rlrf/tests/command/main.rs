@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod example;
+mod factscore;
 mod folder;
 mod garbage;
 mod kill;
