@@ -4,9 +4,13 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
-use rlrf_eval::factscore::{Abstention, Definition, Knowledge, ask, evaluate, read_responses, score_labelled};
+use rlrf_eval::factscore::{
+    Abstention, Definition, Knowledge, ask, evaluate, read_responses, score_labelled,
+};
 use rlrf_eval::{Context, Outcome};
-use rlrf_method::seam::{ChoiceRequest, ChoiceSink, Generated, GenerationRequest, GenerationSink, Policy, Progress};
+use rlrf_method::seam::{
+    ChoiceRequest, ChoiceSink, Generated, GenerationRequest, GenerationSink, Policy, Progress,
+};
 use rlrf_method::{Message, Result, Row, RowStore, StoreError, Table};
 use rlrf_retrieval::Passage;
 use serde_json::{Value, json};
@@ -174,8 +178,16 @@ fn responses_are_broken_into_facts_and_checked() {
         close(metrics["respond_ratio"], 2.0 / 5.0);
         close(metrics["facts_per_response"], 2.5);
         let counts = [
-            ("items", 6), ("answered", 2), ("abstained", 2), ("without_facts", 1), ("no_page", 1), ("facts", 5),
-            ("facts_supported", 4), ("facts_unjudged", 0), ("sentences", 4), ("sentences_unreadable", 1),
+            ("items", 6),
+            ("answered", 2),
+            ("abstained", 2),
+            ("without_facts", 1),
+            ("no_page", 1),
+            ("facts", 5),
+            ("facts_supported", 4),
+            ("facts_unjudged", 0),
+            ("sentences", 4),
+            ("sentences_unreadable", 1),
         ];
         for (name, expected) in counts {
             assert_eq!(evaluation.counts[name], expected, "{name}");
@@ -184,8 +196,12 @@ fn responses_are_broken_into_facts_and_checked() {
         assert_eq!((&fact["fact"], &fact["supported"]), (&json!("Ada flew."), &json!(false)));
         assert_eq!(fact["probability"].is_number(), tells);
         assert_eq!(fact["reply"].is_string(), !tells);
-        let shown: Vec<u64> =
-            fact["shown"].as_array().unwrap().iter().map(|shown| shown["passage"].as_u64().unwrap()).collect();
+        let shown: Vec<u64> = fact["shown"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|shown| shown["passage"].as_u64().unwrap())
+            .collect();
         assert_eq!(shown, [0, 1]);
         assert_eq!(items[0].detail["passages"][1]["text"], "Ada loved machines.");
         let standings: Vec<&Value> = items.iter().map(|item| &item.detail["standing"]).collect();
@@ -252,7 +268,10 @@ fn who_has_no_page_is_not_asked_about() {
     let topics = ["Zed", "Ada", "Bob"].map(String::from);
     let answers = ask(&mut context, &mut parrot, &pages(), ("t", 0), &topics, &definition(0.0)).unwrap();
     assert_eq!(parrot.0, ["Question: Tell me a bio of Ada.", "Question: Tell me a bio of Bob."]);
-    let told: Vec<_> = answers.iter().map(|answer| (answer.topic.as_str(), answer.response.is_some(), answer.complete)).collect();
+    let told: Vec<_> = answers
+        .iter()
+        .map(|answer| (answer.topic.as_str(), answer.response.is_some(), answer.complete))
+        .collect();
     assert_eq!(told, [("Zed", false, true), ("Ada", true, true), ("Bob", true, false)]);
     let nobody = answers[..1].to_vec();
     let error = evaluate(&mut context, &mut Script::new(true), &pages(), ("t", 0), &nobody, &definition(0.0));
@@ -309,7 +328,9 @@ fn labelled_garbage_is_named_by_its_line() {
     };
     let record = r#"{"topic": "A", "annotations": null}"#;
     assert!(message("").contains("l.jsonl: holds no response"));
-    assert!(message(&format!("{record}\n{record}")).starts_with("l.jsonl:2: the topic \"A\" was there already"));
+    assert!(
+        message(&format!("{record}\n{record}")).starts_with("l.jsonl:2: the topic \"A\" was there already")
+    );
     assert!(message("{\"topic\": \"A\"}").starts_with("l.jsonl:1: missing field `annotations`"));
     let labelled = |label: &str| {
         let facts = json!([{ "text": "f", "label": label }]);

@@ -142,11 +142,13 @@ fn long_texts_are_split_and_their_passages_numbered() {
         ]),
     );
     let options = BuildOptions { passage_words: 3, ..threads(1) };
-    let manifest =
-        build(&corpus, &folder.path("index"), &options, &Patience(Cell::new(u64::MAX))).unwrap();
+    let manifest = build(&corpus, &folder.path("index"), &options, &Patience(Cell::new(u64::MAX))).unwrap();
     assert_eq!((manifest.documents, manifest.empty_documents, manifest.passages), (3, 1, 4));
     let index = Index::open(folder.path("index")).unwrap();
-    assert_eq!(found(&index, "threes", 5, None), [entry("B", 0, "Three bees."), entry("A_page", 0, "One two three.")]);
+    assert_eq!(
+        found(&index, "threes", 5, None),
+        [entry("B", 0, "Three bees."), entry("A_page", 0, "One two three.")]
+    );
     // On its page every passage is found, those without a word of the query last.
     let page = [
         entry("A page", 2, "Seven eight.\nNine."),
@@ -214,7 +216,10 @@ fn garbage_is_named_and_leaves_nothing() {
     assert!(message(folder.0.path()).contains("is a folder"));
     assert!(message(&folder.write("empty", "\n")).contains("holds no text"));
     assert!(message(&folder.write("blank", "{\"title\": \"A\", \"text\": \"\"}")).contains("holds no text"));
-    assert!(message(&folder.write("bad.db", b"SQLite format 3\0rubbish")).contains("is an SQLite file, but not one of"));
+    assert!(
+        message(&folder.write("bad.db", b"SQLite format 3\0rubbish"))
+            .contains("is an SQLite file, but not one of")
+    );
     let connection = rusqlite::Connection::open(folder.path("other.db")).unwrap();
     connection.execute("CREATE TABLE pages (title, text)", []).unwrap();
     assert!(message(&folder.path("other.db")).contains("expected a table documents(title, text)"));
@@ -275,7 +280,10 @@ fn what_is_no_index_is_not_opened() {
         fs::write(index.join("index.json"), manifest.replace(from, to)).unwrap();
         message()
     };
-    assert!(with("\"format\": 1", "\"format\": 2").contains("is an index of format 2, but this rlrf reads format 1"));
+    assert!(
+        with("\"format\": 1", "\"format\": 2")
+            .contains("is an index of format 2, but this rlrf reads format 1")
+    );
     assert!(with("\"passages\": 1", "\"passages\": 9").contains("it has 1 passages, not 9"));
     assert!(with("english-1", "klingon-1").contains("analysis \"klingon-1\" is unknown"));
     assert!(with("\"format\": 1,", "").contains("has no field `format`"));

@@ -10,10 +10,11 @@ pub(crate) fn build_index(options: &IndexBuildOptions, json: bool, console: &Con
     let defaults = BuildOptions::default();
     let threads = defaults.threads.min(rayon::current_num_threads());
     let build_options = BuildOptions { passage_words: options.passage_words, threads, ..defaults };
-    let manifest = build(&options.corpus, &options.out, &build_options, console).map_err(|error| match error {
-        Error::Interrupted => anyhow!(rlrf_method::Error::Interrupted),
-        other => anyhow!(other),
-    })?;
+    let manifest =
+        build(&options.corpus, &options.out, &build_options, console).map_err(|error| match error {
+            Error::Interrupted => anyhow!(rlrf_method::Error::Interrupted),
+            other => anyhow!(other),
+        })?;
     if json {
         return Ok(console::print(&serde_json::to_string_pretty(&manifest)?)?);
     }

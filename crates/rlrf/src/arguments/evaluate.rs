@@ -23,11 +23,14 @@ pub(crate) enum Benchmark {
     )]
     Problems(ProblemsOptions),
     /// Share of the facts in biographies that an encyclopedia supports (FActScore)
-    #[command(name = "factscore", after_help = "Examples:\n  \
+    #[command(
+        name = "factscore",
+        after_help = "Examples:\n  \
         rlrf eval factscore --model MODEL --judge JUDGE --topics prompt_entities.txt --index wikipedia\n  \
         rlrf eval factscore --judge JUDGE --responses responses.jsonl --index wikipedia\n  \
         rlrf eval factscore --facts labeled/ChatGPT.jsonl\n\n\
-        Settings: evaluation.max_new_tokens, [engine].")]
+        Settings: evaluation.max_new_tokens, [engine]."
+    )]
     FactScore(FactScoreOptions),
 }
 

@@ -14,7 +14,9 @@ pub(crate) enum IndexCommand {
         release. The folder is complete or absent; an interrupted build begins anew.")]
     Build(IndexBuildOptions),
     /// Find the passages that answer a query best
-    #[command(after_help = "Example:\n  rlrf index search wikipedia 'Where was he born?' --title 'Nikola Tesla' --top 3")]
+    #[command(
+        after_help = "Example:\n  rlrf index search wikipedia 'Where was he born?' --title 'Nikola Tesla' --top 3"
+    )]
     Search(IndexSearchOptions),
 }
 

@@ -37,8 +37,7 @@ fn labelled(options: &FactScoreOptions, facts: &Path, call: &mut Call<'_>) -> Re
     let (name, bytes) = call.reader.given("facts", facts)?;
     let irrelevant = options.irrelevant_as_unsupported;
     let limit = options.evaluate.limit;
-    let outcome =
-        factscore::score_labelled((&name, &bytes), &set(facts), limit, options.gamma, irrelevant)?;
+    let outcome = factscore::score_labelled((&name, &bytes), &set(facts), limit, options.gamma, irrelevant)?;
     let folder = call
         .begin_without_model(&json!({ "gamma": options.gamma, "irrelevant_as_unsupported": irrelevant }))?;
     call.finish(outcome, folder)
@@ -84,11 +83,12 @@ fn judged(
     // Two large models need not be in memory at once.
     drop(policy);
     let context = &mut folder.context(console);
-    let outcome =
-        factscore::evaluate(context, judge.as_mut(), &index, place, &biographies, definition)?;
+    let outcome = factscore::evaluate(context, judge.as_mut(), &index, place, &biographies, definition)?;
     let without = outcome.evaluation.counted("no_page");
     if without > 0 {
-        console.say(&format!("note: the index has no page of {without} topics; they are left out of all numbers"));
+        console.say(&format!(
+            "note: the index has no page of {without} topics; they are left out of all numbers"
+        ));
     }
     call.finish(outcome, Some(folder))
 }

@@ -104,7 +104,10 @@ fn a_model_is_asked_checked_killed_and_never_asked_twice() {
     assert!((found["metrics"]["score"].as_f64().unwrap() - 0.5 * penalty).abs() < 1e-12);
     assert_eq!(found["metrics"]["respond_ratio"], 1.0);
     let digests = found["digests"].as_object().unwrap();
-    assert!(["index", "judge", "model", "topics"].iter().all(|name| digests.contains_key(*name)), "{found:#}");
+    assert!(
+        ["index", "judge", "model", "topics"].iter().all(|name| digests.contains_key(*name)),
+        "{found:#}"
+    );
     let items = folder.lines("first/items.jsonl");
     let fact = &items[1]["sentences"][0]["facts"][0];
     assert_eq!((&fact["fact"], &fact["supported"]), (&json!("Ann sang."), &json!(false)));
@@ -118,6 +121,7 @@ fn a_model_is_asked_checked_killed_and_never_asked_twice() {
     let again = evaluate(&folder, "first");
     assert_eq!((again.stdout, read("first")), (first.stdout.clone(), expected.clone()));
 
+    let mut unfinished = 0;
     for step in 1..=6 {
         let out = format!("killed-{step}");
         let mut child = folder
@@ -128,11 +132,14 @@ fn a_model_is_asked_checked_killed_and_never_asked_twice() {
         std::thread::sleep(duration.mul_f64(f64::from(step) / 7.0));
         child.kill().unwrap();
         child.wait().unwrap();
+        unfinished += u32::from(!folder.path(&out).join("evaluation.json").exists());
         assert_eq!(evaluate(&folder, &out).stdout, first.stdout);
         assert_eq!(read(&out), expected, "{out}");
         let store = RunStore::open_read_only(folder.path(&out)).unwrap();
         assert_eq!(store.computed_twice().unwrap(), 0, "{out}");
     }
+
+    assert!(unfinished > 0, "no kill hit an evaluation at work");
 
     // The same responses from a file, judged alike.
     let responses: Vec<Value> = items
@@ -140,7 +147,8 @@ fn a_model_is_asked_checked_killed_and_never_asked_twice() {
         .map(|item| json!({ "topic": item["id"], "output": item["response"].as_str().unwrap_or_default() }))
         .collect();
     folder.write("responses.jsonl", jsonl(&responses));
-    let mut arguments = vec!["eval", "factscore", "--judge", "tuned", "--index", "index", "--out", "from-file"];
+    let mut arguments =
+        vec!["eval", "factscore", "--judge", "tuned", "--index", "index", "--out", "from-file"];
     arguments.extend(["--responses", "responses.jsonl", "--gamma", "0", "--json"]);
     let from_file = folder.run(&arguments).expect_success().json();
     assert_eq!(from_file["counts"]["facts_supported"], 3);
@@ -155,9 +163,13 @@ fn labelled_facts_are_scored_without_a_model() {
     let found = folder.run(&arguments).expect_success().json();
     let expected = (9.0 / 17.0 + 33.0 / 34.0 + 2.0 / 15.0) / 3.0;
     assert!((found["metrics"]["score"].as_f64().unwrap() - expected).abs() < 1e-12, "{found:#}");
-    assert_eq!((&found["counts"]["abstained"], &found["metrics"]["respond_ratio"]), (&json!(1), &json!(0.75)));
+    assert_eq!(
+        (&found["counts"]["abstained"], &found["metrics"]["respond_ratio"]),
+        (&json!(1), &json!(0.75))
+    );
     assert!(!folder.path("runs").exists(), "nothing to keep without --out");
-    let found = folder.run(&[&arguments[..], &["--irrelevant-as-unsupported"]].concat()).expect_success().json();
+    let found =
+        folder.run(&[&arguments[..], &["--irrelevant-as-unsupported"]].concat()).expect_success().json();
     let expected = (9.0 / 19.0 + 33.0 / 34.0 + 2.0 / 23.0) / 3.0;
     assert!((found["metrics"]["score"].as_f64().unwrap() - expected).abs() < 1e-12, "{found:#}");
     folder.run(&[&arguments[..], &["--out", "kept"]].concat()).expect_success();
@@ -284,13 +296,19 @@ fn garbage_is_refused_in_one_clear_line() {
         ("index search broken ran", "the index in broken is damaged"),
         ("eval factscore --facts labels.jsonl", "labels.jsonl:1: missing field `annotations`"),
         ("eval factscore --facts labels.jsonl --gamma=-1", "gamma = -1"),
-        ("eval factscore --topics topics.txt --model m --judge j --index index", "topics.txt:2: the topic \"Tom\""),
+        (
+            "eval factscore --topics topics.txt --model m --judge j --index index",
+            "topics.txt:2: the topic \"Tom\"",
+        ),
         ("eval factscore --responses responses.jsonl --judge j --index index", "missing field `output`"),
         ("eval factscore --topics topics.txt --model m --judge j --index newer", "is an index of format 7"),
         ("eval factscore --topics topics.txt --model m --index index", "name a judge"),
         ("eval factscore --topics topics.txt --model m --judge j", "--index"),
         ("eval factscore --judge j --index index", "--topics"),
-        ("eval factscore --topics topics.txt --index index --judge j --model m --prompt Who?", "must contain <entity>"),
+        (
+            "eval factscore --topics topics.txt --index index --judge j --model m --prompt Who?",
+            "must contain <entity>",
+        ),
     ];
     for (arguments, expected) in cases {
         let said = folder.run(&arguments.split(' ').collect::<Vec<_>>());
