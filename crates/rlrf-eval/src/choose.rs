@@ -45,7 +45,8 @@ pub fn choose(
     for (index, key) in keys.iter().enumerate() {
         if !known.contains_key(key.as_str()) {
             let committed = context.store.get(Table::Feedback, key)?;
-            let committed = committed.map(|body| read_row::<Choice>(Table::Feedback, key, body)).transpose()?;
+            let committed =
+                committed.map(|body| read_row::<Choice>(Table::Feedback, key, body)).transpose()?;
             let probabilities = committed.and_then(|choice| choice.probabilities);
             if probabilities.is_none() {
                 missing.push(index);
@@ -60,7 +61,11 @@ pub fn choose(
         Ok(Row { key: key.to_string(), iteration, instruction, position: 0, body })
     };
     let progress = context.progress;
-    progress.begin(&format!("{stage} M_{iteration}"), known.len() as u64, (known.len() - missing.len()) as u64);
+    progress.begin(
+        &format!("{stage} M_{iteration}"),
+        known.len() as u64,
+        (known.len() - missing.len()) as u64,
+    );
     let mut committer = Committer::new(context.store);
     let told = if requests.is_empty() {
         Ok(true)

@@ -128,7 +128,8 @@ fn squad(folder: &Path, file: &str) -> Result<Value, Failure> {
     }
     // Long enough to keep every paragraph whole.
     let options = BuildOptions { passage_words: 100_000, ..BuildOptions::default() };
-    let manifest = build(&folder.join("corpus.jsonl"), &folder.join("index"), &options, &Silent(Cell::new(0)))?;
+    let manifest =
+        build(&folder.join("corpus.jsonl"), &folder.join("index"), &options, &Silent(Cell::new(0)))?;
     let index = Index::open(folder.join("index"))?;
     let mut ranks = Vec::new();
     for (question, text) in &questions {

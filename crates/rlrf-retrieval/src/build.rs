@@ -110,8 +110,11 @@ fn write(
     writer.wait_merging_threads().map_err(failed)?;
     let text = serde_json::to_string_pretty(&manifest).map_err(|error| Error::Option(error.to_string()))?;
     let path = partial.folder.join(MANIFEST_FILE);
-    write_atomically(&path, format!("{text}\n").as_bytes())
-        .map_err(|cause| Error::File { action: "write", path, cause: std::io::Error::other(cause) })?;
+    write_atomically(&path, format!("{text}\n").as_bytes()).map_err(|cause| Error::File {
+        action: "write",
+        path,
+        cause: std::io::Error::other(cause),
+    })?;
     Ok(manifest)
 }
 
@@ -169,7 +172,11 @@ impl Content {
         Self { manifest, hasher, page: String::new(), number: 0 }
     }
 
-    fn add(&mut self, document: &Document, sink: &mut dyn FnMut(&str, u64, &str) -> Result<()>) -> Result<()> {
+    fn add(
+        &mut self,
+        document: &Document,
+        sink: &mut dyn FnMut(&str, u64, &str) -> Result<()>,
+    ) -> Result<()> {
         let passages: Vec<&str> = match &document.text {
             Text::Whole(text) => split(text, self.manifest.passage_words),
             Text::Passages(passages) => passages.iter().map(String::as_str).collect(),
@@ -210,7 +217,10 @@ struct Partial {
 impl Partial {
     fn begin(out: &Path) -> Result<Self> {
         let Some(name) = out.file_name() else {
-            return Err(Error::Option(format!("--out {}: does not end in the name of a folder", out.display())));
+            return Err(Error::Option(format!(
+                "--out {}: does not end in the name of a folder",
+                out.display()
+            )));
         };
         let mut partial = std::ffi::OsString::from(".");
         partial.push(name);
@@ -245,7 +255,11 @@ impl Partial {
         }
         fs::rename(&self.folder, out).map_err(failed)?;
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if cfg!(unix) { File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed) } else { Ok(()) }
+        if cfg!(unix) {
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
+        } else {
+            Ok(())
+        }
     }
 
     /// Removes what was written; the first error is the one to report.

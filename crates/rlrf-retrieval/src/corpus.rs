@@ -95,7 +95,11 @@ impl Corpus {
     }
 }
 
-fn read_jsonl(path: &Path, mut file: impl BufRead, sink: &mut dyn FnMut(Document) -> Result<()>) -> Result<()> {
+fn read_jsonl(
+    path: &Path,
+    mut file: impl BufRead,
+    sink: &mut dyn FnMut(Document) -> Result<()>,
+) -> Result<()> {
     let mut bytes = Vec::new();
     let (mut line, mut place) = (0, 0);
     loop {
@@ -110,8 +114,8 @@ fn read_jsonl(path: &Path, mut file: impl BufRead, sink: &mut dyn FnMut(Document
         if bytes.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let (title, text) = document(&bytes)
-            .map_err(|message| Error::Record { path: path.to_path_buf(), line, message })?;
+        let (title, text) =
+            document(&bytes).map_err(|message| Error::Record { path: path.to_path_buf(), line, message })?;
         sink(Document { title, text: Text::Whole(text), place })?;
     }
 }
@@ -156,9 +160,8 @@ fn open_database(path: &Path) -> Result<Corpus> {
     let connection = Connection::open_with_flags(path, flags).map_err(refused)?;
     connection.prepare("SELECT title, text FROM documents").map_err(refused)?;
     // The true count would read all of a file of 20 GB; the last row's number is at hand and as good for progress.
-    let rows: Option<i64> = connection
-        .query_row("SELECT max(rowid) FROM documents", [], |row| row.get(0))
-        .map_err(refused)?;
+    let rows: Option<i64> =
+        connection.query_row("SELECT max(rowid) FROM documents", [], |row| row.get(0)).map_err(refused)?;
     Ok(Corpus::Database { connection, rows: rows.and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0) })
 }
 
@@ -211,7 +214,11 @@ mod tests {
             r#"{"id": 7, "title": "A", "contents": "one\ntwo"}"#,
             r#"{"id": "7", "title": "A", "text": ["one", "two"]}"#,
         ] {
-            assert_eq!(document(line.as_bytes()).unwrap(), ("A".to_string(), "one\ntwo".to_string()), "{line}");
+            assert_eq!(
+                document(line.as_bytes()).unwrap(),
+                ("A".to_string(), "one\ntwo".to_string()),
+                "{line}"
+            );
         }
     }
 

@@ -69,6 +69,14 @@ pub enum Error {
         /// What is wrong.
         cause: String,
     },
+    /// Tantivy keeps others from changing an index while it is opened, by a file in its folder.
+    #[error("cannot lock the index in {} ({cause}): its folder must be writable; copy it to where it is", folder.display())]
+    NotLocked {
+        /// The folder.
+        folder: PathBuf,
+        /// What prevented it.
+        cause: String,
+    },
     /// The place of the new index is taken.
     #[error("{} holds {what}: remove it, or choose another --out", folder.display())]
     Occupied {

@@ -4,7 +4,9 @@ use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use tantivy::collector::{Count, TopDocs};
-use tantivy::query::{BooleanQuery, ConstScoreQuery, EnableScoring, Occur, Query, QueryClone, TermQuery, Weight};
+use tantivy::query::{
+    BooleanQuery, ConstScoreQuery, EnableScoring, Occur, Query, QueryClone, TermQuery, Weight,
+};
 use tantivy::schema::{
     Field, IndexRecordOption, STORED, STRING, Schema, TantivyDocument, TextFieldIndexing, TextOptions, Value,
 };
@@ -87,9 +89,11 @@ impl Index {
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref().to_path_buf();
         let manifest = Manifest::read(&folder)?;
-        let damaged = |cause: tantivy::TantivyError| Error::Damaged {
-            folder: folder.clone(),
-            cause: cause.to_string(),
+        let damaged = |cause: tantivy::TantivyError| match cause {
+            tantivy::TantivyError::LockFailure(cause, _) => {
+                Error::NotLocked { folder: folder.clone(), cause: cause.to_string() }
+            }
+            cause => Error::Damaged { folder: folder.clone(), cause: cause.to_string() },
         };
         let index = tantivy::Index::open_in_dir(&folder).map_err(damaged)?;
         index.tokenizers().register(ANALYSIS, analyzer());
@@ -98,7 +102,8 @@ impl Index {
             let cause = "its fields are not those of its format".to_string();
             return Err(Error::Damaged { folder, cause });
         }
-        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(damaged)?;
+        let reader =
+            index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(damaged)?;
         let searcher = reader.searcher();
         if searcher.num_docs() != manifest.passages {
             let cause =
@@ -147,8 +152,7 @@ impl Index {
         }
         let candidates = self.candidates(&BooleanQuery::new(clauses), options.top)?;
         let scoring = EnableScoring::enabled_from_searcher(&self.searcher);
-        let weights =
-            words.iter().map(|word| word.weight(scoring)).collect::<tantivy::Result<Vec<_>>>()?;
+        let weights = words.iter().map(|word| word.weight(scoring)).collect::<tantivy::Result<Vec<_>>>()?;
         let mut found = candidates
             .into_iter()
             .map(|address| self.passage(address, &weights))

@@ -85,10 +85,7 @@ mod tests {
     #[test]
     fn passages_end_with_sentences_where_they_fit() {
         let text = "One two three. Four five six.\nSeven eight nine ten. Eleven twelve.";
-        assert_eq!(
-            split(text, 7),
-            ["One two three. Four five six.", "Seven eight nine ten. Eleven twelve."]
-        );
+        assert_eq!(split(text, 7), ["One two three. Four five six.", "Seven eight nine ten. Eleven twelve."]);
         assert_eq!(split(text, 100), [text]);
         assert_eq!(split("", 10), Vec::<&str>::new());
         assert_eq!(split("  \n ", 10), Vec::<&str>::new());
@@ -96,7 +93,10 @@ mod tests {
 
     #[test]
     fn a_sentence_that_is_too_long_is_cut_between_words() {
-        assert_eq!(split("a b c d e f g. Then this follows.", 3), ["a b c", "d e f", "g.", "Then this follows."]);
+        assert_eq!(
+            split("a b c d e f g. Then this follows.", 3),
+            ["a b c", "d e f", "g.", "Then this follows."]
+        );
     }
 
     #[test]

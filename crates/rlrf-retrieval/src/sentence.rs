@@ -5,23 +5,25 @@
 
 /// Abbreviations that something follows: titles, months, references.
 const BEFORE_MORE: [&str; 62] = [
-    "mr", "mrs", "ms", "mx", "dr", "prof", "st", "ste", "gen", "col", "lt", "capt", "cmdr", "adm", "sgt", "cpl", "maj",
-    "rev", "fr", "hon", "gov", "sen", "rep", "pres", "supt", "messrs", "mme", "mlle", "vs", "v", "cf", "ca", "c",
-    "approx", "vol", "vols", "pp", "fig", "figs", "eq", "sec", "ch", "ed", "eds", "trans", "mt", "ft", "jan", "feb",
-    "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "nee", "née", "b",
+    "mr", "mrs", "ms", "mx", "dr", "prof", "st", "ste", "gen", "col", "lt", "capt", "cmdr", "adm", "sgt",
+    "cpl", "maj", "rev", "fr", "hon", "gov", "sen", "rep", "pres", "supt", "messrs", "mme", "mlle", "vs",
+    "v", "cf", "ca", "c", "approx", "vol", "vols", "pp", "fig", "figs", "eq", "sec", "ch", "ed", "eds",
+    "trans", "mt", "ft", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec",
+    "nee", "née", "b",
 ];
 
 /// Abbreviations that may also end a sentence.
 const BEFORE_MORE_OR_END: [&str; 22] = [
-    "jr", "sr", "inc", "ltd", "co", "corp", "bros", "llc", "plc", "etc", "al", "esq", "dept", "univ", "assn", "est",
-    "ave", "blvd", "rd", "op", "f.c", "u.s",
+    "jr", "sr", "inc", "ltd", "co", "corp", "bros", "llc", "plc", "etc", "al", "esq", "dept", "univ", "assn",
+    "est", "ave", "blvd", "rd", "op", "f.c", "u.s",
 ];
 
 /// Words that as a rule open a sentence.
 const OPENERS: [&str; 42] = [
-    "the", "a", "an", "he", "she", "it", "they", "we", "you", "i", "his", "her", "its", "their", "this", "that", "these",
-    "those", "there", "in", "on", "at", "after", "before", "during", "from", "since", "when", "while", "as", "by", "for",
-    "with", "although", "however", "but", "and", "also", "some", "many", "both", "despite",
+    "the", "a", "an", "he", "she", "it", "they", "we", "you", "i", "his", "her", "its", "their", "this",
+    "that", "these", "those", "there", "in", "on", "at", "after", "before", "during", "from", "since",
+    "when", "while", "as", "by", "for", "with", "although", "however", "but", "and", "also", "some", "many",
+    "both", "despite",
 ];
 
 /// The sentences of `text`, in order, trimmed; together they hold all of it but the space between.
@@ -80,7 +82,8 @@ fn stops(before: &str, next: &str) -> bool {
     };
     let mut letters = word.chars();
     let initial = matches!((letters.next(), letters.next()), (Some(letter), None) if letter.is_uppercase());
-    let initials = word.contains('.') && word.split('.').all(|part| part.chars().count() <= 2 && part.chars().all(char::is_alphabetic));
+    let initials = word.contains('.')
+        && word.split('.').all(|part| part.chars().count() <= 2 && part.chars().all(char::is_alphabetic));
     if initial || initials || BEFORE_MORE_OR_END.contains(&lower.as_str()) {
         return opener();
     }
@@ -117,7 +120,14 @@ mod tests {
 
     #[test]
     fn plain_sentences_are_split() {
-        check(&["He was born in 1949.", "He is an actor!", "Is he?", "\"Yes, he is.\"", "(He really is.)", "The end."]);
+        check(&[
+            "He was born in 1949.",
+            "He is an actor!",
+            "Is he?",
+            "\"Yes, he is.\"",
+            "(He really is.)",
+            "The end.",
+        ]);
     }
 
     #[test]
@@ -150,7 +160,10 @@ mod tests {
 
     #[test]
     fn lines_are_paragraphs_and_nothing_is_lost() {
-        assert_eq!(sentences("A title\n\nOne thing here.  Two things\n"), ["A title", "One thing here.", "Two things"]);
+        assert_eq!(
+            sentences("A title\n\nOne thing here.  Two things\n"),
+            ["A title", "One thing here.", "Two things"]
+        );
         assert_eq!(sentences(" \n\t"), Vec::<&str>::new());
         let text = "É. Zola… wrote «J'accuse»! 他说。 U.S.A. Yes? No. 7 x";
         let letters = |text: &str| text.split_whitespace().collect::<String>();

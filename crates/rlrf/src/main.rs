@@ -7,6 +7,7 @@ mod arguments;
 mod config;
 mod console;
 mod evaluate;
+mod index_command;
 mod inputs;
 mod model_command;
 mod model_source;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command, ModelCommand};
+use crate::arguments::{Arguments, Command, IndexCommand, ModelCommand};
 use crate::console::Console;
 
 /// Keeps large blocks mapped: fresh pages for every activation buffer would cost more than the arithmetic.
@@ -51,7 +52,12 @@ fn finish(arguments: &Arguments) -> ExitCode {
                 eprintln!("error: {error:#}");
                 return ExitCode::FAILURE;
             }
-            eprintln!("interrupted; everything finished so far is kept: repeat the command to go on");
+            match arguments.command {
+                Command::Index { .. } => eprintln!("interrupted; nothing of the index is kept"),
+                _ => {
+                    eprintln!("interrupted; everything finished so far is kept: repeat the command to go on")
+                }
+            }
             ExitCode::from(130)
         }
     }
@@ -68,6 +74,10 @@ fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         Command::Sft(options) => stages::sft(options, json, console),
         Command::Dpo(options) => stages::dpo(options, json, console),
         Command::Eval(options) => evaluate::eval(options, json, console),
+        Command::Index { command: IndexCommand::Build(options) } => {
+            index_command::build_index(options, json, console)
+        }
+        Command::Index { command: IndexCommand::Search(options) } => index_command::search(options, json),
         Command::Model { command: ModelCommand::New(options) } => model_command::new(options, json),
         Command::Model { command: ModelCommand::Info(options) } => model_command::info(options, json),
     }

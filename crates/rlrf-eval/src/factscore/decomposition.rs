@@ -16,8 +16,17 @@ const REQUEST: &str = "Please breakdown the following sentence into independent 
 const REPLY_TOKENS: usize = 512;
 
 /// Ends of facts that say nothing alone, such as "He was born."; such a fact goes if another one says it, too.
-const UNFINISHED: [&str; 9] =
-    ["born.", " appointed.", " characterized.", " described.", " known.", " member.", " advocate.", "served.", "elected."];
+const UNFINISHED: [&str; 9] = [
+    "born.",
+    " appointed.",
+    " characterized.",
+    " described.",
+    " known.",
+    " member.",
+    " advocate.",
+    "served.",
+    "elected.",
+];
 
 /// An end of this kind that does say something.
 const FINISHED: &str = "founding member.";
@@ -76,7 +85,8 @@ pub fn decompose(
                 continue;
             };
             found.fewer_demonstrations += u64::from(dropped);
-            let sampling = Sampling { stop: vec![REQUEST.trim_end().to_string()], ..Sampling::greedy(REPLY_TOKENS) };
+            let sampling =
+                Sampling { stop: vec![REQUEST.trim_end().to_string()], ..Sampling::greedy(REPLY_TOKENS) };
             prompts.push(Prompt { id: format!("{id}/{number}"), messages, streams: vec![0], sampling });
             places.push((response, number));
         }
@@ -181,8 +191,22 @@ mod tests {
 
     #[test]
     fn facts_that_say_nothing_beside_the_others_go() {
-        let facts = ["He was born.", "He was born in Rome.", "He was elected.", "He acts.", "He acts.", "He is a founding member.", "He is a founding member of X."];
-        let expected = ["He was born in Rome.", "He was elected.", "He acts.", "He is a founding member.", "He is a founding member of X."];
+        let facts = [
+            "He was born.",
+            "He was born in Rome.",
+            "He was elected.",
+            "He acts.",
+            "He acts.",
+            "He is a founding member.",
+            "He is a founding member of X.",
+        ];
+        let expected = [
+            "He was born in Rome.",
+            "He was elected.",
+            "He acts.",
+            "He is a founding member.",
+            "He is a founding member of X.",
+        ];
         assert_eq!(tidied(facts.map(String::from).to_vec()), expected);
     }
 
@@ -198,6 +222,9 @@ mod tests {
     fn the_prompt_ends_with_the_sentence() {
         let demonstration = Demonstration { sentence: "A b.".into(), facts: vec!["A.".into(), "B.".into()] };
         let request = "Please breakdown the following sentence into independent facts:";
-        assert_eq!(prompt(&[&demonstration], "C d."), format!("{request} A b.\n- A.\n- B.\n\n{request} C d."));
+        assert_eq!(
+            prompt(&[&demonstration], "C d."),
+            format!("{request} A b.\n- A.\n- B.\n\n{request} C d.")
+        );
     }
 }

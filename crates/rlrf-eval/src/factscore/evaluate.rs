@@ -43,10 +43,18 @@ impl Definition {
             Err(Error::Config { field: field.into(), value, message: message.into() })
         };
         if !self.prompt.contains(ENTITY) {
-            return refused("prompt", format!("{:?}", self.prompt), "must contain <entity>, in place of the topic");
+            return refused(
+                "prompt",
+                format!("{:?}", self.prompt),
+                "must contain <entity>, in place of the topic",
+            );
         }
         if !(self.gamma.is_finite() && self.gamma >= 0.0) {
-            return refused("gamma", self.gamma.to_string(), "must be a number of at least 0; 0 is no penalty");
+            return refused(
+                "gamma",
+                self.gamma.to_string(),
+                "must be a number of at least 0; 0 is no penalty",
+            );
         }
         if self.passages == 0 {
             return refused("passages", "0".into(), "must be at least 1: facts are judged by passages");
@@ -112,7 +120,8 @@ pub fn ask(
             sampling: Sampling::greedy(definition.max_new_tokens),
         })
         .collect();
-    let mut answers = respond(context, &format!("evaluate {set}"), iteration, policy, &prompts)?.into_iter().flatten();
+    let mut answers =
+        respond(context, &format!("evaluate {set}"), iteration, policy, &prompts)?.into_iter().flatten();
     let biography = |(topic, known): (&String, bool)| {
         let answer = if known { answers.next() } else { None };
         let complete = answer.as_ref().is_none_or(|answer| answer.complete);

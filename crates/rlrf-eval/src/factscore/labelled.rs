@@ -76,7 +76,8 @@ pub fn score_labelled(
             let topic = record.topic;
             return Err(refused(name, line, format!("the topic {topic:?} was there already: remove one")));
         }
-        let facts = record.annotations.iter().flatten().flat_map(|annotation| annotation.facts.iter().flatten());
+        let facts =
+            record.annotations.iter().flatten().flat_map(|annotation| annotation.facts.iter().flatten());
         let count = |label| facts.clone().filter(|fact| fact.label == label).count() as u64;
         let [supported, unsupported, irrelevant] = [Label::S, Label::NS, Label::IR].map(count);
         evaluation.count("facts_irrelevant", irrelevant);
@@ -110,7 +111,8 @@ pub fn score_labelled(
 
 fn detail(record: &Record, standing: Standing) -> Map<String, serde_json::Value> {
     let sentences = record.annotations.as_ref().map(|annotations| {
-        let sentence = |annotation: &Annotation| json!({ "text": annotation.text, "facts": annotation.facts });
+        let sentence =
+            |annotation: &Annotation| json!({ "text": annotation.text, "facts": annotation.facts });
         annotations.iter().map(sentence).collect::<Vec<_>>()
     });
     let mut detail = Map::new();

@@ -122,7 +122,10 @@ mod tests {
     fn a_response_scores_what_it_answers() {
         let found = scores(answered(5, 4, 3), 10.0);
         assert!((found["score"] - 0.75 * (-1.0_f64).exp()).abs() < 1e-12);
-        assert_eq!((found["init_score"], found["facts_per_response"], found["respond_ratio"]), (0.75, 5.0, 1.0));
+        assert_eq!(
+            (found["init_score"], found["facts_per_response"], found["respond_ratio"]),
+            (0.75, 5.0, 1.0)
+        );
         for standing in [Standing::Abstained, Standing::WithoutFacts] {
             assert_eq!(scores(standing, 10.0), BTreeMap::from([("respond_ratio".into(), 0.0)]));
         }
@@ -136,11 +139,20 @@ mod tests {
         let standings = [answered(11, 11, 11), answered(20, 10, 5), Standing::Abstained, Standing::NoPage];
         let items: Vec<Item> = standings
             .iter()
-            .map(|&standing| Item { id: String::new(), scores: scores(standing, 10.0), detail: Default::default() })
+            .map(|&standing| Item {
+                id: String::new(),
+                scores: scores(standing, 10.0),
+                detail: Default::default(),
+            })
             .collect();
         let mut evaluation = Evaluation::new("factscore", 1, "s");
         summarise(&mut evaluation, &standings, &items);
-        let expected = [("facts_per_response", 15.5), ("init_score", 0.75), ("respond_ratio", 2.0 / 3.0), ("score", 0.75)];
+        let expected = [
+            ("facts_per_response", 15.5),
+            ("init_score", 0.75),
+            ("respond_ratio", 2.0 / 3.0),
+            ("score", 0.75),
+        ];
         assert_eq!(evaluation.metrics, expected.map(|(name, value)| (name.to_string(), value)).into());
         let counts = [("items", 4), ("no_page", 1), ("abstained", 1), ("answered", 2), ("facts", 31)];
         for (name, expected) in counts.into_iter().chain([("facts_supported", 16), ("facts_unjudged", 10)]) {

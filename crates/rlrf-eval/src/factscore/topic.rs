@@ -49,7 +49,11 @@ pub fn read_responses(name: &str, bytes: &[u8]) -> Result<Vec<Biography>> {
     let mut seen = HashSet::new();
     for (line, text) in lines(name, bytes)? {
         let record: Record = serde_json::from_str(text).map_err(|error| {
-            refused(name, line, format!("{error}; expected one JSON object a line: {{\"topic\": ..., \"output\": ...}}"))
+            refused(
+                name,
+                line,
+                format!("{error}; expected one JSON object a line: {{\"topic\": ..., \"output\": ...}}"),
+            )
         })?;
         if record.topic.trim().is_empty() {
             return Err(refused(name, line, "`topic` is empty".into()));

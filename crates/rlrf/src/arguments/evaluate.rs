@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::Settings;
+use super::factscore::FactScoreOptions;
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalOptions {
@@ -66,6 +67,16 @@ pub(crate) enum Benchmark {
         McNemar's exact test where every score is 0 or 1, else bootstrap over the pairs; differences are second less \
         first.")]
     Compare(CompareOptions),
+    /// Share of the facts in biographies that an encyclopedia supports (FActScore)
+    #[command(
+        name = "factscore",
+        after_help = "Examples:\n  \
+        rlrf eval factscore --model MODEL --judge JUDGE --topics prompt_entities.txt --index wikipedia\n  \
+        rlrf eval factscore --judge JUDGE --responses responses.jsonl --index wikipedia\n  \
+        rlrf eval factscore --facts labeled/ChatGPT.jsonl\n\n\
+        Settings: evaluation.max_new_tokens, [engine]."
+    )]
+    FactScore(FactScoreOptions),
 }
 
 /// What every benchmark takes.

@@ -1,6 +1,8 @@
 //! The command line, parsed and not interpreted.
 
 mod evaluate;
+mod factscore;
+mod index;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,6 +13,8 @@ pub(crate) use evaluate::{
     Benchmark, CompareOptions, EvalOptions, EvaluateOptions, JudgeOptions, JustEvalOptions, PairwiseOptions,
     ProblemsOptions, WordProblemOptions,
 };
+pub(crate) use factscore::{AbstentionRule, FactScoreOptions};
+pub(crate) use index::{IndexBuildOptions, IndexCommand, IndexSearchOptions};
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
 ///
@@ -91,6 +95,11 @@ pub(crate) enum Command {
         numbers, their 95% intervals, the counts of every exclusion) and items.jsonl (one line an item). The same \
         command again draws nothing anew and prints the same.")]
     Eval(EvalOptions),
+    /// Make a corpus searchable, or search it
+    Index {
+        #[command(subcommand)]
+        command: IndexCommand,
+    },
     /// Make a new model, or look at one
     Model {
         #[command(subcommand)]

@@ -7,6 +7,7 @@ mod compare;
 pub(crate) mod judge_cache;
 mod just_eval;
 mod pairwise;
+mod factscore;
 mod problems;
 mod sets;
 mod word_problems;
@@ -40,6 +41,7 @@ pub(crate) fn eval(options: &EvalOptions, json: bool, console: &Console) -> Resu
         Benchmark::Svamp(options) => word_problems::eval(Source::Svamp, options, json, console),
         Benchmark::Mawps(options) => word_problems::eval(Source::Mawps, options, json, console),
         Benchmark::Compare(options) => compare::eval(options, json),
+        Benchmark::FactScore(options) => factscore::eval(options, json, console),
     }
 }
 

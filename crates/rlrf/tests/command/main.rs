@@ -3,6 +3,7 @@
 
 mod endpoint;
 mod example;
+mod factscore;
 mod folder;
 mod garbage;
 mod judged;
