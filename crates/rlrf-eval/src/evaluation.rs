@@ -138,6 +138,17 @@ pub fn evaluation_key(benchmark: &str, set: &str, iteration: u32) -> String {
     digest(&(EVALUATION, benchmark, set, iteration))
 }
 
+/// Whether a metric stands for its benchmark where there is room for one or two numbers only. Word problems have all
+/// that are no lengths: strict and flexible reading are always shown side by side.
+#[must_use]
+pub fn is_headline(benchmark: &str, metric: &str) -> bool {
+    match benchmark {
+        "just-eval" => matches!(metric, "mean" | "safety"),
+        "factscore" => matches!(metric, "score" | "respond_ratio"),
+        _ => unit(metric) != Unit::Amount,
+    }
+}
+
 /// What a metric's values are, for whoever shows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {

@@ -1,7 +1,7 @@
 //! One metric of the successive models on one set.
 
 use rlrf_eval::Evaluation;
-use rlrf_eval::evaluation::{Unit, unit};
+use rlrf_eval::evaluation::{Unit, is_headline, unit};
 
 use crate::figure::{decimal, percent, points, signed};
 use crate::summary::Summary;
@@ -16,9 +16,18 @@ pub(crate) struct SetProgress<'a> {
 impl<'a> SetProgress<'a> {
     /// The sets of a run with their metrics, in the order in which they first appear; lengths are no progress.
     pub(crate) fn of(summary: &'a Summary) -> Vec<Self> {
+        Self::chosen(summary, |_, metric| unit(metric) != Unit::Amount)
+    }
+
+    /// The same, of those metrics alone that stand for their benchmarks.
+    pub(crate) fn headlines(summary: &'a Summary) -> Vec<Self> {
+        Self::chosen(summary, is_headline)
+    }
+
+    fn chosen(summary: &'a Summary, choose: impl Fn(&str, &str) -> bool) -> Vec<Self> {
         let mut sets: Vec<Self> = Vec::new();
         for evaluation in &summary.evaluations {
-            for metric in evaluation.metrics.keys().filter(|metric| unit(metric) != Unit::Amount) {
+            for metric in evaluation.metrics.keys().filter(|metric| choose(&evaluation.benchmark, metric)) {
                 let same = |progress: &&mut Self| progress.set == evaluation.set && progress.metric == metric;
                 match sets.iter_mut().find(same) {
                     Some(progress) => progress.evaluations.push(evaluation),

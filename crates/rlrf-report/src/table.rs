@@ -87,7 +87,7 @@ fn accuracies(summary: &Summary) -> String {
     let mut rows = vec![vec!["accuracy".to_string()]];
     rows[0].extend(models.iter().map(|model| format!("M_{model}")));
     rows[0].push("change".into());
-    for progress in SetProgress::of(summary) {
+    for progress in SetProgress::headlines(summary) {
         let mut row = vec![progress.name()];
         row.extend(models.iter().map(|model| {
             progress.evaluations.iter().find(|evaluation| evaluation.iteration == *model).map_or(
@@ -101,7 +101,20 @@ fn accuracies(summary: &Summary) -> String {
         row.push(progress.shown_change());
         rows.push(row);
     }
-    if rows.len() > 1 { aligned(&rows) } else { String::new() }
+    if rows.len() > 1 { aligned(&rows) + &exclusions(summary) } else { String::new() }
+}
+
+/// What the numbers leave out or count as wrong, by reason; a line for each evaluation that has any.
+fn exclusions(summary: &Summary) -> String {
+    let mut lines = String::new();
+    for evaluation in &summary.evaluations {
+        let counts = shown_counts(evaluation);
+        if !counts.is_empty() {
+            let label = printable(&format!("{} M_{}: ", evaluation.set, evaluation.iteration));
+            lines.push_str(&wrapped(&label, &printable(&counts)));
+        }
+    }
+    lines
 }
 
 fn iterations(summary: &Summary) -> String {

@@ -284,9 +284,7 @@ impl Config {
                 bail!("configuration: {section}.stop holds an empty text, which would end every response");
             }
         }
-        if self.evaluation.max_new_tokens == 0 {
-            bail!("configuration: evaluation.max_new_tokens = 0: must be at least 1");
-        }
+        self.evaluation.validate()?;
         let right_share = self.demonstrations.per_problem.right_share;
         if !(0.0..=1.0).contains(&right_share) {
             bail!(
@@ -432,6 +430,27 @@ mod tests {
             ("name = \"a/b\"", vec![], "plain folder name"),
             ("[refine.sampling]\nstop = [\"\"]", vec![], "refine.sampling.stop holds an empty text"),
             ("[feedback.critique]\ntemperature = -1.0", vec![], "feedback.critique"),
+            (
+                "[evaluation]\nsets = [{ name = \"a\", file = \"b\", benchmark = \"gsm8\" }]",
+                vec![],
+                "unknown variant `gsm8`",
+            ),
+            (
+                "[evaluation]\nsets = [{ name = \"a\", file = \"b\", benchmark = \"gsm8k\", shot = 1 }]",
+                vec![],
+                "did you mean `shots`?",
+            ),
+            (
+                "[evaluation]\nsets = [{ name = \"a\", file = \"b\", shots = 1 }]",
+                vec![],
+                "unknown field `shots`",
+            ),
+            ("\n[evaluation.judge]\nmodle = \"x\"", vec![], "rlrf.toml:3: unknown field `modle`"),
+            (
+                "[evaluation.judge]\nmodel = \"x\"\nmax_new_tokens = 0",
+                vec![],
+                "evaluation.judge: max_new_tokens = 0",
+            ),
             ("[evaluation]\nmax_new_tokens = 0", vec![], "evaluation.max_new_tokens = 0"),
             ("[demonstrations.per_problem]\nright_share = 1.5", vec![], "right_share = 1.5"),
             ("[demonstrations.per_problem]\nright_share = nan", vec![], "right_share = NaN"),

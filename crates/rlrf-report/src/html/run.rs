@@ -9,7 +9,7 @@ use crate::summary::Summary;
 
 /// Name, size, and what became of the accuracy on each set.
 pub(super) fn headline(summary: &Summary) -> String {
-    let tiles: String = SetProgress::of(summary).iter().map(tile).collect();
+    let tiles: String = SetProgress::headlines(summary).iter().map(tile).collect();
     let tiles = match tiles.as_str() {
         "" => "<p class=\"quiet\">No accuracy has been measured yet.</p>\n".to_string(),
         tiles => format!("<div class=\"tiles\">\n{tiles}</div>\n"),

@@ -8,6 +8,12 @@ fn the_table_of_a_run() {
 accuracy                  M_0                  M_1                  M_2   change
 held-out   39.0% [34.0, 44.0]   42.8% [37.8, 47.8]   47.0% [42.0, 52.0]     +8.0
 svamp       10.3% [5.3, 15.3]    11.3% [6.3, 16.3]     9.7% [4.7, 14.7]     -0.7
+held-out M_0: unreadable 10
+svamp M_0: unreadable 7
+held-out M_1: unreadable 10
+svamp M_1: unreadable 7
+held-out M_2: unreadable 10
+svamp M_2: unreadable 7
 
 iteration   sampled right   refined right   fresh right    gain   only by refinement   pairs
 0                   24.9%           32.0%         16.7%   +15.3               23/200     431

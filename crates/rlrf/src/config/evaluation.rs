@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
 use rlrf_eval::factscore::Abstention;
 use rlrf_remote::is_url;
 use serde::de::{DeserializeOwned, Error, Unexpected};
@@ -158,6 +159,26 @@ fn abstention() -> Abstention {
     Abstention::Generic
 }
 
+impl EvaluationConfig {
+    /// Checks every length; what only one benchmark has is checked where its set is read.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let judge = self.judge.iter().map(|judge| ("evaluation.judge".to_string(), judge.max_new_tokens));
+        let sets = self
+            .sets
+            .iter()
+            .filter_map(|set| Some((format!("evaluation set {:?}", set.name()), set.max_new_tokens()?)));
+        for (place, length) in judge.chain(sets) {
+            if length == 0 {
+                bail!("configuration: {place}: max_new_tokens = 0: must be at least 1");
+            }
+        }
+        if self.max_new_tokens == 0 {
+            bail!("configuration: evaluation.max_new_tokens = 0: must be at least 1");
+        }
+        Ok(())
+    }
+}
+
 impl EvaluationSet {
     /// The names under which a configuration asks for them.
     const BENCHMARKS: &[&str] = &["problems", "gsm8k", "svamp", "mawps", "just-eval", "factscore"];
@@ -171,11 +192,20 @@ impl EvaluationSet {
             Self::Factscore(set) => &set.name,
         }
     }
+
+    fn max_new_tokens(&self) -> Option<usize> {
+        match self {
+            Self::Problems(set) => set.max_new_tokens,
+            Self::Gsm8k(set) | Self::Svamp(set) | Self::Mawps(set) => set.max_new_tokens,
+            Self::JustEval(set) => set.max_new_tokens,
+            Self::Factscore(set) => set.max_new_tokens,
+        }
+    }
 }
 
 /// By `benchmark`; without it the items are problems for the checker.
 impl<'de> Deserialize<'de> for EvaluationSet {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let mut table = toml::Table::deserialize(deserializer)?;
         let benchmark = match table.remove("benchmark") {
             None => "problems".to_string(),
@@ -200,6 +230,55 @@ impl<'de> Deserialize<'de> for EvaluationSet {
 }
 
 /// The settings of one benchmark; the message begins as serde's does, so that a near name is suggested.
-fn read<T: DeserializeOwned, E: Error>(settings: toml::Table) -> Result<T, E> {
+fn read<T: DeserializeOwned, E: Error>(settings: toml::Table) -> std::result::Result<T, E> {
     settings.try_into().map_err(|error: toml::de::Error| E::custom(error.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A set of each kind and a judge, with every key.
+    const EVERY_KEY: &str = r#"
+sets = [
+  { benchmark = "problems", name = "p", file = "p.jsonl", limit = 3, max_new_tokens = 9 },
+  { benchmark = "gsm8k", name = "g", file = "g.jsonl", limit = 3, max_new_tokens = 9, template = "cot", shots = 2, samples = 4, temperature = 0.5 },
+  { benchmark = "svamp", name = "s", file = "s.json", samples = 1 },
+  { benchmark = "mawps", name = "m", file = "m.csv", samples = 1 },
+  { benchmark = "just-eval", name = "j", file = "j.jsonl", limit = 3, max_new_tokens = 9, compat = true },
+  { benchmark = "factscore", name = "f", file = "f.txt", index = "i", limit = 3, max_new_tokens = 9, prompt = "<entity>?", gamma = 5.0, passages = 2, abstention = "never" },
+]
+judge = { model = "JUDGE", name = "served", max_new_tokens = 64 }
+max_new_tokens = 8
+allow_overlap = true
+"#;
+
+    #[test]
+    fn every_key_reads_back_and_is_documented() {
+        let config: EvaluationConfig = toml::from_str(EVERY_KEY).unwrap();
+        let table = toml::Table::try_from(&config).unwrap();
+        assert_eq!(table, EVERY_KEY.parse().unwrap());
+        let page = include_str!("../../../../docs/configuration.md");
+        let sets = table["sets"].as_array().unwrap().iter().filter_map(toml::Value::as_table);
+        for key in sets.flat_map(toml::Table::keys).chain(table["judge"].as_table().unwrap().keys()) {
+            assert!(page.contains(&format!("`{key}`")), "docs/configuration.md lacks {key}");
+        }
+        for benchmark in EvaluationSet::BENCHMARKS {
+            assert!(page.contains(&format!("`\"{benchmark}\"`")), "docs/configuration.md lacks {benchmark}");
+        }
+    }
+
+    #[test]
+    fn without_a_benchmark_a_set_is_for_the_checker() {
+        let config: EvaluationConfig = toml::from_str("sets = [{ name = \"a\", file = \"b\" }]").unwrap();
+        assert!(matches!(&config.sets[0], EvaluationSet::Problems(set) if set.name == "a"));
+    }
+
+    #[test]
+    fn the_address_of_a_judge_is_not_kept() {
+        let config: EvaluationConfig =
+            toml::from_str("judge = { model = \"http://host/v1\", name = \"served\" }").unwrap();
+        let kept = toml::to_string(&config).unwrap();
+        assert!(!kept.contains("host") && kept.contains("served"), "{kept}");
+    }
 }

@@ -4,10 +4,10 @@
 //! that it resumes, and costs nothing when nothing is left to do.
 
 mod compare;
+mod factscore;
 pub(crate) mod judge_cache;
 mod just_eval;
 mod pairwise;
-mod factscore;
 mod problems;
 mod sets;
 mod word_problems;

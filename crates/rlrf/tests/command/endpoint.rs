@@ -2,7 +2,7 @@
 
 #[allow(dead_code, reason = "made for more tests than these")]
 #[path = "../../../rlrf-remote/tests/remote/server.rs"]
-mod server;
+pub(crate) mod server;
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

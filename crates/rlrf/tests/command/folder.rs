@@ -92,6 +92,11 @@ impl Folder {
         ] {
             self.write(&format!("data/{name}.jsonl"), jsonl(&problems(owner, count)));
         }
+        let gsm8k = problems("Zoe", 9).into_iter().map(|problem| {
+            let (question, answer) = (&problem["prompt"], &problem["answer"]);
+            json!({ "question": question, "answer": format!("{}\n#### {answer}", problem["reference"]) })
+        });
+        self.write("data/gsm8k.jsonl", jsonl(&gsm8k.collect::<Vec<_>>()));
         self.write("data/feedback.jinja", "Reference: {{ reference }}\nAnswer: {{ response | fence }}\n");
         self.write("data/refine.jinja", "{% for item in feedback %}{{ item.critique }}\n{% endfor %}");
         self.write("rlrf.toml", CONFIGURATION);
@@ -199,5 +204,6 @@ max_new_tokens = 16
 sets = [
   { name = "heldout", file = "data/heldout.jsonl" },
   { name = "other", file = "data/other.jsonl" },
+  { name = "grade school", benchmark = "gsm8k", file = "data/gsm8k.jsonl", template = "question", limit = 6 },
 ]
 "#;

@@ -8,4 +8,5 @@ mod folder;
 mod garbage;
 mod judged;
 mod kill;
+mod measured;
 mod stages;
