@@ -20,7 +20,8 @@ fn every_answer_of_the_table_is_read_as_a_person_reads_it() {
     assert!(answers.len() >= 200, "{}", answers.len());
     let mut wrong = Vec::new();
     for Answer { text, strict: expected_strict, flexible: expected_flexible } in &answers {
-        let read = [("strict", strict(text), expected_strict), ("flexible", flexible(text), expected_flexible)];
+        let read =
+            [("strict", strict(text), expected_strict), ("flexible", flexible(text), expected_flexible)];
         for (name, found, expected) in read {
             let value = expected.as_ref().map(|expected| exact(expected).unwrap());
             if found != value {
@@ -38,7 +39,8 @@ fn every_gold_answer_extracts_to_itself() {
     for gold in GOLD.lines() {
         let value = exact(gold).unwrap();
         assert_eq!(value.to_string(), gold.replace(',', ""));
-        for text in [format!("#### {gold}"), format!("So it is 3 + 4.\n#### {gold}"), format!("#### {gold}.")] {
+        for text in [format!("#### {gold}"), format!("So it is 3 + 4.\n#### {gold}"), format!("#### {gold}.")]
+        {
             assert_eq!((strict(&text), flexible(&text)), (Some(value), Some(value)), "{text}");
         }
         assert_eq!(flexible(&format!("The answer is ${gold}.")), Some(value), "{gold}");

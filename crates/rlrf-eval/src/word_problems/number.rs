@@ -291,6 +291,10 @@ impl<'a> Numbers<'a> {
                 }
             }
         }
+        // `1 080` may be one number or two.
+        while end - place <= 3 && self.at(end) == Some(' ') && self.digits(end + 1) == end + 4 {
+            (value, end) = (None, end + 4);
+        }
         if self.at(end) == Some('^') {
             value = None;
         }
