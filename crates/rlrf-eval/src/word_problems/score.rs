@@ -12,8 +12,11 @@ use crate::respond::known_length;
 /// Version of the definition of these benchmarks.
 const DEFINITION: u32 = 1;
 
+/// Finds the number in a response.
+type Reading = fn(&str) -> Option<Rational>;
+
 /// The two readings of a response, with their names.
-const READINGS: [(&str, fn(&str) -> Option<Rational>); 2] = [("strict", strict), ("flexible", flexible)];
+const READINGS: [(&str, Reading); 2] = [("strict", strict), ("flexible", flexible)];
 
 /// A response and what is known of it.
 #[derive(Debug, Clone, PartialEq)]
