@@ -183,7 +183,7 @@ pub(crate) enum Items {
     /// Problems whose answers the checker decides.
     Checked(Vec<Instruction>),
     /// A benchmark of word problems, and how they are asked.
-    WordProblems { source: Source, problems: Vec<Problem>, asking: Asking },
+    WordProblems { source: Source, problems: Vec<Problem>, asking: Box<Asking> },
 }
 
 impl ProblemSet {
@@ -211,7 +211,7 @@ impl ProblemSet {
             .with_context(|| format!("configuration: evaluation set {name:?}"))?;
         let sampling = Sampling::greedy(config.evaluation.max_new_tokens);
         let asking = Asking { template, samples: 1, sampling, seed: config.seed };
-        Ok(Self { name, items: Items::WordProblems { source, problems, asking } })
+        Ok(Self { name, items: Items::WordProblems { source, problems, asking: Box::new(asking) } })
     }
 
     /// Name of the benchmark.

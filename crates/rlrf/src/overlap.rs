@@ -81,11 +81,10 @@ fn word_windows(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut starts: Vec<usize> = vec![0];
     starts.extend(text.match_indices(' ').map(|(place, _)| place + 1));
     // Where the words end: one before the next start.
-    let windows = (WORDS..=starts.len()).map(move |end| {
+    (WORDS..=starts.len()).map(move |end| {
         let stop = starts.get(end).map_or(text.len(), |start| start - 1);
         (starts[end - WORDS], &text[starts[end - WORDS]..stop])
-    });
-    windows
+    })
 }
 
 /// With case, white space and punctuation evened out. The signs of arithmetic stay: `3 + 4` is not `3 - 4`.
