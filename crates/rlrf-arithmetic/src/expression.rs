@@ -118,10 +118,10 @@ impl Expression {
             Self::Operation(operator, left, right) => {
                 let (left, right) = (left.value()?, right.value()?);
                 match operator {
-                    Operator::Add => left.add(right),
-                    Operator::Subtract => left.subtract(right),
-                    Operator::Multiply => left.multiply(right),
-                    Operator::Divide => left.divide(right),
+                    Operator::Add => left.plus(right),
+                    Operator::Subtract => left.minus(right),
+                    Operator::Multiply => left.times(right),
+                    Operator::Divide => left.over(right),
                 }
             }
         }

@@ -44,7 +44,7 @@ impl Rational {
 
     /// Sum; none on overflow.
     #[must_use]
-    pub fn add(self, other: Self) -> Option<Self> {
+    pub fn plus(self, other: Self) -> Option<Self> {
         let left = self.numerator.checked_mul(other.denominator)?;
         let right = other.numerator.checked_mul(self.denominator)?;
         Self::new(left.checked_add(right)?, self.denominator.checked_mul(other.denominator)?)
@@ -52,13 +52,13 @@ impl Rational {
 
     /// Difference; none on overflow.
     #[must_use]
-    pub fn subtract(self, other: Self) -> Option<Self> {
-        self.add(Self { numerator: other.numerator.checked_neg()?, ..other })
+    pub fn minus(self, other: Self) -> Option<Self> {
+        self.plus(Self { numerator: other.numerator.checked_neg()?, ..other })
     }
 
     /// Product; none on overflow.
     #[must_use]
-    pub fn multiply(self, other: Self) -> Option<Self> {
+    pub fn times(self, other: Self) -> Option<Self> {
         Self::new(
             self.numerator.checked_mul(other.numerator)?,
             self.denominator.checked_mul(other.denominator)?,
@@ -67,7 +67,7 @@ impl Rational {
 
     /// Quotient; none on overflow or division by zero.
     #[must_use]
-    pub fn divide(self, other: Self) -> Option<Self> {
+    pub fn over(self, other: Self) -> Option<Self> {
         Self::new(
             self.numerator.checked_mul(other.denominator)?,
             self.denominator.checked_mul(other.numerator)?,
@@ -119,14 +119,14 @@ mod tests {
     #[test]
     fn arithmetic_is_exact() {
         let r = |text| Rational::parse(text).unwrap();
-        assert_eq!(r("0.1").add(r("0.2")).unwrap(), r("0.3"));
-        assert_eq!(r("1").divide(r("3")).unwrap().multiply(r("3")).unwrap(), r("1.0"));
-        assert_eq!(r("2").subtract(r("5")).unwrap().to_string(), "-3");
-        assert_eq!(r("1").divide(r("3")).unwrap().to_string(), "1 / 3");
+        assert_eq!(r("0.1").plus(r("0.2")).unwrap(), r("0.3"));
+        assert_eq!(r("1").over(r("3")).unwrap().times(r("3")).unwrap(), r("1.0"));
+        assert_eq!(r("2").minus(r("5")).unwrap().to_string(), "-3");
+        assert_eq!(r("1").over(r("3")).unwrap().to_string(), "1 / 3");
         assert_eq!(r("1,250.50").to_string(), "1250.5");
         assert_eq!(r("-120").to_string(), "-120");
         assert_eq!(r("0.05").to_string(), "0.05");
-        assert_eq!(r("1").divide(r("0")), None);
+        assert_eq!(r("1").over(r("0")), None);
         for bad in ["", ".", "1.2.3", "a", "-", "--1", "1e3", &"9".repeat(60)] {
             assert_eq!(Rational::parse(bad), None, "{bad}");
         }

@@ -9,7 +9,7 @@ use rlrf_method::{Instruction, Result};
 use serde_json::{Map, json};
 
 use crate::evaluation::{Evaluation, Item, Outcome};
-use crate::respond::{Context, Prompt, length, respond};
+use crate::respond::{Context, Prompt, known_length, respond};
 
 /// Name of the benchmark.
 pub const BENCHMARK: &str = "problems";
@@ -42,7 +42,7 @@ pub fn evaluate(
     let answers = respond(context, &format!("evaluate {set}"), iteration, policy, &prompts)?;
     let mut evaluation = Evaluation::new(BENCHMARK, DEFINITION, set);
     evaluation.iteration = iteration;
-    for count in ["items", "correct", "unreadable", "incomplete"] {
+    for count in ["items", "correct", "unreadable", "incomplete", "tokens_unknown"] {
         evaluation.count(count, 0);
     }
     let mut items = Vec::with_capacity(problems.len());
@@ -58,7 +58,12 @@ pub fn evaluate(
         detail.insert("readable".into(), json!(check.readable));
         detail.insert("complete".into(), json!(answer.complete));
         let mut scores = BTreeMap::from([("accuracy".to_string(), f64::from(u8::from(check.correct)))]);
-        scores.extend(length(answer).map(|length| ("mean_tokens".to_string(), length)));
+        match known_length(answer) {
+            Some(tokens) => {
+                scores.insert("mean_tokens".into(), tokens as f64);
+            }
+            None => evaluation.count("tokens_unknown", 1),
+        }
         items.push(Item { id: problem.id.clone(), scores, detail });
     }
     evaluation.add_means(&items);

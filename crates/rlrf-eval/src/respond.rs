@@ -21,6 +21,13 @@ pub struct Prompt {
     pub sampling: Sampling,
 }
 
+/// Tokens of a response; none where the model does not tell them, as endpoints do not.
+#[must_use]
+pub fn known_length(generated: &Generated) -> Option<u64> {
+    let told = !generated.tokens.is_empty() || (generated.text.is_empty() && generated.logprob.is_some());
+    told.then_some(generated.tokens.len() as u64)
+}
+
 /// Where rows are kept, and who watches.
 pub struct Context<'a> {
     /// Keeps what was drawn.
@@ -116,11 +123,4 @@ pub fn respond(
             .ok_or_else(|| Error::Backend(format!("{stage}: no response came back for {}", prompt.id)))
     };
     prompts.iter().zip(wanted).map(respond).collect()
-}
-
-/// The length of a response in tokens; none where the model does not tell its tokens, as endpoints do not.
-#[must_use]
-pub fn length(response: &Generated) -> Option<f64> {
-    let tells = !response.tokens.is_empty() || (response.text.is_empty() && response.logprob.is_some());
-    tells.then(|| response.tokens.len() as f64)
 }

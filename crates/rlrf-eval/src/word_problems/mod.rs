@@ -10,4 +10,4 @@ mod template;
 pub use evaluate::{Asking, evaluate};
 pub use problem::{Gold, Problem, Source};
 pub use score::{Response, score, score_texts};
-pub use template::Template;
+pub use template::{DEFAULT_TEMPLATE, Template};

@@ -73,7 +73,7 @@ fn braced(text: &str) -> &str {
 }
 
 fn negated(value: Rational) -> Option<Rational> {
-    Rational::parse("0")?.subtract(value)
+    Rational::parse("0")?.minus(value)
 }
 
 /// One way of writing for what has several: minus signs, wide digits, fractions of LaTeX and Unicode, LaTeX's spaces.
@@ -265,7 +265,7 @@ impl<'a> Numbers<'a> {
         if let Some(start) = self.denominator(end) {
             let (below, below_end) = self.decimal(start);
             let below = below.as_deref().and_then(Rational::parse);
-            value = value.zip(below).and_then(|(above, below)| above.divide(below));
+            value = value.zip(below).and_then(|(above, below)| above.over(below));
             end = below_end;
             while self.at(end) == Some('/') && self.is_digit(end + 1) {
                 (value, end) = (None, self.digits(end + 1));
@@ -280,16 +280,20 @@ impl<'a> Numbers<'a> {
                 let below = Rational::parse(&text(above_end + 1, below_end));
                 let proper = above
                     .zip(below)
-                    .filter(|(above, below)| below.subtract(*above).is_some_and(Rational::is_positive))
+                    .filter(|(above, below)| below.minus(*above).is_some_and(Rational::is_positive))
                     .filter(|_| {
                         !matches!(self.at(below_end), Some('/' | '.')) || !self.is_digit(below_end + 1)
                     });
                 if let Some((above, below)) = proper {
-                    let fraction = above.divide(below);
-                    value = value.zip(fraction).and_then(|(whole, fraction)| whole.add(fraction));
+                    let fraction = above.over(below);
+                    value = value.zip(fraction).and_then(|(whole, fraction)| whole.plus(fraction));
                     end = below_end;
                 }
             }
+        }
+        // `1 080` may be one number or two.
+        while end - place <= 3 && self.at(end) == Some(' ') && self.digits(end + 1) == end + 4 {
+            (value, end) = (None, end + 4);
         }
         if self.at(end) == Some('^') {
             value = None;

@@ -39,8 +39,8 @@ impl Gold {
             return found == self.value;
         }
         let within = || {
-            let distance = found.subtract(self.value)?.magnitude()?;
-            Some(!distance.subtract(Rational::parse("0.0001")?)?.is_positive())
+            let distance = found.minus(self.value)?.magnitude()?;
+            Some(!distance.minus(Rational::parse("0.0001")?)?.is_positive())
         };
         within().unwrap_or(false)
     }
@@ -63,9 +63,8 @@ fn fraction_of(text: &str) -> Option<Rational> {
     (1..=1000u32).find_map(|denominator| {
         let numerator = (float * f64::from(denominator)).round();
         let near = (numerator / f64::from(denominator) - float).abs() <= 4.0 * f64::EPSILON * float.abs();
-        let whole = || {
-            Rational::parse(&format!("{numerator:.0}"))?.divide(Rational::parse(&denominator.to_string())?)
-        };
+        let whole =
+            || Rational::parse(&format!("{numerator:.0}"))?.over(Rational::parse(&denominator.to_string())?);
         if near { whole() } else { None }
     })
 }

@@ -7,19 +7,23 @@ use serde_json::{Map, Value, json};
 use super::number::{flexible, strict};
 use super::problem::{Problem, Source};
 use crate::evaluation::{Evaluation, Item, Outcome};
+use crate::respond::known_length;
 
 /// Version of the definition of these benchmarks.
 const DEFINITION: u32 = 1;
 
+/// Finds the number in a response.
+type Reading = fn(&str) -> Option<Rational>;
+
 /// The two readings of a response, with their names.
-const READINGS: [(&str, fn(&str) -> Option<Rational>); 2] = [("strict", strict), ("flexible", flexible)];
+const READINGS: [(&str, Reading); 2] = [("strict", strict), ("flexible", flexible)];
 
 /// A response and what is known of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
     /// The text.
     pub text: String,
-    /// Its tokens; none of a response from a file.
+    /// Its tokens, where the model tells.
     pub tokens: Option<u64>,
     /// Whether the model ended it.
     pub complete: bool,
@@ -27,8 +31,7 @@ pub struct Response {
 
 impl From<Generated> for Response {
     fn from(generated: Generated) -> Self {
-        let Generated { text, tokens, complete, .. } = generated;
-        Self { text, tokens: Some(tokens.len() as u64), complete }
+        Self { tokens: known_length(&generated), text: generated.text, complete: generated.complete }
     }
 }
 
@@ -52,7 +55,7 @@ pub fn score(
     samples: usize,
 ) -> Outcome {
     let mut evaluation = Evaluation::new(source.name(), DEFINITION, set);
-    for count in ["items", "answered", "incomplete"] {
+    for count in ["items", "answered", "incomplete", "tokens_unknown"] {
         evaluation.count(count, 0);
     }
     let mut items = Vec::with_capacity(problems.len());
@@ -85,9 +88,13 @@ pub fn score(
             }
         }
         let tokens: Option<Vec<u64>> = responses.iter().map(|response| response.tokens).collect();
-        if let Some(tokens) = tokens.filter(|tokens| !tokens.is_empty()) {
-            let mean = tokens.iter().sum::<u64>() as f64 / tokens.len() as f64;
-            item.scores.insert("mean_tokens".into(), mean);
+        match tokens.as_deref() {
+            Some([]) => {}
+            Some(tokens) => {
+                let mean = tokens.iter().sum::<u64>() as f64 / tokens.len() as f64;
+                item.scores.insert("mean_tokens".into(), mean);
+            }
+            None => evaluation.count("tokens_unknown", 1),
         }
         item.detail.insert("question".into(), json!(problem.question));
         item.detail.insert("answer".into(), json!(problem.answer));

@@ -4,7 +4,10 @@ use rlrf_method::digest::digest;
 use rlrf_method::{Error, Message, Result};
 use serde::{Deserialize, Serialize};
 
-/// The built-in templates; the first is the default.
+/// Name of the template that is used where none is named.
+pub const DEFAULT_TEMPLATE: &str = "chat";
+
+/// The built-in templates.
 const TEMPLATES: [&str; 4] = [
     include_str!("../../templates/chat.toml"),
     include_str!("../../templates/cot.toml"),
@@ -62,7 +65,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// The names of the built-in templates, the default first.
+    /// The names of the built-in templates.
     ///
     /// # Errors
     /// Never: the built-in files are read by the tests.

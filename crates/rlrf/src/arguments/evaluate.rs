@@ -153,7 +153,7 @@ pub(crate) struct WordProblemOptions {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "model_name", "template", "shots", "samples", "temperature"])]
     pub(crate) responses: Option<PathBuf>,
     /// The prompt: chat (zero-shot), cot (eight worked examples), cot-turns (as a conversation), question (alone)
-    #[arg(long, value_name = "NAME", default_value = "chat")]
+    #[arg(long, value_name = "NAME", default_value = rlrf_eval::word_problems::DEFAULT_TEMPLATE)]
     pub(crate) template: String,
     /// Worked examples [default: all that the template has]
     #[arg(long, value_name = "COUNT")]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod endpoint;
+mod evaluate;
 mod example;
 mod factscore;
 mod folder;
