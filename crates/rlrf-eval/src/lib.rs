@@ -4,6 +4,7 @@
 //! [`Outcome`]: an [`Evaluation`] with its numbers and the [`Item`]s from which each of them can be recomputed.
 //! Nothing here knows tensors, files, HTTP or SQL.
 
+pub mod compare;
 pub mod evaluation;
 mod judging;
 pub mod just_eval;
@@ -12,7 +13,9 @@ pub mod problems;
 mod records;
 pub mod reply;
 pub mod respond;
+pub mod responses;
 pub mod statistics;
+pub mod word_problems;
 
 pub use evaluation::{Evaluation, Item, Outcome};
 pub use records::read_records;

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use evaluate::{
-    Benchmark, EvalOptions, EvaluateOptions, JudgeOptions, JustEvalOptions, PairwiseOptions, ProblemsOptions,
+    Benchmark, CompareOptions, EvalOptions, EvaluateOptions, JudgeOptions, JustEvalOptions, PairwiseOptions,
+    ProblemsOptions, WordProblemOptions,
 };
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
@@ -83,7 +84,9 @@ pub(crate) enum Command {
     Dpo(DpoOptions),
     /// Measure a model on a benchmark, or score answers that exist
     #[command(after_help = "Examples:\n  \
-        rlrf eval problems --model MODEL --problems heldout.jsonl --set checker=arithmetic\n\n\
+        rlrf eval problems --model MODEL --problems heldout.jsonl --set checker=arithmetic\n  \
+        rlrf eval gsm8k --model MODEL --problems test.jsonl\n  \
+        rlrf eval compare runs/eval/first runs/eval/second\n\n\
         The folder of an evaluation holds run.toml (its settings), run.db (every response), evaluation.json (the \
         numbers, their 95% intervals, the counts of every exclusion) and items.jsonl (one line an item). The same \
         command again draws nothing anew and prints the same.")]

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use crate::folder::{CONFIGURATION, Finished, Folder, jsonl, problems};
 
+/// A problem as GSM8K has it.
+const GSM8K: &str = "{\"question\": \"q\", \"answer\": \"1 + 1\\n#### 2\"}";
+
 /// Something wrong, what to call, and what the error must say.
 struct Garbage {
     prepare: fn(&Folder),
@@ -496,18 +499,73 @@ const STAGES: &[Garbage] = &[
         expected: &["example 0", "context", "512"],
     },
     Garbage {
+        prepare: |f| f.write("test.jsonl", GSM8K),
+        arguments: "eval gsm8k --problems test.jsonl",
+        expected: &["nobody answers", "--model DIR"],
+    },
+    Garbage {
+        prepare: |f| f.write("test.jsonl", GSM8K),
+        arguments: "eval gsm8k --problems test.jsonl --model finished/models/M0 --template cott",
+        expected: &["template cott", "chat, cot, cot-turns, question"],
+    },
+    Garbage {
+        prepare: |f| f.write("test.jsonl", GSM8K),
+        arguments: "eval gsm8k --problems test.jsonl --model finished/models/M0 --template cot --shots 9",
+        expected: &["8 worked examples", "--shots 8"],
+    },
+    Garbage {
+        prepare: |f| f.write("test.jsonl", GSM8K),
+        arguments: "eval gsm8k --problems test.jsonl --model finished/models/M0 --samples 2 --temperature 0",
+        expected: &["--temperature 0", "greedy"],
+    },
+    Garbage {
+        prepare: |f| f.write("test.jsonl", GSM8K),
+        arguments: "eval gsm8k --problems test.jsonl --model finished/models/M0 --limit 0",
+        expected: &["--limit 0 leaves no item"],
+    },
+    Garbage {
+        prepare: |f| f.write("test.jsonl", GSM8K),
+        arguments: "eval gsm8k --problems test.jsonl --model finished/models/M0 --model-name x",
+        expected: &["leave out its name"],
+    },
+    Garbage {
+        prepare: |f| f.write("test.jsonl", GSM8K),
+        arguments: "eval gsm8k --problems test.jsonl --model finished/models/M0 --out data",
+        expected: &["data", "choose another --out"],
+    },
+    Garbage {
+        prepare: |f| f.write("test.jsonl", "{\"question\": \"q\", \"answer\": \"12\"}"),
+        arguments: "eval gsm8k --problems test.jsonl --model finished/models/M0",
+        expected: &["test.jsonl:1", "#### n"],
+    },
+    Garbage {
+        prepare: |f| f.write("test.jsonl", GSM8K),
+        arguments: "eval svamp --problems test.jsonl --model finished/models/M0",
+        expected: &["test.jsonl", "SVAMP.json"],
+    },
+    Garbage {
+        prepare: |f| f.write("test.jsonl", GSM8K),
+        arguments: "eval mawps --problems test.jsonl --model finished/models/M0",
+        expected: &["test.jsonl:1", "no column `Question`"],
+    },
+    Garbage {
+        prepare: |f| f.write("test.jsonl", GSM8K),
+        arguments: "eval compare data data",
+        expected: &["data/evaluation.json", "finished evaluation"],
+    },
+    Garbage {
         prepare: nothing,
-        arguments: "eval --model finished/models/M0 --problems data/other.jsonl",
+        arguments: "eval problems --model finished/models/M0 --problems data/other.jsonl",
         expected: &["--set checker=arithmetic"],
     },
     Garbage {
         prepare: nothing,
-        arguments: "eval --model finished/models/M0 --problems absent.jsonl --set checker=arithmetic",
+        arguments: "eval problems --model finished/models/M0 --problems absent.jsonl --set checker=arithmetic",
         expected: &["absent.jsonl: cannot read"],
     },
     Garbage {
         prepare: |f| f.write("p.jsonl", "{\"prompt\": \"q\"}"),
-        arguments: "eval --model finished/models/M0 --problems p.jsonl --set checker=arithmetic",
+        arguments: "eval problems --model finished/models/M0 --problems p.jsonl --set checker=arithmetic",
         expected: &["p.jsonl", "needs an `answer`"],
     },
     Garbage {

@@ -83,7 +83,6 @@ fn chained_from_file_to_file() {
         "judged.jsonl",
         "--out",
         "refined.jsonl",
-        "runs",
         "--set",
         "refine.m=2",
     ]);
