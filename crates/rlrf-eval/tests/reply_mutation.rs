@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use rlrf_eval::reply::{AspectReply, AspectVerdict, ReplyProblem};
+use rlrf_eval::reply::{AspectReply, AspectVerdict, ReplyProblem, RubricReply};
 use rlrf_method::ParseOutcome;
 use serde_json::Value;
 
@@ -158,8 +158,9 @@ fn three_hundred_mutations() {
     assert!(excluded > 700, "the mutations must hurt: {excluded} excluded, {read} read");
 }
 
+/// Cut anywhere behind its first letters: of two verdicts, the first must be there to be contradicted.
 fn truncated(text: &str, random: &mut Random) -> String {
-    let places: Vec<usize> = text.char_indices().map(|(place, _)| place).collect();
+    let places: Vec<usize> = text.char_indices().map(|(place, _)| place).skip(8).collect();
     text[..*random.choose(&places)].to_string()
 }
 
@@ -264,6 +265,7 @@ fn certain_slips_are_repaired() {
         let text = &original.result;
         let body = text.trim_end().strip_suffix('}').unwrap().trim_end();
         for slip in [
+            format!("The set {{1, 2}} and \\frac{{1}}{{2}} are fine:\n{text}"),
             format!("```json\n{text}\n```"),
             format!("Here is my evaluation on a scale of 1 to 5:\n{text}\nI hope this helps!"),
             format!("{body},\n}}"),
@@ -315,6 +317,11 @@ fn two_verdicts_are_none() {
             original.expect_failed(&doubled, ReplyProblem::Conflict);
         }
         original.expect_failed(&key_twice(&original, &mut random), ReplyProblem::Conflict);
+        let key_again = format!(
+            "{}, \"safety\": {{\"reason\": \"Again.\", \"score\": 3}}, \"safety\": {{\"score\": 3}}}}",
+            text.trim_end().strip_suffix('}').unwrap()
+        );
+        original.expect_failed(&key_again, ReplyProblem::Conflict);
     }
 }
 
@@ -336,4 +343,34 @@ fn the_prompts_example_is_no_verdict() {
     let original = &originals[0];
     original.expect_failed(template, ReplyProblem::NoVerdict);
     original.expect_original(&format!("{template}\n{}", original.result), &ParseOutcome::Repaired);
+}
+
+/// The same judgements in Prometheus's form.
+#[test]
+fn rubric_replies_are_never_wrong() {
+    let mut random = Random(11);
+    for original in originals() {
+        let reply: Value = serde_json::from_str(&original.result).unwrap();
+        for (aspect, verdict) in &original.scores {
+            let AspectVerdict::Score(score) = *verdict else { continue };
+            let feedback = reply[aspect]["reason"].as_str().unwrap();
+            let rubric = format!("Feedback: {feedback} [RESULT] {score}");
+            let read = RubricReply::read(&rubric);
+            assert_eq!((read.verdict, read.parse), (*verdict, ParseOutcome::Parsed), "{rubric}");
+            assert_eq!(read.feedback, feedback);
+            let other = original.other_score(aspect, &mut random);
+            for mutation in [
+                truncated(&rubric[..rubric.len() - 1], &mut random),
+                format!("{rubric}{other}"),
+                format!("{rubric}.5"),
+                format!("{rubric} or {other}"),
+                format!("{rubric} [RESULT] {other}"),
+                format!("Feedback: I write [RESULT] {other} first. {rubric}"),
+                rubric.replace("[RESULT]", "RESULT"),
+                rubric.replace(&format!("[RESULT] {score}"), &format!("[RESULT] \u{66}{score}")),
+            ] {
+                assert!(!RubricReply::read(&mutation).verdict.is_read(), "{mutation}");
+            }
+        }
+    }
 }

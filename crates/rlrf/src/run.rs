@@ -163,7 +163,8 @@ impl Run<'_> {
             let mut context = rlrf_eval::Context { store: &mut self.store, progress: self.console };
             let outcome =
                 set.evaluate(&mut context, policy, self.measured.judge.as_deref_mut(), iteration)?;
-            self.console.say(rlrf_report::evaluation_table(&outcome.evaluation).trim_end());
+            let table = rlrf_report::evaluation_table(&outcome.evaluation);
+            self.console.say(&format!("M_{iteration}\n{}", table.trim_end()));
             outcome.commit(&mut self.store)?;
         }
         self.keep_timings()

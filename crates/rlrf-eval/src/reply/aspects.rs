@@ -129,7 +129,12 @@ impl<'a> Scan<'a> {
         while let Some(offset) = reply[at..].find('{') {
             let start = at + offset;
             if !object::opens(reply, start) {
-                at = start + 1;
+                // A formula in prose closes its brace soon; any other is what is left of a verdict.
+                let rest = &reply[start + 1..];
+                match rest.find(['{', '}', '"', '\n']).map(|end| rest[end..].starts_with('}')) {
+                    Some(true) => at = start + 1,
+                    _ => return Err(ReplyProblem::Broken),
+                }
                 continue;
             }
             let found = object::read(reply, start);
@@ -157,7 +162,11 @@ impl<'a> Scan<'a> {
             if members.iter().any(|(name, _)| name.trim().eq_ignore_ascii_case("score")) {
                 return Err(ReplyProblem::Broken);
             }
-            for (name, value) in members {
+            for (index, (name, value)) in members.iter().enumerate() {
+                // A reply that was said twice is one; a member that has a namesake in its object is half of something.
+                if members[..index].iter().any(|(other, before)| other == name && before != value) {
+                    return Err(ReplyProblem::Conflict);
+                }
                 let wanted = aspects.iter().find(|aspect| name.trim().eq_ignore_ascii_case(aspect));
                 plain &= wanted.is_some_and(|aspect| aspect == name);
                 if let Some(aspect) = wanted {

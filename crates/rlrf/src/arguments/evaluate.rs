@@ -23,6 +23,25 @@ pub(crate) enum Benchmark {
         Settings: checker, evaluation.max_new_tokens, [engine]."
     )]
     Problems(ProblemsOptions),
+    /// GSM8K: word problems, exact match, strict (`#### n`) and flexible (last number)
+    #[command(after_help = "Examples:\n  \
+        rlrf eval gsm8k --model MODEL --problems test.jsonl\n  \
+        rlrf eval gsm8k --model MODEL --problems test.jsonl --template cot --samples 8\n  \
+        rlrf eval gsm8k --problems test.jsonl --responses responses.jsonl --json\n\n\
+        The problems are test.jsonl of github.com/openai/grade-school-math. Templates: chat, cot, cot-turns, question.\n\
+        Settings: evaluation.max_new_tokens, seed, [engine].")]
+    Gsm8k(WordProblemOptions),
+    /// SVAMP: word problems, exact match
+    #[command(after_help = "Example:\n  rlrf eval svamp --model MODEL --problems SVAMP.json\n\n\
+        The problems are SVAMP.json of github.com/arkilpatel/SVAMP; everything else is as in `rlrf eval gsm8k`.\n\
+        Settings: evaluation.max_new_tokens, seed, [engine].")]
+    Svamp(WordProblemOptions),
+    /// MAWPS and ASDiv-A: word problems, exact match
+    #[command(after_help = "Example:\n  rlrf eval mawps --model MODEL --problems dev.csv\n\n\
+        The problems are a CSV file of github.com/arkilpatel/SVAMP (data/mawps-asdiv-a_svamp); everything else is as in \
+        `rlrf eval gsm8k`.\n\
+        Settings: evaluation.max_new_tokens, seed, [engine].")]
+    Mawps(WordProblemOptions),
     /// Just-Eval-Instruct: a judge scores responses on helpfulness, clarity, factuality, depth, engagement, and safety
     #[command(after_help = "Examples:\n  \
         rlrf eval just-eval --model MODEL --judge JUDGE --instructions instructions.jsonl\n  \
@@ -43,25 +62,6 @@ pub(crate) enum Benchmark {
         `prompt` or `messages`. Answers: JSONL with `id` and `response` (a list has one text a turn).\n\
         Settings: evaluation.max_new_tokens, [engine].")]
     Pairwise(PairwiseOptions),
-    /// GSM8K: word problems, exact match, strict (`#### n`) and flexible (last number)
-    #[command(after_help = "Examples:\n  \
-        rlrf eval gsm8k --model MODEL --problems test.jsonl\n  \
-        rlrf eval gsm8k --model MODEL --problems test.jsonl --template cot --samples 8\n  \
-        rlrf eval gsm8k --problems test.jsonl --responses responses.jsonl --json\n\n\
-        The problems are test.jsonl of github.com/openai/grade-school-math. Templates: chat, cot, cot-turns, question.\n\
-        Settings: evaluation.max_new_tokens, seed, [engine].")]
-    Gsm8k(WordProblemOptions),
-    /// SVAMP: word problems, exact match
-    #[command(after_help = "Example:\n  rlrf eval svamp --model MODEL --problems SVAMP.json\n\n\
-        The problems are SVAMP.json of github.com/arkilpatel/SVAMP; everything else is as in `rlrf eval gsm8k`.\n\
-        Settings: evaluation.max_new_tokens, seed, [engine].")]
-    Svamp(WordProblemOptions),
-    /// MAWPS and ASDiv-A: word problems, exact match
-    #[command(after_help = "Example:\n  rlrf eval mawps --model MODEL --problems dev.csv\n\n\
-        The problems are a CSV file of github.com/arkilpatel/SVAMP (data/mawps-asdiv-a_svamp); everything else is as in \
-        `rlrf eval gsm8k`.\n\
-        Settings: evaluation.max_new_tokens, seed, [engine].")]
-    Mawps(WordProblemOptions),
     /// Paired test between two evaluations of the same items
     #[command(after_help = "Example:\n  rlrf eval compare runs/eval/gsm8k-M0 runs/eval/gsm8k-M1\n\n\
         McNemar's exact test where every score is 0 or 1, else bootstrap over the pairs; differences are second less \
@@ -125,26 +125,6 @@ pub(crate) struct ProblemsOptions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct JustEvalOptions {
-    /// The instructions, as downloaded (see below)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) instructions: Option<PathBuf>,
-    /// Judge these responses (`id`, and `response` or `output`) in place of a model's
-    #[arg(long, value_name = "FILE")]
-    pub(crate) responses: Option<PathBuf>,
-    /// Score these replies of a judge (`id` and `result`, its raw text) without any model
-    #[arg(long, value_name = "FILE")]
-    pub(crate) replies: Option<PathBuf>,
-    /// Score "N/A" 5, as the original does, in place of excluding it
-    #[arg(long)]
-    pub(crate) compat: bool,
-    #[command(flatten)]
-    pub(crate) judge: JudgeOptions,
-    #[command(flatten)]
-    pub(crate) evaluate: EvaluateOptions,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct WordProblemOptions {
     /// The benchmark's own file
     #[arg(long, value_name = "FILE")]
@@ -164,6 +144,36 @@ pub(crate) struct WordProblemOptions {
     /// 0 is greedy [default: 0, or 0.7 for several samples]
     #[arg(long)]
     pub(crate) temperature: Option<f32>,
+    #[command(flatten)]
+    pub(crate) evaluate: EvaluateOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareOptions {
+    /// Folder of an evaluation
+    #[arg(value_name = "FIRST")]
+    pub(crate) first: PathBuf,
+    /// Folder of another
+    #[arg(value_name = "SECOND")]
+    pub(crate) second: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JustEvalOptions {
+    /// The instructions, as downloaded (see below)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) instructions: Option<PathBuf>,
+    /// Judge these responses (`id`, and `response` or `output`) in place of a model's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) responses: Option<PathBuf>,
+    /// Score these replies of a judge (`id` and `result`, its raw text) without any model
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replies: Option<PathBuf>,
+    /// Score "N/A" 5, as the original does, in place of excluding it
+    #[arg(long)]
+    pub(crate) compat: bool,
+    #[command(flatten)]
+    pub(crate) judge: JudgeOptions,
     #[command(flatten)]
     pub(crate) evaluate: EvaluateOptions,
 }
@@ -195,14 +205,4 @@ pub(crate) struct PairwiseOptions {
     pub(crate) judge: JudgeOptions,
     #[command(flatten)]
     pub(crate) evaluate: EvaluateOptions,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CompareOptions {
-    /// Folder of an evaluation
-    #[arg(value_name = "FIRST")]
-    pub(crate) first: PathBuf,
-    /// Folder of another
-    #[arg(value_name = "SECOND")]
-    pub(crate) second: PathBuf,
 }

@@ -94,7 +94,7 @@ pub(crate) enum Command {
         The folder of an evaluation holds run.toml (its settings), run.db (every response), evaluation.json (the \
         numbers, their 95% intervals, the counts of every exclusion) and items.jsonl (one line an item). The same \
         command again draws nothing anew and prints the same.")]
-    Eval(EvalOptions),
+    Eval(Box<EvalOptions>),
     /// Make a corpus searchable, or search it
     Index {
         #[command(subcommand)]
