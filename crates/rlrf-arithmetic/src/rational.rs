@@ -44,7 +44,7 @@ impl Rational {
 
     /// Sum; none on overflow.
     #[must_use]
-    pub(crate) fn add(self, other: Self) -> Option<Self> {
+    pub fn add(self, other: Self) -> Option<Self> {
         let left = self.numerator.checked_mul(other.denominator)?;
         let right = other.numerator.checked_mul(self.denominator)?;
         Self::new(left.checked_add(right)?, self.denominator.checked_mul(other.denominator)?)
@@ -52,13 +52,13 @@ impl Rational {
 
     /// Difference; none on overflow.
     #[must_use]
-    pub(crate) fn subtract(self, other: Self) -> Option<Self> {
+    pub fn subtract(self, other: Self) -> Option<Self> {
         self.add(Self { numerator: other.numerator.checked_neg()?, ..other })
     }
 
     /// Product; none on overflow.
     #[must_use]
-    pub(crate) fn multiply(self, other: Self) -> Option<Self> {
+    pub fn multiply(self, other: Self) -> Option<Self> {
         Self::new(
             self.numerator.checked_mul(other.numerator)?,
             self.denominator.checked_mul(other.denominator)?,
@@ -67,11 +67,17 @@ impl Rational {
 
     /// Quotient; none on overflow or division by zero.
     #[must_use]
-    pub(crate) fn divide(self, other: Self) -> Option<Self> {
+    pub fn divide(self, other: Self) -> Option<Self> {
         Self::new(
             self.numerator.checked_mul(other.denominator)?,
             self.denominator.checked_mul(other.numerator)?,
         )
+    }
+
+    /// The same without its sign; none on overflow.
+    #[must_use]
+    pub fn magnitude(self) -> Option<Self> {
+        Some(Self { numerator: self.numerator.checked_abs()?, ..self })
     }
 
     /// Whether it is a whole number.

@@ -155,7 +155,7 @@ pub fn unit(metric: &str) -> Unit {
     let is = |part: &str| metric.contains(part);
     if is("tokens") || is("words") || is("facts_per") {
         Unit::Amount
-    } else if is("accuracy") || is("rate") || is("ratio") || is("score") {
+    } else if is("accuracy") || is("rate") || is("ratio") || is("score") || is("_at_") {
         Unit::Share
     } else {
         Unit::Number

@@ -5,11 +5,14 @@
 //! Nothing here knows tensors, files, HTTP or SQL.
 
 pub mod choose;
+pub mod compare;
 pub mod evaluation;
 pub mod factscore;
 pub mod problems;
 pub mod respond;
+pub mod responses;
 pub mod statistics;
+pub mod word_problems;
 
 pub use choose::choose;
 pub use evaluation::{Evaluation, Item, Outcome};

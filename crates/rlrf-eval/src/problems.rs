@@ -1,5 +1,7 @@
 //! Problems with exact answers that a program checks: the policy's greedy answers, right or wrong.
 
+use std::collections::BTreeMap;
+
 use rlrf_method::config::Sampling;
 use rlrf_method::digest::stream;
 use rlrf_method::seam::{Checker, Policy};
@@ -7,7 +9,7 @@ use rlrf_method::{Instruction, Result};
 use serde_json::{Map, json};
 
 use crate::evaluation::{Evaluation, Item, Outcome};
-use crate::respond::{Context, Prompt, respond};
+use crate::respond::{Context, Prompt, known_length, respond};
 
 /// Name of the benchmark.
 pub const BENCHMARK: &str = "problems";
@@ -40,7 +42,7 @@ pub fn evaluate(
     let answers = respond(context, &format!("evaluate {set}"), iteration, policy, &prompts)?;
     let mut evaluation = Evaluation::new(BENCHMARK, DEFINITION, set);
     evaluation.iteration = iteration;
-    for count in ["items", "correct", "unreadable", "incomplete"] {
+    for count in ["items", "correct", "unreadable", "incomplete", "tokens_unknown"] {
         evaluation.count(count, 0);
     }
     let mut items = Vec::with_capacity(problems.len());
@@ -55,9 +57,13 @@ pub fn evaluate(
         detail.insert("response".into(), json!(answer.text));
         detail.insert("readable".into(), json!(check.readable));
         detail.insert("complete".into(), json!(answer.complete));
-        let scores =
-            [("accuracy", f64::from(u8::from(check.correct))), ("mean_tokens", answer.tokens.len() as f64)];
-        let scores = scores.map(|(name, score)| (name.to_string(), score)).into();
+        let mut scores = BTreeMap::from([("accuracy".to_string(), f64::from(u8::from(check.correct)))]);
+        match known_length(answer) {
+            Some(tokens) => {
+                scores.insert("mean_tokens".into(), tokens as f64);
+            }
+            None => evaluation.count("tokens_unknown", 1),
+        }
         items.push(Item { id: problem.id.clone(), scores, detail });
     }
     evaluation.add_means(&items);

@@ -21,6 +21,13 @@ pub struct Prompt {
     pub sampling: Sampling,
 }
 
+/// Tokens of a response; none where the model does not tell.
+#[must_use]
+pub fn known_length(generated: &Generated) -> Option<u64> {
+    let told = !generated.tokens.is_empty() || generated.text.is_empty();
+    told.then_some(generated.tokens.len() as u64)
+}
+
 /// Where rows are kept, and who watches.
 pub struct Context<'a> {
     /// Keeps what was drawn.

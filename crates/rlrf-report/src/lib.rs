@@ -10,5 +10,5 @@ mod warning;
 
 pub use html::report_html;
 pub use summary::{Summary, Timing, Trace, TraceFeedback, TrainingCurve};
-pub use table::{evaluation_table, final_table};
+pub use table::{comparison_table, evaluation_table, final_table};
 pub use warning::warnings;

@@ -1,8 +1,10 @@
 //! The figures of a run as plain text.
 
 use rlrf_eval::Evaluation;
+use rlrf_eval::compare::Comparison;
+use rlrf_eval::evaluation::{Unit, unit};
 
-use crate::figure::{NONE, count, percent, points, share};
+use crate::figure::{NONE, count, percent, points, share, signed, significant};
 use crate::progress::{SetProgress, shown, shown_counts, shown_interval, spoken};
 use crate::summary::Summary;
 
@@ -19,8 +21,8 @@ const WIDTH: usize = 100;
 pub fn evaluation_table(evaluation: &Evaluation) -> String {
     let Evaluation { benchmark, set, .. } = evaluation;
     let name = if benchmark == set { set.clone() } else { format!("{benchmark}: {set}") };
-    let header = [format!("{name}, {} items", count(evaluation.counted("items"))), String::new()];
-    let mut rows = vec![[&header[..], &["95% interval".to_string()]].concat()];
+    let name = format!("{name}, {} items", count(evaluation.counted("items")));
+    let mut rows = vec![vec![name, "value".into(), "95% interval".into()]];
     for (metric, &value) in &evaluation.metrics {
         let interval = evaluation.intervals.get(metric).copied();
         rows.push(vec![spoken(metric), shown(metric, Some(value)), shown_interval(metric, interval)]);
@@ -35,6 +37,34 @@ pub fn evaluation_table(evaluation: &Evaluation) -> String {
     let counts = shown_counts(evaluation);
     let counts = if counts.is_empty() { counts } else { wrapped("counts: ", &printable(&counts)) };
     aligned(&rows) + &counts
+}
+
+/// Two evaluations side by side, metric by metric, with the difference and how likely chance makes one as large.
+///
+/// Plain text without colour; ends with a newline.
+#[must_use]
+pub fn comparison_table(comparison: &Comparison) -> String {
+    let items = comparison.counts.get("items").copied().unwrap_or_default();
+    let name = format!("{}: {}, {} items", comparison.benchmark, comparison.set, count(items));
+    let header = ["first", "second", "difference", "95% interval", "first better", "second better", "p"];
+    let mut rows = vec![[&[name][..], &header.map(String::from)].concat()];
+    for (metric, found) in &comparison.metrics {
+        let difference = match unit(metric) {
+            Unit::Share => points(Some(found.difference)),
+            Unit::Number | Unit::Amount => signed(Some(found.difference), 2),
+        };
+        rows.push(vec![
+            spoken(metric),
+            shown(metric, Some(found.first)),
+            shown(metric, Some(found.second)),
+            difference,
+            shown_interval(metric, Some(found.interval)),
+            count(found.first_better),
+            count(found.second_better),
+            significant(found.p),
+        ]);
+    }
+    aligned(&rows)
 }
 
 /// The final table of a run: the numbers of each model on each set, one line per iteration, then the warnings.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use rlrf_arithmetic::DemonstrationConfig;
 use rlrf_engine::EngineOptions;
+use rlrf_eval::word_problems::Source;
 use rlrf_local::{DpoTrainingConfig, JudgeConfig, SftConfig};
 use rlrf_method::config::{MethodConfig, PairsConfig, RefineConfig, SampleConfig};
 use rlrf_train::TrainingConfig;
@@ -199,6 +200,15 @@ impl Default for EvaluationConfig {
 pub(crate) struct EvaluationSet {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
+    /// The benchmark that the file belongs to; without one, its answers are checked by `checker`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) benchmark: Option<Source>,
+    /// The benchmark's prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) template: Option<String>,
+    /// Worked examples in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shots: Option<usize>,
 }
 
 /// How much the generation engine does at once; changes speed and memory only, and is no part of a run's identity.

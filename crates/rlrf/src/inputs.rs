@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rlrf_arithmetic::{ArithmeticChecker, WordProblem};
+use rlrf_eval::problems;
+use rlrf_eval::word_problems::{Asking, DEFAULT_TEMPLATE, Problem, Source, Template};
 use rlrf_method::aspect::DEFAULT_ASPECTS;
+use rlrf_method::config::Sampling;
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::seam::Checker;
 use rlrf_method::template::{DEFAULT_FEEDBACK, DEFAULT_REFINE};
 use rlrf_method::{Aspect, Feedback, Instruction, ParseOutcome, Templates};
 use serde::Serialize;
 
-use crate::config::{CheckerKind, Config};
+use crate::config::{CheckerKind, Config, EvaluationSet};
 use crate::overlap::Trained;
 
 /// Reads files named in a configuration, relative to its folder, and remembers what they held.
@@ -172,7 +175,65 @@ pub(crate) fn checker(config: &Config) -> Option<Box<dyn Checker>> {
 /// One problem set.
 pub(crate) struct ProblemSet {
     pub(crate) name: String,
-    pub(crate) problems: Vec<Instruction>,
+    pub(crate) items: Items,
+}
+
+/// What a set asks.
+pub(crate) enum Items {
+    /// Problems whose answers the checker decides.
+    Checked(Vec<Instruction>),
+    /// A benchmark of word problems, and how they are asked.
+    WordProblems { source: Source, problems: Vec<Problem>, asking: Asking },
+}
+
+impl ProblemSet {
+    fn read(
+        set: &EvaluationSet,
+        checker: Option<&dyn Checker>,
+        config: &Config,
+        reader: &mut Reader,
+    ) -> Result<Self> {
+        let name = set.name.clone();
+        let Some(source) = set.benchmark else {
+            if set.template.is_some() || set.shots.is_some() {
+                bail!("configuration: evaluation set {name:?}: `template` and `shots` need a `benchmark`");
+            }
+            let problems = reader.instructions(&set.file)?;
+            let Some(checker) = checker else {
+                bail!("configuration: evaluation.sets needs `checker`, such as checker = \"arithmetic\"");
+            };
+            check_answers(checker, &problems, &set.file)?;
+            return Ok(Self { name, items: Items::Checked(problems) });
+        };
+        let (file, bytes) = reader.bytes(&set.file)?;
+        let problems = source.read(&file, &bytes)?;
+        let template = Template::named(set.template.as_deref().unwrap_or(DEFAULT_TEMPLATE), set.shots)
+            .with_context(|| format!("configuration: evaluation set {name:?}"))?;
+        let sampling = Sampling::greedy(config.evaluation.max_new_tokens);
+        let asking = Asking { template, samples: 1, sampling, seed: config.seed };
+        Ok(Self { name, items: Items::WordProblems { source, problems, asking } })
+    }
+
+    /// Name of the benchmark.
+    pub(crate) fn benchmark(&self) -> &'static str {
+        match &self.items {
+            Items::Checked(_) => problems::BENCHMARK,
+            Items::WordProblems { source, .. } => source.name(),
+        }
+    }
+
+    /// What is asked last, without the words of a prompt around it.
+    pub(crate) fn questions(&self) -> Vec<&str> {
+        match &self.items {
+            Items::Checked(problems) => problems
+                .iter()
+                .filter_map(|problem| Some(problem.messages.last()?.content.as_str()))
+                .collect(),
+            Items::WordProblems { problems, .. } => {
+                problems.iter().map(|problem| problem.question.as_str()).collect()
+            }
+        }
+    }
 }
 
 /// Everything that `rlrf run` reads.
@@ -201,12 +262,7 @@ impl RunInputs {
                     set.name
                 );
             }
-            let problems = reader.instructions(&set.file)?;
-            let Some(checker) = &checker else {
-                bail!("configuration: evaluation.sets needs `checker`, such as checker = \"arithmetic\"");
-            };
-            check_answers(checker.as_ref(), &problems, &set.file)?;
-            sets.push(ProblemSet { name: set.name.clone(), problems });
+            sets.push(ProblemSet::read(set, checker.as_deref(), config, reader)?);
         }
         if let Some(checker) = &checker {
             check_answers(checker.as_ref(), &instructions, file)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rlrf_eval::evaluation::{EVALUATION, evaluation_key};
-use rlrf_eval::{Evaluation, problems};
+use rlrf_eval::{Evaluation, problems, word_problems};
 use rlrf_local::{DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, TrainingStage};
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
@@ -23,7 +23,7 @@ use serde_json::json;
 use crate::arguments::RunOptions;
 use crate::config::{Config, FeedbackOrigin};
 use crate::console::{self, Console};
-use crate::inputs::{Reader, RunInputs, resolved_configuration};
+use crate::inputs::{Items, Reader, RunInputs, resolved_configuration};
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel, StartingModels};
 
@@ -147,12 +147,9 @@ impl Run<'_> {
     }
 
     fn evaluate(&mut self, iteration: u32, model: &Model) -> Result<()> {
-        let (Some(checker), false) = (&self.inputs.checker, self.inputs.sets.is_empty()) else {
-            return Ok(());
-        };
         let mut policy: Option<LocalPolicy<'_>> = None;
         for set in &self.inputs.sets {
-            let key = evaluation_key(problems::BENCHMARK, &set.name, iteration);
+            let key = evaluation_key(set.benchmark(), &set.name, iteration);
             if self.store.get(Table::Metrics, &key)?.is_some() {
                 continue;
             }
@@ -161,15 +158,19 @@ impl Run<'_> {
                 none => none.insert(LocalPolicy::new(model, self.config.engine())?),
             };
             let mut context = rlrf_eval::Context { store: &mut self.store, progress: self.console };
-            let outcome = problems::evaluate(
-                &mut context,
-                policy,
-                checker.as_ref(),
-                (&set.name, iteration),
-                &set.problems,
-                self.config.evaluation.max_new_tokens,
-            )?;
-            self.console.say(rlrf_report::evaluation_table(&outcome.evaluation).trim_end());
+            let name = (set.name.as_str(), iteration);
+            let outcome = match (&set.items, &self.inputs.checker) {
+                (Items::WordProblems { source, problems, asking }, _) => {
+                    word_problems::evaluate(&mut context, policy, *source, name, problems, asking)?
+                }
+                (Items::Checked(problems), Some(checker)) => {
+                    let longest = self.config.evaluation.max_new_tokens;
+                    problems::evaluate(&mut context, policy, checker.as_ref(), name, problems, longest)?
+                }
+                (Items::Checked(_), None) => continue,
+            };
+            let table = rlrf_report::evaluation_table(&outcome.evaluation);
+            self.console.say(&format!("M_{iteration}\n{}", table.trim_end()));
             outcome.commit(&mut self.store)?;
         }
         self.keep_timings()

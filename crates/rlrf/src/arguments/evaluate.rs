@@ -1,5 +1,6 @@
 //! The command line of `rlrf eval`: one variant a benchmark.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -32,6 +33,30 @@ pub(crate) enum Benchmark {
         Settings: evaluation.max_new_tokens, [engine]."
     )]
     FactScore(FactScoreOptions),
+    /// GSM8K: word problems, exact match, strict (`#### n`) and flexible (last number)
+    #[command(after_help = "Examples:\n  \
+        rlrf eval gsm8k --model MODEL --problems test.jsonl\n  \
+        rlrf eval gsm8k --model MODEL --problems test.jsonl --template cot --samples 8\n  \
+        rlrf eval gsm8k --problems test.jsonl --responses responses.jsonl --json\n\n\
+        The problems are test.jsonl of github.com/openai/grade-school-math. Templates: chat, cot, cot-turns, question.\n\
+        Settings: evaluation.max_new_tokens, seed, [engine].")]
+    Gsm8k(WordProblemOptions),
+    /// SVAMP: word problems, exact match
+    #[command(after_help = "Example:\n  rlrf eval svamp --model MODEL --problems SVAMP.json\n\n\
+        The problems are SVAMP.json of github.com/arkilpatel/SVAMP; everything else is as in `rlrf eval gsm8k`.\n\
+        Settings: evaluation.max_new_tokens, seed, [engine].")]
+    Svamp(WordProblemOptions),
+    /// MAWPS and ASDiv-A: word problems, exact match
+    #[command(after_help = "Example:\n  rlrf eval mawps --model MODEL --problems dev.csv\n\n\
+        The problems are a CSV file of github.com/arkilpatel/SVAMP (data/mawps-asdiv-a_svamp); everything else is as in \
+        `rlrf eval gsm8k`.\n\
+        Settings: evaluation.max_new_tokens, seed, [engine].")]
+    Mawps(WordProblemOptions),
+    /// Paired test between two evaluations of the same items
+    #[command(after_help = "Example:\n  rlrf eval compare runs/eval/gsm8k-M0 runs/eval/gsm8k-M1\n\n\
+        McNemar's exact test where every score is 0 or 1, else bootstrap over the pairs; differences are second less \
+        first.")]
+    Compare(CompareOptions),
 }
 
 /// What every benchmark takes.
@@ -71,4 +96,38 @@ pub(crate) struct ProblemsOptions {
     pub(crate) problems: PathBuf,
     #[command(flatten)]
     pub(crate) evaluate: EvaluateOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WordProblemOptions {
+    /// The benchmark's own file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) problems: PathBuf,
+    /// Score these responses, without a model: JSONL with `response` (text, or a list of samples), optional `id`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "model_name", "template", "shots", "samples", "temperature"])]
+    pub(crate) responses: Option<PathBuf>,
+    /// The prompt: chat (zero-shot), cot (eight worked examples), cot-turns (as a conversation), question (alone)
+    #[arg(long, value_name = "NAME", default_value = rlrf_eval::word_problems::DEFAULT_TEMPLATE)]
+    pub(crate) template: String,
+    /// Worked examples [default: all that the template has]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) shots: Option<usize>,
+    /// Responses to each problem; several are drawn at random, for maj@k and pass@k
+    #[arg(long, value_name = "COUNT", default_value_t = NonZeroU32::MIN)]
+    pub(crate) samples: NonZeroU32,
+    /// 0 is greedy [default: 0, or 0.7 for several samples]
+    #[arg(long)]
+    pub(crate) temperature: Option<f32>,
+    #[command(flatten)]
+    pub(crate) evaluate: EvaluateOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareOptions {
+    /// Folder of an evaluation
+    #[arg(value_name = "FIRST")]
+    pub(crate) first: PathBuf,
+    /// Folder of another
+    #[arg(value_name = "SECOND")]
+    pub(crate) second: PathBuf,
 }

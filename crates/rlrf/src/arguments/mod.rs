@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use evaluate::{Benchmark, EvalOptions, EvaluateOptions, ProblemsOptions};
+pub(crate) use evaluate::{
+    Benchmark, CompareOptions, EvalOptions, EvaluateOptions, ProblemsOptions, WordProblemOptions,
+};
 pub(crate) use factscore::{AbstentionRule, FactScoreOptions};
 pub(crate) use index::{IndexBuildOptions, IndexCommand, IndexSearchOptions};
 
@@ -85,11 +87,13 @@ pub(crate) enum Command {
     Dpo(DpoOptions),
     /// Measure a model on a benchmark, or score answers that exist
     #[command(after_help = "Examples:\n  \
-        rlrf eval problems --model MODEL --problems heldout.jsonl --set checker=arithmetic\n\n\
+        rlrf eval problems --model MODEL --problems heldout.jsonl --set checker=arithmetic\n  \
+        rlrf eval gsm8k --model MODEL --problems test.jsonl\n  \
+        rlrf eval compare runs/eval/first runs/eval/second\n\n\
         The folder of an evaluation holds run.toml (its settings), run.db (every response), evaluation.json (the \
         numbers, their 95% intervals, the counts of every exclusion) and items.jsonl (one line an item). The same \
         command again draws nothing anew and prints the same.")]
-    Eval(EvalOptions),
+    Eval(Box<EvalOptions>),
     /// Make a corpus searchable, or search it
     Index {
         #[command(subcommand)]

@@ -3,12 +3,15 @@
 //! An evaluation has a folder of its own with every response in its database. The same command finds them again, so
 //! that it resumes, and costs nothing when nothing is left to do.
 
+mod compare;
 mod factscore;
 mod problems;
+mod word_problems;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use rlrf_eval::word_problems::Source;
 use rlrf_eval::{Context, Evaluation, Outcome};
 use rlrf_method::digest::digest;
 use rlrf_method::seam::Policy;
@@ -26,6 +29,10 @@ pub(crate) fn eval(options: &EvalOptions, json: bool, console: &Console) -> Resu
     match &options.benchmark {
         Benchmark::Problems(options) => problems::eval(options, json, console),
         Benchmark::FactScore(options) => factscore::eval(options, json, console),
+        Benchmark::Gsm8k(options) => word_problems::eval(Source::Gsm8k, options, json, console),
+        Benchmark::Svamp(options) => word_problems::eval(Source::Svamp, options, json, console),
+        Benchmark::Mawps(options) => word_problems::eval(Source::Mawps, options, json, console),
+        Benchmark::Compare(options) => compare::eval(options, json),
     }
 }
 

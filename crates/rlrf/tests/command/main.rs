@@ -1,6 +1,7 @@
 //! Holds the real binary to its promises, each test in a fresh folder.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod evaluate;
 mod example;
 mod factscore;
 mod folder;
