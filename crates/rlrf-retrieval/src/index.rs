@@ -1,12 +1,9 @@
 //! An index on disk, opened for searching.
 
-use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use tantivy::collector::{Count, TopDocs};
-use tantivy::query::{
-    BooleanQuery, ConstScoreQuery, EnableScoring, Occur, Query, QueryClone, TermQuery, Weight,
-};
+use tantivy::query::{BooleanQuery, ConstScoreQuery, EnableScoring, Occur, Query, QueryClone, TermQuery};
 use tantivy::schema::{
     Field, IndexRecordOption, STORED, STRING, Schema, TantivyDocument, TextFieldIndexing, TextOptions, Value,
 };
@@ -151,17 +148,14 @@ impl Index {
             return Ok(Vec::new());
         }
         let candidates = self.candidates(&BooleanQuery::new(clauses), options.top)?;
-        let scoring = EnableScoring::enabled_from_searcher(&self.searcher);
-        let weights = words.iter().map(|word| word.weight(scoring)).collect::<tantivy::Result<Vec<_>>>()?;
-        let mut found = candidates
-            .into_iter()
-            .map(|address| self.passage(address, &weights))
-            .collect::<tantivy::Result<Vec<_>>>()?;
-        found.sort_by(|(a_place, a), (b_place, b)| {
-            b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal).then(a_place.cmp(b_place))
-        });
+        let mut found = Vec::with_capacity(candidates.len());
+        for (address, score) in self.scored(candidates, &words)? {
+            let document: TantivyDocument = self.searcher.doc(address)?;
+            found.push((self.number(&document, self.fields.place), score, document));
+        }
+        found.sort_by(|(a_place, a, _), (b_place, b, _)| b.total_cmp(a).then(a_place.cmp(b_place)));
         found.truncate(options.top);
-        Ok(found.into_iter().map(|(_, passage)| passage).collect())
+        Ok(found.into_iter().map(|(_, score, document)| self.passage(&document, score)).collect())
     }
 
     /// The best passages and all that score the same as the last of them, as far as rounding allows to tell.
@@ -181,26 +175,45 @@ impl Index {
         }
     }
 
-    /// A passage with its place in the corpus. Its score is summed word by word in the query's order and in double
-    /// precision: Tantivy's own sum depends on how the index happens to be laid out.
-    fn passage(&self, address: DocAddress, weights: &[Box<dyn Weight>]) -> tantivy::Result<(u64, Passage)> {
-        let segment = self.searcher.segment_reader(address.segment_ord);
-        // A word that is not in the passage cannot be explained.
-        let scores = weights.iter().filter_map(|weight| weight.explain(segment, address.doc_id).ok());
-        let score = scores.map(|explanation| f64::from(explanation.value())).sum();
-        let document: TantivyDocument = self.searcher.doc(address)?;
+    /// The scores of the candidates, summed word by word in the query's order and in double precision: Tantivy's own sums
+    /// depend on how the index happens to be laid out.
+    fn scored(
+        &self,
+        mut candidates: Vec<DocAddress>,
+        words: &[TermQuery],
+    ) -> tantivy::Result<Vec<(DocAddress, f64)>> {
+        candidates.sort_unstable();
+        let mut scored: Vec<(DocAddress, f64)> =
+            candidates.into_iter().map(|address| (address, 0.0)).collect();
+        for word in words {
+            let weight = word.weight(EnableScoring::enabled_from_searcher(&self.searcher))?;
+            for segment in scored.chunk_by_mut(|(a, _), (b, _)| a.segment_ord == b.segment_ord) {
+                let reader = self.searcher.segment_reader(segment[0].0.segment_ord);
+                let mut scorer = weight.scorer(reader, 1.0)?;
+                for (address, score) in segment {
+                    if scorer.doc() < address.doc_id {
+                        scorer.seek(address.doc_id);
+                    }
+                    if scorer.doc() == address.doc_id {
+                        *score += f64::from(scorer.score());
+                    }
+                }
+            }
+        }
+        Ok(scored)
+    }
+
+    fn passage(&self, document: &TantivyDocument, score: f64) -> Passage {
         let text = |field| {
             let value = document.get_first(field).and_then(|value| value.as_str().map(str::to_string));
             value.unwrap_or_default()
         };
-        let number = |field| document.get_first(field).and_then(|value| value.as_u64()).unwrap_or_default();
-        let passage = Passage {
-            title: text(self.fields.title),
-            text: text(self.fields.text),
-            number: number(self.fields.number),
-            score,
-        };
-        Ok((number(self.fields.place), passage))
+        let (title, text) = (text(self.fields.title), text(self.fields.text));
+        Passage { title, text, number: self.number(document, self.fields.number), score }
+    }
+
+    fn number(&self, document: &TantivyDocument, field: Field) -> u64 {
+        document.get_first(field).and_then(|value| value.as_u64()).unwrap_or_default()
     }
 
     /// One query for each different word, in titles and in texts.

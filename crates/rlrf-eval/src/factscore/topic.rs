@@ -35,7 +35,8 @@ pub fn read_topics(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
     Ok(topics)
 }
 
-/// Responses: one JSON object a line with `topic` and `output`, as the release has its models' outputs. A topic has one.
+/// Responses: one JSON object a line with `topic` and `output`, as the release has its models' outputs; `response` is
+/// understood, too. A topic has one.
 ///
 /// # Errors
 /// A line that is something else (with its number), a topic twice, or no line at all.
@@ -43,6 +44,7 @@ pub fn read_responses(name: &str, bytes: &[u8]) -> Result<Vec<Biography>> {
     #[derive(Deserialize)]
     struct Record {
         topic: String,
+        #[serde(alias = "response")]
         output: String,
     }
     let mut biographies: Vec<Biography> = Vec::new();

@@ -280,7 +280,7 @@ fn garbage_is_refused_in_one_clear_line() {
     folder.write("bad.jsonl", "{\"title\": \"Tom\", \"text\": \"Tom ran.\"}\n{\"title\": \"Ann\"}\n");
     folder.write("labels.jsonl", "{\"topic\": \"Tom\"}\n");
     folder.write("topics.txt", "Tom\nTom\n");
-    folder.write("responses.jsonl", "{\"topic\": \"Tom\", \"response\": \"He ran.\"}\n");
+    folder.write("responses.jsonl", "{\"topic\": \"Tom\", \"text\": \"He ran.\"}\n");
     folder.copy("index", "newer");
     let manifest = String::from_utf8(folder.read("index/index.json")).unwrap();
     folder.write("newer/index.json", manifest.replace("\"format\": 1", "\"format\": 7"));
