@@ -93,35 +93,65 @@ pub fn widen(x: &[u16], y: &mut [f32]) {
     x.par_chunks(CHUNK).zip(y.par_chunks_mut(CHUNK)).for_each(|(x, y)| widen_chunk(x, y));
 }
 
-/// The left operand `A[rows, depth]` as words, in the order in which it lies in memory; gives its place in `words`:
-/// element (`row`, `step`) at `row * outer + step * inner`.
-pub(crate) fn left_words(a: View<'_>, rows: usize, depth: usize, words: &mut Vec<f32>) -> (usize, usize) {
+/// Turns a row into its words, which take the first half of it; `buffer` is of any content.
+pub(crate) fn pair_in_place(row: &mut [f32], buffer: &mut Vec<f32>) {
+    buffer.resize(row.len().div_ceil(2), 0.0);
+    pair_row(row, buffer);
+    row[..buffer.len()].copy_from_slice(buffer);
+}
+
+/// Where a left operand lies as words: element (`row`, `step`) at `row * outer + step * inner`.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    outer: usize,
+    inner: usize,
+    len: usize,
+}
+
+impl Place {
+    /// The operand, in the words that it was written to.
+    pub(crate) fn view(self, words: &[f32]) -> View<'_> {
+        View::new(&words[..self.len], self.outer, self.inner)
+    }
+}
+
+/// Writes the left operand `A[rows, depth]` as words, in the order in which it lies in memory; with the calling thread
+/// alone unless `parallel`.
+pub(crate) fn left_words(
+    a: View<'_>,
+    rows: usize,
+    depth: usize,
+    words: &mut Vec<f32>,
+    parallel: bool,
+) -> Place {
     let steps = depth.div_ceil(2);
-    if words.len() < rows * steps {
-        words.resize(rows * steps, 0.0);
+    let len = rows * steps;
+    if words.len() < len {
+        words.resize(len, 0.0);
     }
-    let words = &mut words[..rows * steps];
-    if rows == 0 || steps == 0 {
-        return (steps, 1);
+    let words = &mut words[..len];
+    let by_column = a.by_column();
+    let line = if by_column { rows } else { steps };
+    let place =
+        if by_column { Place { outer: 1, inner: rows, len } } else { Place { outer: steps, inner: 1, len } };
+    if len == 0 {
+        return place;
     }
-    if a.by_column() {
-        let lines = (CHUNK / rows).max(1);
-        words.par_chunks_mut(lines * rows).enumerate().for_each(|(chunk, words)| {
-            for (step, words) in (chunk * lines..).zip(words.chunks_exact_mut(rows)) {
-                match 2 * step + 1 < depth {
-                    true => pair_rows(a.column(2 * step, rows), a.column(2 * step + 1, rows), words),
-                    false => pair_last_row(a.column(2 * step, rows), words),
+    let lines = (CHUNK / line).max(1);
+    let fill = |(chunk, words): (usize, &mut [f32])| {
+        for (index, words) in (chunk * lines..).zip(words.chunks_exact_mut(line)) {
+            match by_column {
+                false => pair_row(a.row(index, depth), words),
+                true if 2 * index + 1 < depth => {
+                    pair_rows(a.column(2 * index, rows), a.column(2 * index + 1, rows), words);
                 }
+                true => pair_last_row(a.column(2 * index, rows), words),
             }
-        });
-        (1, rows)
-    } else {
-        let lines = (CHUNK / steps).max(1);
-        words.par_chunks_mut(lines * steps).enumerate().for_each(|(chunk, words)| {
-            for (row, words) in (chunk * lines..).zip(words.chunks_exact_mut(steps)) {
-                pair_row(a.row(row, depth), words);
-            }
-        });
-        (steps, 1)
+        }
+    };
+    match parallel {
+        true => words.par_chunks_mut(lines * line).enumerate().for_each(fill),
+        false => words.chunks_mut(lines * line).enumerate().for_each(fill),
     }
+    place
 }

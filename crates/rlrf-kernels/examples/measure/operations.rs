@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use rlrf_kernels::adamw::AdamW;
 use rlrf_kernels::attention::{self, Heads, Span};
+use rlrf_kernels::matmul::Operands;
 use rlrf_kernels::rope::RopeTable;
 use rlrf_kernels::{logprobs, norm, swiglu};
 
@@ -25,7 +26,8 @@ pub(crate) fn measure() {
         }
         for (rows, dim, vocab) in [(512, 576, 49_152), (2048, 256, 1024), (2048, 128, 4096), (64, 256, 1024)]
         {
-            language_head(rows, dim, vocab);
+            language_head(Operands::F32, rows, dim, vocab);
+            language_head(Operands::Bf16, rows, dim, vocab);
         }
         for (rows, dim) in [(1024, 576), (2048, 256)] {
             elementwise(rows, dim);
@@ -97,19 +99,29 @@ fn decode(heads: Heads, keys: usize) {
     report("attention decode", &format!("{query}/{key_value} heads of {dim}, {keys} keys"), seconds, gflop);
 }
 
-fn language_head(rows: usize, dim: usize, vocab: usize) {
+fn language_head(operands: Operands, rows: usize, dim: usize, vocab: usize) {
     let (hidden, head, d_logprobs) = (noise(rows * dim), noise(vocab * dim), noise(rows));
     let targets: Vec<u32> = (0..rows).map(|row| (row * 7919 % vocab) as u32).collect();
     let (mut logprobs, mut logsumexp) = (vec![0.0; rows], vec![0.0; rows]);
-    let shape = format!("{rows} rows of {dim}, {vocab} tokens");
+    let shape = format!("{operands:?}, {rows} rows of {dim}, {vocab} tokens");
     let gflop = (2 * rows * dim * vocab) as f64 / 1e9;
     let seconds = best(|| {
-        logprobs::forward(black_box(&hidden), &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
+        logprobs::forward(
+            operands,
+            black_box(&hidden),
+            &head,
+            &targets,
+            dim,
+            vocab,
+            &mut logprobs,
+            &mut logsumexp,
+        );
     });
     report("logprobs forward", &shape, seconds, gflop);
     let (mut d_hidden, mut d_head) = (vec![0.0; rows * dim], vec![0.0; vocab * dim]);
     let seconds = best(|| {
         logprobs::backward(
+            operands,
             black_box(&hidden),
             &head,
             &targets,

@@ -128,7 +128,7 @@ impl<'a> View<'a> {
     }
 
     /// The view from element `(i, k)` on.
-    fn offset(self, i: usize, k: usize) -> Self {
+    pub(crate) fn offset(self, i: usize, k: usize) -> Self {
         // Clamped, so that an empty rest beyond the last element is no stray pointer.
         let start = (i * self.outer + k * self.inner).min(self.len());
         // SAFETY: `start` is at most the length of the slice.
@@ -264,9 +264,8 @@ fn product(
     }
     // Taken, not borrowed: while this thread waits for others, it may be lent to another product.
     let mut words = LEFT.take();
-    let (outer, inner) = left_words(a, m, k, &mut words);
-    let a = View::new(&words[..m * operands.steps(k)], outer, inner);
-    product_of_words(operands, a, right, c, [m, n, k], accumulate, bias);
+    let place = left_words(a, m, k, &mut words, true);
+    product_of_words(operands, place.view(&words), right, c, [m, n, k], accumulate, bias);
     LEFT.set(words);
 }
 
