@@ -4,6 +4,7 @@
 pub mod batch;
 mod bpe;
 pub mod chat;
+mod computation;
 pub mod config;
 pub mod decoder;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod weights;
 
 pub use batch::Batch;
 pub use chat::{ChatMessage, ChatTemplate};
+pub use computation::{Computation, Precision, WeightFormat};
 pub use config::{Family, ModelConfig, RopeScaling};
 pub use decoder::{Activations, Decoder};
 pub use error::{Error, Result};

@@ -93,7 +93,7 @@ impl<'a> Trainer<'a> {
             schedule: config.learning_rate_schedule(config.total_steps(objective.len())),
             optimizer: Optimizer::new(decoder.layout(), config),
             gradients: vec![0.0; decoder.layout().len()],
-            activations: Activations::default(),
+            activations: Activations::new(config.computation()),
             order: EpochOrder::new(config.seed, objective.len()),
             progress: Progress::default(),
             fingerprint,

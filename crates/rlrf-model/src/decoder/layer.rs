@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use rlrf_kernels::attention::{self, Heads};
-use rlrf_kernels::matmul::PackedLinear;
+use rlrf_kernels::matmul::{Operands, PackedLinear};
 use rlrf_kernels::norm::{add_rms_norm, rms_norm, rms_norm_backward};
 use rlrf_kernels::rope::RopeTable;
 use rlrf_kernels::swiglu::{swiglu, swiglu_backward};
@@ -110,9 +110,9 @@ fn project_heads<L: Linear>(
 
 impl<'a> LayerWeights<'a, FlatLinear<'a>> {
     /// The layer whose tensors lie at `places` of the flat `parameters`.
-    pub(super) fn new(places: &'a LayerPlaces, parameters: &'a [f32]) -> Self {
+    pub(super) fn new(places: &'a LayerPlaces, parameters: &'a [f32], operands: Operands) -> Self {
         let vector = |range: &std::ops::Range<usize>| Cow::Borrowed(&parameters[range.clone()]);
-        let linear = |place| FlatLinear { place, parameters };
+        let linear = |place| FlatLinear { place, parameters, operands };
         Self {
             input_layernorm: vector(&places.input_layernorm),
             q_proj: linear(&places.q_proj),

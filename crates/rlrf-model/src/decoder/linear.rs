@@ -1,6 +1,6 @@
 //! A projection, however its weights are stored.
 
-use rlrf_kernels::matmul::{PackedLinear, linear, linear_backward_input, linear_backward_weight};
+use rlrf_kernels::matmul::{Operands, PackedLinear, linear, linear_backward_input, linear_backward_weight};
 
 use crate::parameters::LinearPlace;
 
@@ -20,12 +20,14 @@ impl Linear for PackedLinear {
 pub(crate) struct FlatLinear<'a> {
     pub(crate) place: &'a LinearPlace,
     pub(crate) parameters: &'a [f32],
+    /// Of every product with it.
+    pub(crate) operands: Operands,
 }
 
 impl Linear for FlatLinear<'_> {
     fn forward(&self, x: &[f32], y: &mut [f32], rows: usize) {
         let (weight, bias) = self.place.of(self.parameters);
-        linear(x, weight, bias, y, rows, self.place.inputs, self.place.outputs);
+        linear(self.operands, x, weight, bias, y, rows, self.place.inputs, self.place.outputs);
     }
 }
 
@@ -33,20 +35,20 @@ impl FlatLinear<'_> {
     /// The same projection, packed for generation.
     pub(crate) fn pack(&self) -> PackedLinear {
         let (weight, bias) = self.place.of(self.parameters);
-        PackedLinear::new(weight, bias, self.place.inputs, self.place.outputs)
+        PackedLinear::new(self.operands, weight, bias, self.place.inputs, self.place.outputs)
     }
 
     /// Overwrites `dx`, or adds into it.
     pub(crate) fn backward_input(&self, dy: &[f32], dx: &mut [f32], rows: usize, accumulate: bool) {
         let (weight, _) = self.place.of(self.parameters);
         let (inputs, outputs) = (self.place.inputs, self.place.outputs);
-        linear_backward_input(dy, weight, dx, rows, inputs, outputs, accumulate);
+        linear_backward_input(self.operands, dy, weight, dx, rows, inputs, outputs, accumulate);
     }
 
     /// Adds the gradient of weight and bias into the flat `gradients`.
     pub(crate) fn backward_weight(&self, dy: &[f32], x: &[f32], gradients: &mut [f32], rows: usize) {
         let (d_weight, d_bias) = self.place.of_mut(gradients);
         let (inputs, outputs) = (self.place.inputs, self.place.outputs);
-        linear_backward_weight(dy, x, d_weight, d_bias, rows, inputs, outputs);
+        linear_backward_weight(self.operands, dy, x, d_weight, d_bias, rows, inputs, outputs);
     }
 }

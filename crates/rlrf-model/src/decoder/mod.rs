@@ -10,11 +10,12 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rlrf_kernels::attention::{self, Heads};
 use rlrf_kernels::logprobs;
-use rlrf_kernels::matmul::linear;
+use rlrf_kernels::matmul::{Operands, linear};
 use rlrf_kernels::norm::{add_rms_norm, rms_norm_backward};
 use rlrf_kernels::rope::RopeTable;
 
 pub use activations::Activations;
+use activations::Kept;
 pub(crate) use activations::{ForwardScratch, LayerActivations};
 use layer::LayerBackward;
 pub(crate) use layer::{Block, LayerWeights};
@@ -121,11 +122,12 @@ impl Decoder {
         &self.parameters[self.layout.lm_head.clone()]
     }
 
-    /// The weights of every layer, first to last.
+    /// The weights of every layer, first to last, and the operands of products with them.
     pub(crate) fn layers(
         &self,
+        operands: Operands,
     ) -> impl DoubleEndedIterator<Item = LayerWeights<'_, FlatLinear<'_>>> + ExactSizeIterator {
-        self.layout.layers.iter().map(|places| LayerWeights::new(places, &self.parameters))
+        self.layout.layers.iter().map(move |places| LayerWeights::new(places, &self.parameters, operands))
     }
 
     fn block(&self) -> Block<'_> {
@@ -140,16 +142,22 @@ impl Decoder {
         batch.check(self.config.vocab_size, self.config.max_position_embeddings)?;
         let (rows, heads) = (batch.len(), self.config.heads());
         activations.resize(&self.config, rows);
-        let Activations { layers, logsumexp, residual, inv_rms, hidden, forward, .. } = activations;
+        let operands = activations.computation().precision.operands();
+        let Activations { layers, kept, logsumexp, residual, inv_rms, hidden, forward, .. } = activations;
 
         residual.fill(0.0);
         embed(self.embed_tokens(), &batch.tokens, self.config.hidden_size, &mut forward.delta);
-        for ((weights, kept), logsumexp) in self.layers().zip(layers).zip(logsumexp) {
-            std::mem::swap(&mut kept.input, residual);
-            weights.forward(self.block(), &batch.positions, kept, forward, &mut |q, k, v, out| {
+        let shared = layers.len();
+        for (index, (weights, logsumexp)) in self.layers(operands).zip(logsumexp).enumerate() {
+            let layer = &mut layers[index % shared];
+            std::mem::swap(&mut layer.input, residual);
+            weights.forward(self.block(), &batch.positions, layer, forward, &mut |q, k, v, out| {
                 attention::forward(q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
             });
-            residual.copy_from_slice(&kept.middle);
+            residual.copy_from_slice(&layer.middle);
+            if let Some(kept) = kept.get_mut(index) {
+                kept.keep(layer);
+            }
         }
         add_rms_norm(residual, &forward.delta, self.norm(), self.config.rms_norm_eps, hidden, inv_rms);
         Ok(())
@@ -164,7 +172,8 @@ impl Decoder {
         let mut hidden = Vec::new();
         gather(&activations.hidden, rows, dim, &mut hidden);
         let mut logits = vec![0.0; rows.len() * vocab];
-        linear(&hidden, self.lm_head(), None, &mut logits, rows.len(), dim, vocab);
+        let operands = activations.computation().precision.operands();
+        linear(operands, &hidden, self.lm_head(), None, &mut logits, rows.len(), dim, vocab);
         logits
     }
 
@@ -177,11 +186,13 @@ impl Decoder {
     pub fn logprobs(&self, activations: &mut Activations, rows: &[usize], targets: &[u32]) -> Vec<f32> {
         assert_eq!(rows.len(), targets.len(), "one target per row");
         let (dim, vocab) = (self.config.hidden_size, self.config.vocab_size);
+        let operands = activations.computation().precision.operands();
         let selection = &mut activations.selection;
         gather(&activations.hidden, rows, dim, &mut selection.hidden);
         selection.logsumexp.resize(rows.len(), 0.0);
         let mut logprobs = vec![0.0; rows.len()];
         logprobs::forward(
+            operands,
             &selection.hidden,
             self.lm_head(),
             targets,
@@ -212,6 +223,7 @@ impl Decoder {
         assert_eq!(selection.logsumexp.len(), rows.len(), "backward follows logprobs of the same rows");
         selection.d_hidden.resize(rows.len() * dim, 0.0);
         logprobs::backward(
+            activations.computation().precision.operands(),
             &selection.hidden,
             self.lm_head(),
             targets,
@@ -239,11 +251,12 @@ impl Decoder {
         d_hidden: &[f32],
         gradients: &mut [f32],
     ) {
-        let dim = self.config.hidden_size;
+        let (dim, heads) = (self.config.hidden_size, self.config.heads());
         assert_eq!(activations.hidden.len(), batch.len() * dim, "backward follows forward of the same batch");
         assert_eq!(d_hidden.len(), rows.len() * dim, "one gradient per row");
         assert_eq!(gradients.len(), self.layout.len(), "gradients are of the model's layout");
-        let Activations { layers, logsumexp, residual, inv_rms, forward, backward, .. } = activations;
+        let operands = activations.computation().precision.operands();
+        let Activations { layers, kept, logsumexp, residual, inv_rms, forward, backward, .. } = activations;
         backward.resize(&self.config, batch.len());
 
         backward.d_normed.fill(0.0);
@@ -258,9 +271,21 @@ impl Decoder {
             &mut backward.d_residual,
             d_norm,
         );
-        let kept = layers.iter().zip(logsumexp.iter());
-        for ((weights, places), (kept, logsumexp)) in self.layers().zip(&self.layout.layers).zip(kept).rev() {
-            LayerBackward { weights, places, block: self.block(), kept, logsumexp, batch }
+        let shared = layers.len();
+        let layers_backward = self.layers(operands).zip(&self.layout.layers).zip(logsumexp).enumerate().rev();
+        for (index, ((weights, places), logsumexp)) in layers_backward {
+            let layer = &mut layers[index % shared];
+            if let Some(kept) = kept.get(index) {
+                kept.restore(layer);
+                if matches!(kept, Kept::Input(_)) {
+                    // The input is the whole residual stream: nothing is yet to be added to it.
+                    forward.delta.fill(0.0);
+                    weights.forward(self.block(), &batch.positions, layer, forward, &mut |q, k, v, out| {
+                        attention::forward(q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
+                    });
+                }
+            }
+            LayerBackward { weights, places, block: self.block(), kept: layer, logsumexp, batch }
                 .run(forward, backward, gradients);
         }
         let tokens = batch.tokens.iter().map(|&token| token as usize);

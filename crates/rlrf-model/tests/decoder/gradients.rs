@@ -4,7 +4,7 @@ use crate::support::{CONTEXT, FAMILIES, Loss, VOCAB, config, decoder, noise, rel
 use rlrf_model::{Activations, Batch, Decoder, Error};
 
 /// A sequence and a tree, with every row but the leaves' last one predicting.
-fn batch() -> (Batch, Loss) {
+pub(crate) fn batch() -> (Batch, Loss) {
     let (mut batch, mut loss) = (Batch::default(), Loss::default());
     let sequence = batch.push_sequence(&tokens(7, 1));
     loss.push_sequence(&batch, sequence, 1);

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy's exemption of tests does not reach their helpers")]
 
+mod computation;
 mod gradients;
 mod inference;
 mod packing;

@@ -1,5 +1,6 @@
 //! Training learns, reports what it does, and stops before it ruins a model.
 
+use rlrf_model::Precision;
 use rlrf_train::{
     DpoConfig, Error, PreferenceGroup, StepMetrics, TrainingConfig, TrainingControl, dpo, reference_logprobs,
     sft,
@@ -54,7 +55,7 @@ fn dpo_learns_the_preferences_and_the_sft_term_holds_up_the_chosen() {
     assert!(held_up.sft_loss < first.sft_loss && held_up.chosen_fall_per_token < 0.0);
 
     let trees: Vec<_> = groups.iter().map(PreferenceGroup::tree).collect();
-    let logprobs = reference_logprobs(&decoder, &trees, 1000).unwrap();
+    let logprobs = reference_logprobs(&decoder, &trees, 1000, Precision::F32).unwrap();
     for (group, now) in groups.iter().zip(&logprobs) {
         let gain = |place: usize| now[place] - group.ref_logprobs[place];
         assert!(group.pairs.iter().all(|&(chosen, rejected)| gain(chosen) > gain(rejected)));

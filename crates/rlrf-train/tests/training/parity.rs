@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rlrf_model::Decoder;
+use rlrf_model::{Decoder, Precision};
 use rlrf_train::{
     DpoConfig, Optimizer, PreferenceGroup, Schedule, ScheduleShape, SftExample, SftObjective, TrainingConfig,
     reference_logprobs,
@@ -95,7 +95,7 @@ fn completion_logprobs() {
     let groups = groups(pairs);
     let trees: Vec<_> = groups.iter().map(PreferenceGroup::tree).collect();
     for budget in [1, 20, 1000] {
-        let logprobs = reference_logprobs(&decoder(), &trees, budget).unwrap();
+        let logprobs = reference_logprobs(&decoder(), &trees, budget, Precision::F32).unwrap();
         let numbered = groups
             .iter()
             .zip(&logprobs)
