@@ -115,7 +115,7 @@ impl TrainingControl for Control<'_> {
     }
 }
 
-/// Runs a training function under a stage's control. Its checkpoint stays: [`finish`] removes it once the model is saved.
+/// Runs a training function under a stage's control; adapters that were trained are merged. Its checkpoint stays: [`finish`] removes it once the model is saved.
 fn under_control(
     model: &mut Model,
     stage: &TrainingStage,
@@ -130,7 +130,10 @@ fn under_control(
     progress.end();
     control.failure?;
     match outcome {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            model.merge_adapter();
+            Ok(())
+        }
         Err(rlrf_train::Error::Interrupted { .. }) => Err(Error::Interrupted),
         Err(error) => Err(Error::Backend(format!("{}: {error}", stage.name))),
     }

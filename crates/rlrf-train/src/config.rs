@@ -1,6 +1,6 @@
 //! Training settings, as they stand in a configuration file.
 
-use rlrf_model::{Computation, Precision};
+use rlrf_model::{Computation, LoraConfig, Precision};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, Schedule, ScheduleShape};
@@ -29,7 +29,10 @@ pub struct TrainingConfig {
     /// results change by rounding only, in f32 not at all. Default false.
     #[serde(skip_serializing)]
     pub recompute: bool,
-    /// Peak learning rate. Default 3e-5.
+    /// Trains low-rank adapters in place of all parameters, and merges them in the end. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
+    /// Peak learning rate. Default 3e-5; adapters want about ten times more.
     pub learning_rate: f64,
     /// What follows the warm-up: `constant`, `linear` or `cosine`. Default `cosine`.
     pub schedule: ScheduleShape,
@@ -66,6 +69,7 @@ impl Default for TrainingConfig {
             tokens_per_microbatch: 1024,
             precision: Precision::F32,
             recompute: false,
+            lora: None,
             learning_rate: 3e-5,
             schedule: ScheduleShape::Cosine,
             learning_rate_floor: 0.0,
@@ -95,6 +99,9 @@ impl TrainingConfig {
         )?;
         if let Some(max_steps) = self.max_steps {
             check("max_steps", max_steps, max_steps >= 1, "must be at least 1; leave it out for no limit")?;
+        }
+        if let Some(lora) = &self.lora {
+            lora.validate()?;
         }
         check(
             "learning_rate",

@@ -139,7 +139,7 @@ impl<'a> View<'a> {
 /// `y[t, o] = sum_i x[t, i] w[o, i] (+ bias[o])`; weights in the Hugging Face layout `[out, in]`.
 ///
 /// # Panics
-/// If a length is wrong, or the operands are for packed weights only; so do the two backwards.
+/// If a length is wrong, or the operands are for packed weights only; the same holds for the functions below.
 pub fn linear(
     operands: Operands,
     x: &[f32],
@@ -153,6 +153,21 @@ pub fn linear(
     assert!(x.len() == rows * inp && w.len() == inp * out && y.len() == rows * out);
     let right = Right::Plain(View::new(w, inp, 1));
     product(operands, View::new(x, inp, 1), right, y, [rows, out, inp], false, bias);
+}
+
+/// `y[t, o] += sum_i x[t, i] w[o, i]`.
+pub fn linear_add(
+    operands: Operands,
+    x: &[f32],
+    w: &[f32],
+    y: &mut [f32],
+    rows: usize,
+    inp: usize,
+    out: usize,
+) {
+    assert!(x.len() == rows * inp && w.len() == inp * out && y.len() == rows * out);
+    let right = Right::Plain(View::new(w, inp, 1));
+    product(operands, View::new(x, inp, 1), right, y, [rows, out, inp], true, None);
 }
 
 /// `dx[t, i] (+)= sum_o dy[t, o] w[o, i]`; adds into `dx` if `accumulate`.

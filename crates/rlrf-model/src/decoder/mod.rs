@@ -4,6 +4,7 @@ mod activations;
 mod layer;
 mod linear;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
@@ -21,7 +22,7 @@ use layer::LayerBackward;
 pub(crate) use layer::{Block, LayerWeights};
 use linear::FlatLinear;
 
-use crate::{Batch, Error, Layout, ModelConfig, Result};
+use crate::{Adapter, Batch, Error, Layout, ModelConfig, ParameterEntry, Result};
 
 /// A decoder with its parameters in f32.
 #[derive(Debug, Clone)]
@@ -29,6 +30,7 @@ pub struct Decoder {
     config: ModelConfig,
     layout: Layout,
     parameters: Vec<f32>,
+    adapter: Option<Adapter>,
     rope: Arc<RopeTable>,
 }
 
@@ -79,7 +81,7 @@ impl Decoder {
             config.max_position_embeddings,
             config.attention_factor(),
         ));
-        Ok(Self { config, layout, parameters, rope })
+        Ok(Self { config, layout, parameters, adapter: None, rope })
     }
 
     /// The configuration.
@@ -100,6 +102,41 @@ impl Decoder {
     /// The flat vector, to be updated by an optimizer.
     pub fn parameters_mut(&mut self) -> &mut [f32] {
         &mut self.parameters
+    }
+
+    /// From now on only the adapters of `adapter` are trained, and they take part in every pass.
+    pub fn attach(&mut self, adapter: Adapter) {
+        self.adapter = Some(adapter);
+    }
+
+    /// Adds the adapters to the weights and gives them back; none if there are none.
+    pub fn merge(&mut self) -> Option<Adapter> {
+        let adapter = self.adapter.take()?;
+        adapter.merge_into(&self.layout, &mut self.parameters);
+        Some(adapter)
+    }
+
+    /// The adapters, where there are any.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
+    /// The tensors that are trained: those of the adapters, or all.
+    pub fn trainable_entries(&self) -> &[ParameterEntry] {
+        self.adapter.as_ref().map_or(self.layout.entries(), Adapter::entries)
+    }
+
+    /// The flat vector that is trained.
+    pub fn trainable(&self) -> &[f32] {
+        self.adapter.as_ref().map_or(&self.parameters, Adapter::parameters)
+    }
+
+    /// The flat vector that is trained, to be updated by an optimizer.
+    pub fn trainable_mut(&mut self) -> &mut [f32] {
+        match &mut self.adapter {
+            Some(adapter) => adapter.parameters_mut(),
+            None => &mut self.parameters,
+        }
     }
 
     /// The rotary table, shared with what is packed from this decoder.
@@ -127,7 +164,10 @@ impl Decoder {
         &self,
         operands: Operands,
     ) -> impl DoubleEndedIterator<Item = LayerWeights<'_, FlatLinear<'_>>> + ExactSizeIterator {
-        self.layout.layers.iter().map(move |places| LayerWeights::new(places, &self.parameters, operands))
+        self.layout.layers.iter().enumerate().map(move |(index, places)| {
+            let adapter = self.adapter.as_ref().map(|adapter| (adapter, adapter.layer(index)));
+            LayerWeights::new(places, &self.parameters, operands, adapter)
+        })
     }
 
     fn block(&self) -> Block<'_> {
@@ -205,10 +245,11 @@ impl Decoder {
     }
 
     /// After [`Decoder::logprobs`] with the same rows and targets: adds the gradient of
-    /// `sum_i d_logprobs[i] * logprob_i` with respect to every parameter into `gradients` (flat, same layout).
+    /// `sum_i d_logprobs[i] * logprob_i` with respect to everything that is trained into `gradients` (flat, as
+    /// [`Decoder::trainable`]).
     ///
     /// # Panics
-    /// If batch, rows, targets and `d_logprobs` are not those of the forward, or `gradients` is not of the layout.
+    /// If batch, rows, targets and `d_logprobs` are not those of the forward, or `gradients` has another length than what is trained.
     pub fn backward(
         &self,
         batch: &Batch,
@@ -232,7 +273,7 @@ impl Decoder {
             dim,
             vocab,
             &mut selection.d_hidden,
-            Some(&mut gradients[self.layout.lm_head.clone()]),
+            self.part(&self.layout.lm_head, gradients),
         );
         self.backward_hidden(batch, activations, rows, &selection.d_hidden, gradients);
         activations.selection = selection;
@@ -254,7 +295,7 @@ impl Decoder {
         let (dim, heads) = (self.config.hidden_size, self.config.heads());
         assert_eq!(activations.hidden.len(), batch.len() * dim, "backward follows forward of the same batch");
         assert_eq!(d_hidden.len(), rows.len() * dim, "one gradient per row");
-        assert_eq!(gradients.len(), self.layout.len(), "gradients are of the model's layout");
+        assert_eq!(gradients.len(), self.trainable().len(), "gradients are those of what is trained");
         let operands = activations.computation().precision.operands();
         let Activations { layers, kept, logsumexp, residual, inv_rms, forward, backward, .. } = activations;
         backward.resize(&self.config, batch.len());
@@ -262,7 +303,7 @@ impl Decoder {
         backward.d_normed.fill(0.0);
         scatter_add(d_hidden, rows.iter().copied(), dim, &mut backward.d_normed);
         backward.d_residual.fill(0.0);
-        let d_norm = Some(&mut gradients[self.layout.norm.clone()]);
+        let d_norm = self.part(&self.layout.norm, gradients);
         rms_norm_backward(
             &backward.d_normed,
             residual,
@@ -288,8 +329,15 @@ impl Decoder {
             LayerBackward { weights, places, block: self.block(), kept: layer, logsumexp, batch }
                 .run(forward, backward, gradients);
         }
-        let tokens = batch.tokens.iter().map(|&token| token as usize);
-        scatter_add(&backward.d_residual, tokens, dim, &mut gradients[self.layout.embed_tokens.clone()]);
+        if let Some(d_embeddings) = self.part(&self.layout.embed_tokens, gradients) {
+            let tokens = batch.tokens.iter().map(|&token| token as usize);
+            scatter_add(&backward.d_residual, tokens, dim, d_embeddings);
+        }
+    }
+
+    /// The gradient of a tensor outside the layers; none where only adapters are trained.
+    fn part<'g>(&self, range: &Range<usize>, gradients: &'g mut [f32]) -> Option<&'g mut [f32]> {
+        self.adapter.is_none().then(|| &mut gradients[range.clone()])
     }
 }
 

@@ -6,6 +6,7 @@
 mod computation;
 mod gradients;
 mod inference;
+mod lora;
 mod packing;
 mod parity;
 mod support;

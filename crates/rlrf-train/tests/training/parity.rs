@@ -149,7 +149,7 @@ fn adamw_with_and_without_decay() {
         max_grad_norm: 0.0,
         ..TrainingConfig::default()
     };
-    let mut optimizer = Optimizer::new(layout, &config);
+    let mut optimizer = Optimizer::new(layout.entries(), &config);
     let (mut parameters, mut gradients) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
     let start = |decay: bool| layout.entries().iter().find(|entry| entry.decay == decay).unwrap().range.start;
     let places = [("adamw.decay", start(true)), ("adamw.no_decay", start(false))];
