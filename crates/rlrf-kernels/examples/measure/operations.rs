@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use rlrf_kernels::adamw::AdamW;
-use rlrf_kernels::attention::{self, Heads, Span};
+use rlrf_kernels::attention::{self, DecodeScratch, Heads, Span};
 use rlrf_kernels::matmul::Operands;
 use rlrf_kernels::rope::RopeTable;
 use rlrf_kernels::{logprobs, norm, swiglu};
@@ -21,7 +21,8 @@ pub(crate) fn measure() {
             sequences(heads, 2, 1024);
             tree(heads, 128, 15, 64);
             for keys in [100, 1000] {
-                decode(heads, keys);
+                decode(heads, 1, keys);
+                decode(heads, 8, keys);
             }
         }
         for (rows, dim, vocab) in [(512, 576, 49_152), (2048, 256, 1024), (2048, 128, 4096), (64, 256, 1024)]
@@ -81,22 +82,21 @@ fn attend(on: &str, heads: Heads, spans: &[Span], pairs: usize) {
     report("attention backward", &shape, seconds, gflop * 2.5);
 }
 
-fn decode(heads: Heads, keys: usize) {
+fn decode(heads: Heads, rows: usize, keys: usize) {
     let Heads { query, key_value, dim, .. } = heads;
-    let (q, k, v) = (noise(query * dim), noise(keys * key_value * dim), noise(keys * key_value * dim));
-    let (mut out, mut scratch) = (vec![0.0; q.len()], Vec::new());
+    let (q, k, v) = (noise(rows * query * dim), noise(keys * key_value * dim), noise(keys * key_value * dim));
+    let (mut out, mut scratch) = (vec![0.0; q.len()], DecodeScratch::default());
     let block = 16 * key_value * dim;
+    let shared: Vec<_> = k.chunks(block).zip(v.chunks(block)).collect();
     let seconds = best(|| {
-        attention::decode(
-            black_box(&q),
-            &mut k.chunks(block).zip(v.chunks(block)),
-            heads,
-            &mut scratch,
-            &mut out,
-        );
+        let of_row = q.chunks_exact(query * dim).zip(out.chunks_exact_mut(query * dim));
+        let mut queries: Vec<_> =
+            of_row.map(|(q, out)| attention::Query { q, blocks: Vec::new(), out }).collect();
+        attention::decode(black_box(&mut queries), &shared, heads, 0..key_value, &mut scratch);
     });
-    let gflop = (4 * keys * query * dim) as f64 / 1e9;
-    report("attention decode", &format!("{query}/{key_value} heads of {dim}, {keys} keys"), seconds, gflop);
+    let gflop = (4 * rows * keys * query * dim) as f64 / 1e9;
+    let shape = format!("{query}/{key_value} heads of {dim}, {rows} rows, {keys} shared keys");
+    report("attention decode", &shape, seconds, gflop);
 }
 
 fn language_head(operands: Operands, rows: usize, dim: usize, vocab: usize) {

@@ -1,7 +1,7 @@
 //! Generation sees what training sees.
 
 use crate::support::{FAMILIES, decoder, relative_error, tokens};
-use rlrf_kernels::attention;
+use rlrf_kernels::attention::{self, DecodeScratch, Query};
 use rlrf_model::inference::{InferenceDecoder, Scratch};
 use rlrf_model::{Activations, Batch, Computation, Decoder, Precision, WeightFormat};
 
@@ -22,7 +22,7 @@ fn run(decoder: &InferenceDecoder, scratch: &mut Scratch, parts: &mut [(&mut Cac
         positions.extend((cache.len as u32..).take(part.len()));
         cache.len += part.len();
     }
-    let mut attention_scratch = Vec::new();
+    let mut attention_scratch = DecodeScratch::default();
     let hidden = decoder.hidden(&tokens, &positions, scratch, &mut |layer, q, k, v, out| {
         let (query, key_value) = (heads.query * heads.dim, heads.key_value * heads.dim);
         let mut rows =
@@ -33,8 +33,9 @@ fn run(decoder: &InferenceDecoder, scratch: &mut Scratch, parts: &mut [(&mut Cac
                 keys.extend_from_slice(k);
                 values.extend_from_slice(v);
                 let unseen = heads.window.map_or(0, |window| keys.len().saturating_sub(window * key_value));
-                let mut blocks = std::iter::once((&keys[unseen..], &values[unseen..]));
-                attention::decode(q, &mut blocks, heads, &mut attention_scratch, out);
+                let blocks = vec![(&keys[unseen..], &values[unseen..])];
+                let mut query = [Query { q, blocks, out }];
+                attention::decode(&mut query, &[], heads, 0..heads.key_value, &mut attention_scratch);
             }
         }
     });
