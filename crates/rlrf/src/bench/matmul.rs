@@ -9,9 +9,10 @@ use rlrf_model::ModelConfig;
 use serde_json::{Value, json};
 
 use crate::bench::arguments::{MatmulOptions, Repetitions};
+use crate::bench::machine::Load;
 use crate::bench::precision;
 use crate::bench::report::Report;
-use crate::bench::stopwatch::{Stopwatch, median};
+use crate::bench::stopwatch::{Laps, median};
 use crate::models;
 
 /// Rows from which on a product is bound by arithmetic: below, weights have to come from memory as in a whole model.
@@ -24,23 +25,25 @@ pub(crate) fn measure(options: &MatmulOptions) -> Result<Report> {
     let MatmulOptions { subject, rows, repetitions } = options;
     precision::matmul(subject.precision)?;
     let config = models::load(&subject.model)?.decoder.config().clone();
-    let mut stopwatch = Stopwatch::start();
-    let (mut products, mut gflop) = (Vec::new(), 0.0);
+    let load = Load::now();
+    let (mut products, mut gflop, mut seconds) = (Vec::new(), 0.0, 0.0);
     for rows in rows.iter().map(|rows| rows.get()) {
         for (inputs, outputs) in shapes(&config) {
             let shape = Shape { rows, inputs, outputs, weights: weights(rows, &config) };
-            let (rows, done) = shape.measure(repetitions);
-            products.extend(rows);
-            gflop += done;
+            for product in shape.measure(repetitions) {
+                gflop += shape.gflop();
+                seconds += product.seconds;
+                products.push(shape.row(&product));
+            }
         }
     }
-    stopwatch.lap();
+    let laps = Laps { seconds: vec![seconds], others_cores: load.others_cores() };
     let settings = json!({
         "rows": rows,
         "repeat": repetitions.repeat,
         "warmup": repetitions.warmup,
     });
-    let report = Report::new("matmul", subject, (gflop, "GFLOP"), stopwatch.stop(), settings);
+    let report = Report::new("matmul", subject, (gflop, "GFLOP"), laps, settings);
     Ok(report.with_details(products.into()))
 }
 
@@ -62,8 +65,7 @@ struct Shape {
 }
 
 impl Shape {
-    /// A row of results per operation, and all arithmetic done.
-    fn measure(&self, repetitions: &Repetitions) -> (Vec<Value>, f64) {
+    fn measure(&self, repetitions: &Repetitions) -> Vec<Product> {
         let &Self { rows, inputs, outputs, .. } = self;
         let weights: Vec<Vec<f32>> = (0..self.weights).map(|_| noise(outputs * inputs)).collect();
         let packed: Vec<PackedLinear> =
@@ -72,11 +74,8 @@ impl Shape {
         let (mut y, mut dx) = (vec![0.0; rows * outputs], vec![0.0; rows * inputs]);
         let mut dw = vec![0.0; outputs * inputs];
         let mut measured = Vec::new();
-        let mut done = 0.0;
-        let mut time = |operation: &str, product: &mut dyn FnMut(usize)| {
-            let (seconds, gflop) = self.time(repetitions, product);
-            done += gflop;
-            measured.push(self.row(operation, seconds));
+        let mut time = |operation: &'static str, product: &mut dyn FnMut(usize)| {
+            measured.push(Product { operation, seconds: self.time(repetitions, product) });
         };
         time("linear", &mut |i| linear(black_box(&x), &weights[i], None, &mut y, rows, inputs, outputs));
         time("packed", &mut |i| packed[i].forward(black_box(&x), &mut y, rows));
@@ -86,15 +85,15 @@ impl Shape {
         time("backward_weight", &mut |_| {
             linear_backward_weight(black_box(&dy), &x, &mut dw, None, rows, inputs, outputs);
         });
-        (measured, done)
+        measured
     }
 
     fn gflop(&self) -> f64 {
         2.0 * (self.rows * self.inputs * self.outputs) as f64 / 1e9
     }
 
-    /// Median seconds of one product, and all arithmetic done.
-    fn time(&self, repetitions: &Repetitions, product: &mut dyn FnMut(usize)) -> (f64, f64) {
+    /// Median seconds of one product.
+    fn time(&self, repetitions: &Repetitions, product: &mut dyn FnMut(usize)) -> f64 {
         let rounds = (GFLOP_PER_MEASUREMENT / self.gflop() / self.weights as f64).ceil().max(1.0) as usize;
         let products = rounds * self.weights;
         let mut run = || (0..products).for_each(|number| product(number % self.weights));
@@ -106,21 +105,26 @@ impl Shape {
                 start.elapsed().as_secs_f64() / products as f64
             })
             .collect();
-        let runs = repetitions.warmup + repetitions.repeat.get();
-        (median(&seconds), (runs * products) as f64 * self.gflop())
+        median(&seconds)
     }
 
-    fn row(&self, operation: &str, seconds: f64) -> Value {
+    fn row(&self, product: &Product) -> Value {
         json!({
-            "operation": operation,
+            "operation": product.operation,
             "rows": self.rows,
             "in": self.inputs,
             "out": self.outputs,
             "weights": self.weights,
-            "microseconds": seconds * 1e6,
-            "gflops": self.gflop() / seconds,
+            "microseconds": product.seconds * 1e6,
+            "gflops": self.gflop() / product.seconds,
         })
     }
+}
+
+/// One kind of product of a shape.
+struct Product {
+    operation: &'static str,
+    seconds: f64,
 }
 
 fn noise(len: usize) -> Vec<f32> {
