@@ -100,13 +100,16 @@ def measure(work, warmup, repeat):
     return stopwatch
 
 
-def emit(workload, packages, arguments, amount, unit, stopwatch, **settings):
+def versions(*packages):
+    return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+
+
+def emit(workload, software, arguments, amount, unit, stopwatch, details=None, **settings):
     """Prints the measurement; each repetition did `amount` of `unit`."""
-    versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
     median = statistics.median(stopwatch.seconds)
     row = {
         "workload": workload,
-        "software": ", ".join(versions),
+        "software": software,
         "model": arguments.model,
         "precision": arguments.precision,
         "unit": f"{unit}/s",
@@ -118,6 +121,7 @@ def emit(workload, packages, arguments, amount, unit, stopwatch, **settings):
         "cpu": _field("/proc/cpuinfo", "model name", str),
         "others_cores": stopwatch.load.others_cores(),
         "settings": {**settings, "tuned_allocator": "MALLOC_MMAP_MAX_" in os.environ},
+        "details": details,
     }
     print(json.dumps(row), flush=True)
 

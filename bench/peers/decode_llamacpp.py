@@ -67,7 +67,7 @@ def work():
 
 stopwatch = measure(work, arguments.warmup, arguments.repeat)
 emit(
-    "decode", [], arguments, samples * arguments.new_tokens, "tokens", stopwatch,
-    llama_cpp_python=llama_cpp.__version__, gguf=gguf, samples=samples, prompt_tokens=prompt_tokens,
+    "decode", f"llama-cpp-python {llama_cpp.__version__}", arguments, samples * arguments.new_tokens, "tokens", stopwatch,
+    gguf=gguf, samples=samples, prompt_tokens=prompt_tokens,
     new_tokens=arguments.new_tokens, flash_attention=arguments.flash_attention, temperature=1.0,
 )

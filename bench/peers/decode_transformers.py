@@ -3,7 +3,7 @@
     python decode_transformers.py --model smollm-135m --precision bf16 --samples 16
 """
 
-from common import emit, import_torch, load_model, measure, parser, random_tokens
+from common import emit, import_torch, load_model, measure, parser, random_tokens, versions
 
 arguments = parser(__doc__)
 arguments.add_argument("--prompts", type=int, default=1)
@@ -59,7 +59,7 @@ def work():
 
 stopwatch = measure(work, arguments.warmup, arguments.repeat)
 emit(
-    "decode", ["torch", "transformers"], arguments, expected, "tokens", stopwatch,
+    "decode", versions("torch", "transformers"), arguments, expected, "tokens", stopwatch,
     prompts=arguments.prompts, samples=arguments.samples, prompt_tokens=arguments.prompt_tokens,
     new_tokens=arguments.new_tokens, prompts_per_call=arguments.prompts_per_call,
     continuous_batching=arguments.continuous_batching, temperature=1.0,

@@ -10,7 +10,7 @@ cut short, and the rate is that of its steps.
 import random
 import tempfile
 
-from common import VOCAB_OF_RANDOM_TOKENS_STARTS_AT, Stopwatch, emit, import_torch, load_model, lora_config, parser
+from common import VOCAB_OF_RANDOM_TOKENS_STARTS_AT, Stopwatch, emit, import_torch, load_model, lora_config, parser, versions
 
 CHOSEN = 4
 PAIRS = 8
@@ -88,7 +88,7 @@ with tempfile.TemporaryDirectory() as folder:
     trainer.train()
 
 emit(
-    "dpo", ["torch", "transformers", "trl", "peft"], arguments, PAIRS, "pairs", watch.stopwatch,
+    "dpo", versions("torch", "transformers", "trl", "peft"), arguments, PAIRS, "pairs", watch.stopwatch,
     pairs=PAIRS * arguments.prompts, pairs_per_step=PAIRS, steps_per_epoch=arguments.prompts,
     length=arguments.length, batch=arguments.batch, lora_rank=arguments.lora_rank or None,
     bf16_by=arguments.bf16_by if arguments.precision == "bf16" else None,

@@ -4,7 +4,7 @@ the last position only, of which the level tokens' are read.
     python feedback_transformers.py --model smollm-135m --precision bf16 --batch 8
 """
 
-from common import emit, import_torch, load_model, measure, parser, random_tokens
+from common import emit, import_torch, load_model, measure, parser, random_tokens, versions
 
 LEVELS = 3
 
@@ -42,7 +42,7 @@ for _ in range(arguments.warmup):  # a batch is enough: the others are like it
     read_levels(prompts[: arguments.batch])
 stopwatch = measure(work, 0, arguments.repeat)
 emit(
-    "feedback", ["torch", "transformers"], arguments, len(prompts), "levels", stopwatch,
+    "feedback", versions("torch", "transformers"), arguments, len(prompts), "levels", stopwatch,
     responses=arguments.responses, aspects=arguments.aspects, shared_tokens=arguments.shared_tokens,
     response_tokens=arguments.response_tokens, aspect_tokens=arguments.aspect_tokens, batch=arguments.batch,
 )

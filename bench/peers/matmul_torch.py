@@ -6,7 +6,7 @@
 
 import statistics
 
-from common import Stopwatch, emit, import_torch, measure, parser
+from common import Stopwatch, emit, import_torch, measure, parser, versions
 
 GFLOP_PER_MEASUREMENT = 1.0
 MANY_ROWS = 256  # with fewer, weights have to come from memory as in a whole model
@@ -45,4 +45,4 @@ for rows in arguments.rows:
              "microseconds": seconds * 1e6, "gflops": gflop / seconds}
         )  # fmt: skip
 whole.seconds = [total_seconds]
-emit("matmul", ["torch"], arguments, total_gflop, "GFLOP", whole, products=products)
+emit("matmul", versions("torch"), arguments, total_gflop, "GFLOP", whole, details=products)

@@ -3,7 +3,7 @@
     python train_torch.py --model smollm-135m --precision bf16 --bf16-by autocast --compile
 """
 
-from common import emit, import_torch, load_model, lora_config, measure, parser, random_tokens
+from common import emit, import_torch, load_model, lora_config, measure, parser, random_tokens, versions
 
 arguments = parser(__doc__)
 arguments.add_argument("--bf16-by", choices=["weights", "autocast"], default="weights")
@@ -42,7 +42,7 @@ def step():
 
 stopwatch = measure(step, arguments.warmup, arguments.repeat)
 emit(
-    "train", packages, arguments, arguments.batch * arguments.length, "tokens", stopwatch,
+    "train", versions(*packages), arguments, arguments.batch * arguments.length, "tokens", stopwatch,
     batch=arguments.batch, length=arguments.length, lora_rank=arguments.lora_rank or None,
     bf16_by=arguments.bf16_by if arguments.precision == "bf16" else None, compile=arguments.compile,
 )
