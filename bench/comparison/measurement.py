@@ -113,7 +113,7 @@ def run(command, environment):
         raise Failure(f"no result after {LIMIT_SECONDS} s: {' '.join(command)}") from error
     except OSError as error:
         raise Failure(str(error)) from error
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"')]
     if done.returncode != 0 or not lines:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
         raise Failure(f"{said[-1].strip()} (status {done.returncode})")
