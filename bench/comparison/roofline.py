@@ -7,6 +7,8 @@ an addition are two operations. Softmax, norms and AdamW's arithmetic are left o
 
 from dataclasses import dataclass
 
+from comparison.workloads import WORD_PROBLEM_LENGTHS
+
 BYTES = {"f32": 4, "bf16": 2, "int8": 1}
 # Master weights and two moments in f32, read and written, and the gradient read.
 ADAMW_BYTES = 4 * 7
@@ -98,6 +100,15 @@ def train(shape, precision, batch, length, rank=None):
     return Work(_training_phase(shape, precision, rows, rows, batch * causal(length), rank), rows)
 
 
+def train_lengths(shape, precision, batch, path):
+    """An epoch over sequences of different lengths, whose completions are learnt; attention over none of the padding."""
+    lengths = [tuple(map(int, line.split())) for line in path.read_text().splitlines()]
+    rows, head_rows = sum(p + c - 1 for p, c in lengths), sum(c for _, c in lengths)
+    pairs = sum(causal(p + c - 1) for p, c in lengths)
+    operations, moved = _training_phase(shape, precision, rows, head_rows, pairs, None)[0]
+    return Work([(operations, moved * -(-len(lengths) // batch))], rows)
+
+
 def dpo(shape, precision, length, rank=None, candidates=8, pairs=8):
     """One prompt with its candidates; the last token of a candidate predicts nothing."""
     branch = length - 1
@@ -132,8 +143,10 @@ def of(name, precision, shape):
     """The work of a workload of `workloads`, or none where it is not one with a floor."""
     kind, _, rest = name.partition("-")
     rank = 16 if "lora" in name else None
-    if name == "tiny-train":
+    if name == "tiny-train-even":
         return train(shape, precision, 32, 64)
+    if name == "tiny-train":
+        return train_lengths(shape, precision, 32, WORD_PROBLEM_LENGTHS)
     if name == "tiny-sample":
         return decode(shape, precision, 64, 8, 64, 40)
     if kind in ("train", "lora"):

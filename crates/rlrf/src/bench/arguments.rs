@@ -62,17 +62,17 @@ pub(crate) struct TrainOptions {
     #[arg(long, value_name = "COUNT", default_value = "4")]
     pub(crate) batch: NonZeroUsize,
     /// Tokens per sequence
-    #[arg(long, value_name = "COUNT", default_value = "256")]
+    #[arg(long, value_name = "COUNT", default_value = "256", conflicts_with = "lengths")]
     pub(crate) length: NonZeroUsize,
-    /// Tokens that pass through the model at once [default: all of a step]
+    /// Sequences of these lengths instead: lines of two numbers, tokens of the prompt and of the completion that is
+    /// learnt. A repetition is then not a step, but an epoch
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lengths: Option<PathBuf>,
+    /// Tokens that pass through the model at once [default: all of a step; with --lengths 2048]
     #[arg(long, value_name = "COUNT")]
     pub(crate) tokens_per_microbatch: Option<NonZeroUsize>,
-    /// Steps that are measured
-    #[arg(long, value_name = "COUNT", default_value = "5")]
-    pub(crate) steps: NonZeroUsize,
-    /// Steps before those
-    #[arg(long, value_name = "COUNT", default_value_t = 2)]
-    pub(crate) warmup: u64,
+    #[command(flatten)]
+    pub(crate) repetitions: Repetitions,
 }
 
 #[derive(Debug, Args)]

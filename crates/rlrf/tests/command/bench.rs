@@ -20,9 +20,11 @@ fn bench(folder: &Folder, arguments: &str) -> Value {
 fn every_workload_reports_what_it_did() {
     let folder = Folder::new();
     model(&folder);
+    folder.write("lengths.txt", "3 4\n5 1\n2 4\n");
     let workloads = [
-        ("train --batch 3 --length 7 --steps 2 --warmup 0", "tokens/s", 21.0, 2),
-        ("train --batch 3 --length 7 --steps 2 --warmup 2", "tokens/s", 21.0, 2),
+        ("train --batch 3 --length 7 --repeat 2 --warmup 0", "tokens/s", 21.0, 2),
+        ("train --batch 3 --length 7 --repeat 2 --warmup 2", "tokens/s", 21.0, 2),
+        ("train --batch 2 --lengths lengths.txt --repeat 2", "tokens/s", 16.0, 2),
         ("decode --prompts 2 --samples 3 --prompt-tokens 5 --new-tokens 4 --repeat 3", "tokens/s", 24.0, 3),
         ("feedback --responses 4 --shared-tokens 20 --response-tokens 6 --repeat 1", "levels/s", 12.0, 1),
         ("dpo --prompts 2 --length 6 --repeat 2", "pairs/s", 16.0, 2),
