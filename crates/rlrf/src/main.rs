@@ -4,6 +4,7 @@
 //! the libraries together, one command each.
 
 mod arguments;
+mod bench;
 mod config;
 mod console;
 mod inputs;
@@ -50,7 +51,7 @@ fn finish(arguments: &Arguments) -> ExitCode {
                 return ExitCode::FAILURE;
             }
             match arguments.command {
-                Command::Eval(_) => eprintln!("interrupted"),
+                Command::Eval(_) | Command::Bench { .. } => eprintln!("interrupted"),
                 _ => {
                     eprintln!("interrupted; everything finished so far is kept: repeat the command to go on")
                 }
@@ -71,6 +72,7 @@ fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         Command::Sft(options) => stages::sft(options, json, console),
         Command::Dpo(options) => stages::dpo(options, json, console),
         Command::Eval(options) => stages::eval(options, json, console),
+        Command::Bench { command } => bench::run(command, json),
         Command::Model { command: ModelCommand::New(options) } => model_command::new(options, json),
         Command::Model { command: ModelCommand::Info(options) } => model_command::info(options, json),
     }
