@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use crate::bf16::{Place, left_words, pair_in_place};
+use crate::bf16::{left_words, pair_in_place};
 use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, multiply};
 use crate::simd;
 
@@ -27,38 +27,36 @@ fn block_size(vocab: usize) -> usize {
 thread_local! {
     /// A block of the head, packed, some of its logits, and these as words.
     static SCRATCH: RefCell<(Panels, Vec<f32>, Vec<f32>)> = RefCell::default();
-    /// The gradients of a chunk's logits; kept, because fresh pages of this size cost more than the arithmetic.
-    static LOGITS: RefCell<Vec<f32>> = RefCell::default();
+    /// Buffers of a call; kept, because fresh pages of this size cost more than the arithmetic.
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
-/// A left operand of a product: as it is, or in words of its own.
-enum Left<'a> {
-    Plain(View<'a>),
-    Words(Vec<f32>, Place),
+/// What a call keeps for the next one.
+#[derive(Default)]
+struct Buffers {
+    /// The left operand of the logits as words.
+    words: Vec<f32>,
+    /// The largest logit of each row in each block, and the sum of exponentials relative to it.
+    partials: Vec<(f32, f32)>,
+    /// The hidden states of a chunk of rows.
+    hidden: Vec<f32>,
+    /// The gradients of a chunk's logits.
+    logits: Vec<f32>,
+    /// The gradients of a chunk's hidden states.
+    d_hidden: Vec<f32>,
 }
 
-impl<'a> Left<'a> {
-    fn new(operands: Operands, a: View<'a>, rows: usize, depth: usize) -> Self {
-        if operands != Operands::Bf16 {
-            return Self::Plain(a);
-        }
-        let mut words = Vec::new();
-        let place = left_words(a, rows, depth, &mut words, true);
-        Self::Words(words, place)
-    }
-
-    fn view(&self) -> View<'_> {
-        match self {
-            Self::Plain(view) => *view,
-            Self::Words(words, place) => place.view(words),
-        }
-    }
-}
-
-/// `a` as the products take it, in `words` if need be; with the calling thread alone.
-fn left<'w>(operands: Operands, a: View<'w>, rows: usize, depth: usize, words: &'w mut Vec<f32>) -> View<'w> {
+/// `a` as the products take it, in `words` if need be; with the calling thread alone unless
+/// `parallel`.
+fn left<'w>(
+    operands: Operands,
+    a: View<'w>,
+    [rows, depth]: [usize; 2],
+    words: &'w mut Vec<f32>,
+    parallel: bool,
+) -> View<'w> {
     match operands {
-        Operands::Bf16 => left_words(a, rows, depth, words, false).view(words),
+        Operands::Bf16 => left_words(a, rows, depth, words, parallel).view(words),
         _ => a,
     }
 }
@@ -88,9 +86,11 @@ pub fn forward(
     }
     let size = block_size(vocab);
     let blocks = vocab.div_ceil(size);
-    // The largest logit of each row in each block, and the sum of exponentials relative to it.
-    let mut partials = vec![(0f32, 0f32); blocks * rows];
-    let hidden = Left::new(operands, View::new(hidden, dim, 1), rows, dim);
+    // Taken, not borrowed: while this thread waits for others, it may be lent to another call.
+    let mut buffers = BUFFERS.take();
+    let Buffers { words, partials, .. } = &mut buffers;
+    partials.resize(blocks * rows, (0.0, 0.0));
+    let hidden = left(operands, View::new(hidden, dim, 1), [rows, dim], words, true);
     let target_logits = Output { data: logprobs.as_mut_ptr(), row: 1 };
     for_each_block(rows * dim * vocab, partials.par_chunks_mut(rows), |block, partials| {
         SCRATCH.with_borrow_mut(|(panels, logits, _)| {
@@ -104,7 +104,7 @@ pub fn forward(
                 let right = Block { panels, first_column: 0, columns, first_step: 0, depth };
                 let to = Output { data: logits.as_mut_ptr(), row: size };
                 // SAFETY: `logits` holds `count` rows of a block.
-                unsafe { multiply(hidden.view().offset(first, 0), count, right, to, false) };
+                unsafe { multiply(hidden.offset(first, 0), count, right, to, false) };
                 for (row, logits) in (first..first + count).zip(logits.chunks_exact(size)) {
                     partials[row] = max_and_sum(&logits[..columns]);
                     let target = targets[row] as usize;
@@ -116,7 +116,8 @@ pub fn forward(
             }
         });
     });
-    combine(&partials, logprobs, logsumexp);
+    combine(partials, logprobs, logsumexp);
+    BUFFERS.set(buffers);
 }
 
 /// From `d_logprobs: [rows]`: overwrites `d_hidden: [rows, dim]`, adds into `d_head: [vocab, dim]` (None: frozen).
@@ -145,11 +146,14 @@ pub fn backward(
     d_hidden.fill(0.0);
     let active: Vec<usize> = (0..rows).filter(|&row| d_logprobs[row] != 0.0).collect();
     let chunk = (BACKWARD_LOGITS / vocab.max(1)).max(1);
-    // Taken, not borrowed: while this thread waits for others, it may be lent to another call.
-    let mut logits = LOGITS.take();
+    // Taken, as in the forward.
+    let mut buffers = BUFFERS.take();
+    let Buffers { words, hidden: gathered, logits, d_hidden: d_chunk, .. } = &mut buffers;
     for active in active.chunks(chunk) {
+        gathered.clear();
+        active.iter().for_each(|row| gathered.extend_from_slice(&hidden[row * dim..(row + 1) * dim]));
         let chunk = Chunk {
-            hidden: active.iter().flat_map(|row| &hidden[row * dim..(row + 1) * dim]).copied().collect(),
+            hidden: gathered,
             rows: active
                 .iter()
                 .map(|&row| RowGradient {
@@ -164,13 +168,13 @@ pub fn backward(
         };
         let size = block_size(vocab);
         logits.resize(logits.len().max(chunk.rows.len() * vocab.div_ceil(size) * size), 0.0);
-        chunk.logit_gradients(head, &mut logits, d_head.as_deref_mut());
-        let d_chunk = chunk.hidden_gradients(head, &logits);
+        chunk.logit_gradients(head, words, logits, d_head.as_deref_mut());
+        chunk.hidden_gradients(head, logits, d_chunk);
         for (d_row, row) in d_chunk.chunks_exact(dim).zip(active) {
             d_hidden[row * dim..(row + 1) * dim].copy_from_slice(d_row);
         }
     }
-    LOGITS.set(logits);
+    BUFFERS.set(buffers);
 }
 
 /// What the gradient of a row's logits is made of.
@@ -181,25 +185,31 @@ struct RowGradient {
 }
 
 /// Some rows of a backward, without gaps.
-struct Chunk {
-    hidden: Vec<f32>,
+struct Chunk<'a> {
+    hidden: &'a [f32],
     rows: Vec<RowGradient>,
     operands: Operands,
     dim: usize,
     vocab: usize,
 }
 
-impl Chunk {
+impl Chunk<'_> {
     /// Fills `logits: [blocks, rows, block size]` with gradients, as the products take them, and adds those of the head
     /// into `d_head`.
-    fn logit_gradients(&self, head: &[f32], logits: &mut [f32], d_head: Option<&mut [f32]>) {
+    fn logit_gradients(
+        &self,
+        head: &[f32],
+        words: &mut Vec<f32>,
+        logits: &mut [f32],
+        d_head: Option<&mut [f32]>,
+    ) {
         let (rows, dim, vocab, size) = (self.rows.len(), self.dim, self.vocab, block_size(self.vocab));
         let d_head = d_head.map(|d_head| Output { data: d_head.as_mut_ptr(), row: dim });
         let mut by_channel = Panels::default();
         if d_head.is_some() {
-            by_channel.pack_as(self.operands, View::new(&self.hidden, 1, dim), dim, rows);
+            by_channel.pack_as(self.operands, View::new(self.hidden, 1, dim), dim, rows);
         }
-        let hidden = Left::new(self.operands, View::new(&self.hidden, dim, 1), rows, dim);
+        let hidden = left(self.operands, View::new(self.hidden, dim, 1), [rows, dim], words, true);
         let logits = logits[..vocab.div_ceil(size) * rows * size].par_chunks_mut(rows * size);
         for_each_block(rows * dim * vocab, logits, |block, logits| {
             let start = block * size;
@@ -210,7 +220,7 @@ impl Chunk {
                 let right = Block { panels, first_column: 0, columns, first_step: 0, depth };
                 let to = Output { data: logits.as_mut_ptr(), row: size };
                 // SAFETY: `logits` holds the rows of this block.
-                unsafe { multiply(hidden.view(), rows, right, to, false) };
+                unsafe { multiply(hidden, rows, right, to, false) };
             });
             for (row, logits) in self.rows.iter().zip(logits.chunks_exact_mut(size)) {
                 softmax_backward(&mut logits[..columns], row.logsumexp, row.d_logprob);
@@ -223,7 +233,8 @@ impl Chunk {
                 let (panels, depth) = (&by_channel, by_channel.steps());
                 let right = Block { panels, first_column: 0, columns: dim, first_step: 0, depth };
                 SCRATCH.with_borrow_mut(|(.., words)| {
-                    let logits = left(self.operands, View::new(logits, 1, size), columns, rows, words);
+                    let logits = View::new(logits, 1, size);
+                    let logits = left(self.operands, logits, [columns, rows], words, false);
                     // SAFETY: the block's rows of the head's gradient belong to this task.
                     unsafe { multiply(logits, columns, right, d_head.offset(start, 0), true) };
                 });
@@ -239,9 +250,10 @@ impl Chunk {
     }
 
     /// Gradient of `hidden` from the gradients of the logits as [`Chunk::logit_gradients`] left them.
-    fn hidden_gradients(&self, head: &[f32], logits: &[f32]) -> Vec<f32> {
+    fn hidden_gradients(&self, head: &[f32], logits: &[f32], d_hidden: &mut Vec<f32>) {
         let (rows, dim, vocab, size) = (self.rows.len(), self.dim, self.vocab, block_size(self.vocab));
-        let mut d_hidden = vec![0.0; rows * dim];
+        d_hidden.clear();
+        d_hidden.resize(rows * dim, 0.0);
         let to = Output { data: d_hidden.as_mut_ptr(), row: dim };
         // Channels first: tasks that share channels would pack the head again.
         let channel_tasks = dim.div_ceil(WIDTH).min(2 * rayon::current_num_threads());
@@ -261,7 +273,6 @@ impl Chunk {
                 }
             });
         });
-        d_hidden
     }
 }
 

@@ -186,8 +186,12 @@ impl<'a> Trainer<'a> {
 
     /// A checkpoint must never keep parameters that the next step would refuse.
     fn check_parameters(&self) -> Result<()> {
-        let broken = self.decoder.trainable().par_iter().find_first(|value| !value.is_finite());
-        let Some(&value) = broken else { return Ok(()) };
+        // Without a way out of the loop over a chunk, which keeps it in vector registers.
+        let finite = |chunk: &[f32]| chunk.iter().fold(true, |finite, value| finite & value.is_finite());
+        let broken = self.decoder.trainable().par_chunks(1 << 16).find_first(|chunk| !finite(chunk));
+        let Some(&value) = broken.and_then(|chunk| chunk.iter().find(|value| !value.is_finite())) else {
+            return Ok(());
+        };
         let step = self.progress.step;
         let learning_rate = self.schedule.learning_rate(step - 1);
         Err(Error::NonFinite {
