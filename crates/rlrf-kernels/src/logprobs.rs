@@ -5,7 +5,8 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use crate::matmul::{Block, Output, Panels, View, WIDTH, multiply};
+use crate::bf16::{Place, left_words, pair_in_place};
+use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, multiply};
 use crate::simd;
 
 /// Rows whose logits of one block of the vocabulary exist at once in the forward.
@@ -24,17 +25,52 @@ fn block_size(vocab: usize) -> usize {
 }
 
 thread_local! {
-    /// A block of the head, packed, and some of its logits.
-    static SCRATCH: RefCell<(Panels, Vec<f32>)> = RefCell::default();
+    /// A block of the head, packed, some of its logits, and these as words.
+    static SCRATCH: RefCell<(Panels, Vec<f32>, Vec<f32>)> = RefCell::default();
     /// The gradients of a chunk's logits; kept, because fresh pages of this size cost more than the arithmetic.
     static LOGITS: RefCell<Vec<f32>> = RefCell::default();
 }
 
-/// `hidden: [rows, dim]`, `head: [vocab, dim]`, `targets: [rows]` -> `logprobs: [rows]`; keeps `logsumexp: [rows]`.
+/// A left operand of a product: as it is, or in words of its own.
+enum Left<'a> {
+    Plain(View<'a>),
+    Words(Vec<f32>, Place),
+}
+
+impl<'a> Left<'a> {
+    fn new(operands: Operands, a: View<'a>, rows: usize, depth: usize) -> Self {
+        if operands != Operands::Bf16 {
+            return Self::Plain(a);
+        }
+        let mut words = Vec::new();
+        let place = left_words(a, rows, depth, &mut words, true);
+        Self::Words(words, place)
+    }
+
+    fn view(&self) -> View<'_> {
+        match self {
+            Self::Plain(view) => *view,
+            Self::Words(words, place) => place.view(words),
+        }
+    }
+}
+
+/// `a` as the products take it, in `words` if need be; with the calling thread alone.
+fn left<'w>(operands: Operands, a: View<'w>, rows: usize, depth: usize, words: &'w mut Vec<f32>) -> View<'w> {
+    match operands {
+        Operands::Bf16 => left_words(a, rows, depth, words, false).view(words),
+        _ => a,
+    }
+}
+
+/// `hidden: [rows, dim]`, `head: [vocab, dim]`, `targets: [rows]` -> `logprobs: [rows]`; keeps `logsumexp: [rows]`. The
+/// logits are a product of `operands`; all else is f32.
 ///
 /// # Panics
 /// If a target is not below `vocab`, or a length is wrong.
+#[expect(clippy::too_many_arguments, reason = "plain slices are the interface of every operation here")]
 pub fn forward(
+    operands: Operands,
     hidden: &[f32],
     head: &[f32],
     targets: &[u32],
@@ -54,19 +90,21 @@ pub fn forward(
     let blocks = vocab.div_ceil(size);
     // The largest logit of each row in each block, and the sum of exponentials relative to it.
     let mut partials = vec![(0f32, 0f32); blocks * rows];
+    let hidden = Left::new(operands, View::new(hidden, dim, 1), rows, dim);
     let target_logits = Output { data: logprobs.as_mut_ptr(), row: 1 };
     for_each_block(rows * dim * vocab, partials.par_chunks_mut(rows), |block, partials| {
-        SCRATCH.with_borrow_mut(|(panels, logits)| {
+        SCRATCH.with_borrow_mut(|(panels, logits, _)| {
             let start = block * size;
             let columns = size.min(vocab - start);
-            panels.pack(View::new(&head[start * dim..], dim, 1), columns, dim);
+            panels.pack_as(operands, View::new(&head[start * dim..], dim, 1), columns, dim);
             logits.resize(logits.len().max(FORWARD_ROWS.min(rows) * size), 0.0);
             for first in (0..rows).step_by(FORWARD_ROWS) {
                 let count = FORWARD_ROWS.min(rows - first);
-                let right = Block { panels, first_column: 0, columns, first_step: 0, depth: dim };
+                let depth = panels.steps();
+                let right = Block { panels, first_column: 0, columns, first_step: 0, depth };
                 let to = Output { data: logits.as_mut_ptr(), row: size };
                 // SAFETY: `logits` holds `count` rows of a block.
-                unsafe { multiply(View::new(&hidden[first * dim..], dim, 1), count, right, to, false) };
+                unsafe { multiply(hidden.view().offset(first, 0), count, right, to, false) };
                 for (row, logits) in (first..first + count).zip(logits.chunks_exact(size)) {
                     partials[row] = max_and_sum(&logits[..columns]);
                     let target = targets[row] as usize;
@@ -88,6 +126,7 @@ pub fn forward(
 /// # Panics
 /// If a target is not below `vocab`, or a length is wrong.
 pub fn backward(
+    operands: Operands,
     hidden: &[f32],
     head: &[f32],
     targets: &[u32],
@@ -119,6 +158,7 @@ pub fn backward(
                     d_logprob: d_logprobs[row],
                 })
                 .collect(),
+            operands,
             dim,
             vocab,
         };
@@ -144,29 +184,33 @@ struct RowGradient {
 struct Chunk {
     hidden: Vec<f32>,
     rows: Vec<RowGradient>,
+    operands: Operands,
     dim: usize,
     vocab: usize,
 }
 
 impl Chunk {
-    /// Fills `logits: [blocks, rows, block size]` with gradients, and adds those of the head into `d_head`.
+    /// Fills `logits: [blocks, rows, block size]` with gradients, as the products take them, and adds those of the head
+    /// into `d_head`.
     fn logit_gradients(&self, head: &[f32], logits: &mut [f32], d_head: Option<&mut [f32]>) {
         let (rows, dim, vocab, size) = (self.rows.len(), self.dim, self.vocab, block_size(self.vocab));
         let d_head = d_head.map(|d_head| Output { data: d_head.as_mut_ptr(), row: dim });
         let mut by_channel = Panels::default();
         if d_head.is_some() {
-            by_channel.pack(View::new(&self.hidden, 1, dim), dim, rows);
+            by_channel.pack_as(self.operands, View::new(&self.hidden, 1, dim), dim, rows);
         }
+        let hidden = Left::new(self.operands, View::new(&self.hidden, dim, 1), rows, dim);
         let logits = logits[..vocab.div_ceil(size) * rows * size].par_chunks_mut(rows * size);
         for_each_block(rows * dim * vocab, logits, |block, logits| {
             let start = block * size;
             let columns = size.min(vocab - start);
-            SCRATCH.with_borrow_mut(|(panels, _)| {
-                panels.pack(View::new(&head[start * dim..], dim, 1), columns, dim);
-                let right = Block { panels, first_column: 0, columns, first_step: 0, depth: dim };
+            SCRATCH.with_borrow_mut(|(panels, ..)| {
+                panels.pack_as(self.operands, View::new(&head[start * dim..], dim, 1), columns, dim);
+                let depth = panels.steps();
+                let right = Block { panels, first_column: 0, columns, first_step: 0, depth };
                 let to = Output { data: logits.as_mut_ptr(), row: size };
                 // SAFETY: `logits` holds the rows of this block.
-                unsafe { multiply(View::new(&self.hidden, dim, 1), rows, right, to, false) };
+                unsafe { multiply(hidden.view(), rows, right, to, false) };
             });
             for (row, logits) in self.rows.iter().zip(logits.chunks_exact_mut(size)) {
                 softmax_backward(&mut logits[..columns], row.logsumexp, row.d_logprob);
@@ -176,17 +220,25 @@ impl Chunk {
                 }
             }
             if let Some(d_head) = d_head {
-                let panels = &by_channel;
-                let right = Block { panels, first_column: 0, columns: dim, first_step: 0, depth: rows };
-                // SAFETY: the block's rows of the head's gradient belong to this task.
-                unsafe {
-                    multiply(View::new(logits, 1, size), columns, right, d_head.offset(start, 0), true)
-                };
+                let (panels, depth) = (&by_channel, by_channel.steps());
+                let right = Block { panels, first_column: 0, columns: dim, first_step: 0, depth };
+                SCRATCH.with_borrow_mut(|(.., words)| {
+                    let logits = left(self.operands, View::new(logits, 1, size), columns, rows, words);
+                    // SAFETY: the block's rows of the head's gradient belong to this task.
+                    unsafe { multiply(logits, columns, right, d_head.offset(start, 0), true) };
+                });
+            }
+            if self.operands == Operands::Bf16 {
+                SCRATCH.with_borrow_mut(|(.., buffer)| {
+                    for logits in logits.chunks_exact_mut(size) {
+                        pair_in_place(&mut logits[..columns], buffer);
+                    }
+                });
             }
         });
     }
 
-    /// Gradient of `hidden` from the gradients of the logits.
+    /// Gradient of `hidden` from the gradients of the logits as [`Chunk::logit_gradients`] left them.
     fn hidden_gradients(&self, head: &[f32], logits: &[f32]) -> Vec<f32> {
         let (rows, dim, vocab, size) = (self.rows.len(), self.dim, self.vocab, block_size(self.vocab));
         let mut d_hidden = vec![0.0; rows * dim];
@@ -197,11 +249,12 @@ impl Chunk {
         let tasks = (0..channel_tasks).into_par_iter().with_max_len(1);
         for_each_block(rows * dim * vocab, tasks, |task, _| {
             let (first, end) = (channel_at(task), channel_at(task + 1));
-            SCRATCH.with_borrow_mut(|(panels, _)| {
+            SCRATCH.with_borrow_mut(|(panels, ..)| {
                 for (block, logits) in logits.chunks(rows * size).take(vocab.div_ceil(size)).enumerate() {
                     let start = block * size;
-                    let depth = size.min(vocab - start);
-                    panels.pack(View::new(&head[start * dim + first..], 1, dim), end - first, depth);
+                    let head = View::new(&head[start * dim + first..], 1, dim);
+                    panels.pack_as(self.operands, head, end - first, size.min(vocab - start));
+                    let depth = panels.steps();
                     let right = Block { panels, first_column: 0, columns: end - first, first_step: 0, depth };
                     // SAFETY: these channels of `d_hidden` belong to this task.
                     unsafe { multiply(View::new(logits, size, 1), rows, right, to.offset(0, first), true) };

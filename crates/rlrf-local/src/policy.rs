@@ -8,7 +8,7 @@ use rlrf_method::{Message, Result, Role};
 use rlrf_model::Model;
 
 use crate::generate::{engine_sampling, generate};
-use crate::tokens::{backend, prompt_tokens};
+use crate::tokens::{backend, identity, prompt_tokens};
 
 /// A model with an engine that generates from it.
 pub struct LocalPolicy<'m> {
@@ -24,7 +24,7 @@ impl<'m> LocalPolicy<'m> {
     /// An engine option out of range.
     pub fn new(model: &'m Model, options: EngineOptions) -> Result<Self> {
         let engine = Arc::new(Engine::new(model, options).map_err(backend)?);
-        Ok(Self { model, engine, digest: model.digest() })
+        Ok(Self { model, engine, digest: identity(model, options.weights) })
     }
 }
 

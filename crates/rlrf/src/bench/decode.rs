@@ -15,7 +15,7 @@ use crate::models;
 /// Measures samples of random prompts at temperature 1, all of the same length.
 pub(crate) fn measure(options: &DecodeOptions) -> Result<Report> {
     let DecodeOptions { subject, prompts, samples, prompt_tokens, new_tokens, repetitions } = options;
-    let engine_options = precision::engine(subject.precision)?;
+    let engine_options = precision::engine(subject.precision);
     let mut model = models::load(&subject.model)?;
     model.end_tokens.clear();
     let engine = Engine::new(&model, engine_options)?;

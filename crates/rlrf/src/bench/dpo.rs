@@ -68,7 +68,7 @@ fn epoch(
     config: &TrainingConfig,
 ) -> Result<(u64, f64)> {
     let trees: Vec<ResponseTree<'_>> = groups.iter().map(PreferenceGroup::tree).collect();
-    let reference = reference_logprobs(decoder, &trees, config.tokens_per_microbatch)?;
+    let reference = reference_logprobs(decoder, &trees, config.tokens_per_microbatch, config.precision)?;
     for (group, logprobs) in groups.iter_mut().zip(reference) {
         group.ref_logprobs = logprobs;
     }

@@ -16,7 +16,7 @@ use crate::models;
 /// Measures levels, each read straight after its prompt: what all prompts share, the response, the aspect.
 pub(crate) fn measure(options: &FeedbackOptions) -> Result<Report> {
     let FeedbackOptions { subject, responses, aspects, shared_tokens, repetitions, .. } = options;
-    let engine_options = precision::engine(subject.precision)?;
+    let engine_options = precision::engine(subject.precision);
     let model = models::load(&subject.model)?;
     let engine = Engine::new(&model, engine_options)?;
     let mut tokens = RandomTokens::new(model.decoder.config().vocab_size);

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::Result;
-use rlrf_kernels::matmul::{PackedLinear, linear, linear_backward_input, linear_backward_weight};
+use rlrf_kernels::matmul::{Operands, PackedLinear, linear, linear_backward_input, linear_backward_weight};
 use rlrf_model::ModelConfig;
 use serde_json::{Value, json};
 
@@ -20,16 +20,16 @@ const MANY_ROWS: usize = 256;
 /// A measurement repeats the product until this much is done, so that the clock's grain is none of it.
 const GFLOP_PER_MEASUREMENT: f64 = 1.0;
 
-/// Measures a linear layer's products, forward, backward and packed, for each shape and number of rows.
+/// Measures a linear layer's products, packed, forward and backward (8-bit weights: packed alone), for each shape and number of rows.
 pub(crate) fn measure(options: &MatmulOptions) -> Result<Report> {
     let MatmulOptions { subject, rows, repetitions } = options;
-    precision::matmul(subject.precision)?;
+    let operands = precision::matmul(subject.precision);
     let config = models::load(&subject.model)?.decoder.config().clone();
     let load = Load::now();
     let (mut products, mut gflop, mut seconds) = (Vec::new(), 0.0, 0.0);
     for rows in rows.iter().map(|rows| rows.get()) {
         for (inputs, outputs) in shapes(&config) {
-            let shape = Shape { rows, inputs, outputs, weights: weights(rows, &config) };
+            let shape = Shape { operands, rows, inputs, outputs, weights: weights(rows, &config) };
             for product in shape.measure(repetitions) {
                 gflop += shape.gflop();
                 seconds += product.seconds;
@@ -57,6 +57,7 @@ fn weights(rows: usize, config: &ModelConfig) -> usize {
 }
 
 struct Shape {
+    operands: Operands,
     rows: usize,
     inputs: usize,
     outputs: usize,
@@ -66,10 +67,10 @@ struct Shape {
 
 impl Shape {
     fn measure(&self, repetitions: &Repetitions) -> Vec<Product> {
-        let &Self { rows, inputs, outputs, .. } = self;
+        let &Self { operands, rows, inputs, outputs, .. } = self;
         let weights: Vec<Vec<f32>> = (0..self.weights).map(|_| noise(outputs * inputs)).collect();
         let packed: Vec<PackedLinear> =
-            weights.iter().map(|weight| PackedLinear::new(weight, None, inputs, outputs)).collect();
+            weights.iter().map(|weight| PackedLinear::new(operands, weight, None, inputs, outputs)).collect();
         let (x, dy) = (noise(rows * inputs), noise(rows * outputs));
         let (mut y, mut dx) = (vec![0.0; rows * outputs], vec![0.0; rows * inputs]);
         let mut dw = vec![0.0; outputs * inputs];
@@ -77,13 +78,27 @@ impl Shape {
         let mut time = |operation: &'static str, product: &mut dyn FnMut(usize)| {
             measured.push(Product { operation, seconds: self.time(repetitions, product) });
         };
-        time("linear", &mut |i| linear(black_box(&x), &weights[i], None, &mut y, rows, inputs, outputs));
         time("packed", &mut |i| packed[i].forward(black_box(&x), &mut y, rows));
+        if operands == Operands::Int8 {
+            return measured;
+        }
+        time("linear", &mut |i| {
+            linear(operands, black_box(&x), &weights[i], None, &mut y, rows, inputs, outputs);
+        });
         time("backward_input", &mut |i| {
-            linear_backward_input(black_box(&dy), &weights[i], &mut dx, rows, inputs, outputs, false);
+            linear_backward_input(
+                operands,
+                black_box(&dy),
+                &weights[i],
+                &mut dx,
+                rows,
+                inputs,
+                outputs,
+                false,
+            );
         });
         time("backward_weight", &mut |_| {
-            linear_backward_weight(black_box(&dy), &x, &mut dw, None, rows, inputs, outputs);
+            linear_backward_weight(operands, black_box(&dy), &x, &mut dw, None, rows, inputs, outputs);
         });
         measured
     }

@@ -5,17 +5,22 @@ use std::num::NonZeroUsize;
 
 use anyhow::{Result, bail};
 use rlrf_engine::EngineOptions;
+use rlrf_kernels::matmul::Operands;
+use rlrf_model::{LoraConfig, WeightFormat};
 use rlrf_train::{ScheduleShape, TrainingConfig};
 
 use crate::bench::arguments::Precision;
 
 /// Settings of a trainer that does what the peers do: constant learning rate, no warm-up, no clipping.
 pub(crate) fn training(precision: Precision, lora_rank: Option<NonZeroUsize>) -> Result<TrainingConfig> {
-    require_f32(precision, "training")?;
-    if lora_rank.is_some() {
-        bail!("LoRA is not available; leave --lora-rank out");
-    }
+    let precision = match precision {
+        Precision::F32 => rlrf_model::Precision::F32,
+        Precision::Bf16 => rlrf_model::Precision::Bf16,
+        Precision::Int8 => bail!("there is no training in int8; take f32 or bf16"),
+    };
     Ok(TrainingConfig {
+        precision,
+        lora: lora_rank.map(|rank| LoraConfig { rank: rank.get(), ..LoraConfig::default() }),
         schedule: ScheduleShape::Constant,
         warmup_ratio: 0.0,
         learning_rate: 1e-6,
@@ -25,20 +30,20 @@ pub(crate) fn training(precision: Precision, lora_rank: Option<NonZeroUsize>) ->
 }
 
 /// Settings of the engine.
-pub(crate) fn engine(precision: Precision) -> Result<EngineOptions> {
-    require_f32(precision, "generation")?;
-    Ok(EngineOptions::default())
+pub(crate) fn engine(precision: Precision) -> EngineOptions {
+    let weights = match precision {
+        Precision::F32 => WeightFormat::F32,
+        Precision::Bf16 => WeightFormat::Bf16,
+        Precision::Int8 => WeightFormat::Int8,
+    };
+    EngineOptions { weights, ..EngineOptions::default() }
 }
 
-/// Whether there are matrix products in this precision.
-pub(crate) fn matmul(precision: Precision) -> Result<()> {
-    require_f32(precision, "the matrix product")
-}
-
-fn require_f32(precision: Precision, what: &str) -> Result<()> {
+/// Operands of a matrix product.
+pub(crate) fn matmul(precision: Precision) -> Operands {
     match precision {
-        Precision::F32 => Ok(()),
-        Precision::Bf16 => bail!("{what} in bf16 is not available; there is f32"),
-        Precision::Int8 => bail!("{what} in int8 is not available; there is f32"),
+        Precision::F32 => Operands::F32,
+        Precision::Bf16 => Operands::Bf16,
+        Precision::Int8 => Operands::Int8,
     }
 }

@@ -44,6 +44,22 @@ fn every_workload_reports_what_it_did() {
 }
 
 #[test]
+fn every_precision_is_there() {
+    let folder = Folder::new();
+    model(&folder);
+    for (arguments, precision) in [
+        ("train --batch 3 --length 7 --repeat 1 --precision bf16", "bf16"),
+        ("train --batch 3 --length 7 --repeat 1 --precision bf16 --lora-rank 2", "bf16"),
+        ("dpo --prompts 2 --length 6 --repeat 1 --lora-rank 2", "f32"),
+        ("decode --samples 3 --prompt-tokens 5 --new-tokens 4 --repeat 1 --precision bf16", "bf16"),
+        ("decode --samples 3 --prompt-tokens 5 --new-tokens 4 --repeat 1 --precision int8", "int8"),
+        ("matmul --rows 3 --repeat 1 --precision int8", "int8"),
+    ] {
+        assert_eq!(bench(&folder, arguments)["precision"], precision, "{arguments}");
+    }
+}
+
+#[test]
 fn dpo_passes_each_prompt_and_candidate_through_the_model_once() {
     let folder = Folder::new();
     model(&folder);
