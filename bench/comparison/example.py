@@ -8,13 +8,20 @@ import time
 from pathlib import Path
 
 from comparison.installation import ROOT, binary, build_rlrf
-from comparison.measurement import Failure, make_row, say
+from comparison.measurement import QUIET, Failure, make_row, say
 
 BEFORE = "cb7f446"
 # As its page had it: 5.5 to 6 minutes and 0.8 GB on 2 cores (AMD EPYC, Zen 5).
 BEFORE_SECONDS = 345.0
 BEFORE_PEAK_MIB = 800.0
 GOAL = 3.0
+QUICK = [
+    "iterations=1",
+    "instructions.limit=4",
+    "policy.sft.training.max_steps=2",
+    "feedback.sft.training.max_steps=2",
+    "evaluation.sets=[]",
+]
 
 
 def row(settings, threads, baseline):
@@ -28,7 +35,7 @@ def row(settings, threads, baseline):
                 target = ROOT / "target/bench/baseline"
                 build_rlrf(source, target)
                 theirs.append(_measure(settings, BEFORE, source, binary(source, target), threads))
-        else:
+        elif not settings.quick:
             theirs.append(_measurement(BEFORE_SECONDS, BEFORE_PEAK_MIB))
     except (Failure, subprocess.CalledProcessError) as failure:
         say(f"example: {failure}")
@@ -56,10 +63,12 @@ def _measure(settings, side, source, program, threads):
     with tempfile.TemporaryDirectory() as folder:
         command = [program, "--threads", threads, "--quiet", "run", configuration, "--out", f"{folder}/run"]
         if settings.quick:
-            command += ["--set", "instructions.limit=4", "--set", "iterations=1"]
-            command += ["--set", "demonstrations.per_problem={ answers = 1, refinements = 1, feedback = 1 }"]
+            for setting in QUICK:
+                command += ["--set", setting]
         measurement = _run([str(part) for part in command])
-    say(f"example: {side}: {measurement['seconds_median']:.0f} s, {measurement['peak_rss_mib']:.0f} MiB")
+    others = measurement["others_cores"]
+    say(f"example: {side}: {measurement['seconds_median']:.0f} s, {measurement['peak_rss_mib']:.0f} MiB, "
+        f"others {others:.2f} cores" + (": not to be trusted" if others > QUIET else ""))  # fmt: skip
     settings.raw.write(json.dumps({"compared": "example", "side": side, **measurement}) + "\n")
     return measurement
 
@@ -67,16 +76,24 @@ def _measure(settings, side, source, program, threads):
 def _run(command):
     """Time and memory of a process and nothing of what it prints."""
     with tempfile.TemporaryFile() as errors:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), _busy_seconds()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
+        seconds, busy = time.perf_counter() - start, _busy_seconds() - busy
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
             raise Failure(f"{said[-1]} (status {process.returncode})")
-    return _measurement(seconds, usage.ru_maxrss / 1024)
+    others = max(0.0, busy - usage.ru_utime - usage.ru_stime) / seconds
+    return {**_measurement(seconds, usage.ru_maxrss / 1024), "others_cores": others}
+
+
+def _busy_seconds():
+    """Seconds that all cores were busy."""
+    with open("/proc/stat") as stat:
+        ticks = [int(value) for value in stat.readline().split()[1:9]]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def _measurement(seconds, peak_rss_mib):
