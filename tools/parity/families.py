@@ -102,7 +102,7 @@ def rewrite_config(folder, rewrites):
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def expected(model, input_ids):
+def expected(model, input_ids, gradients_of=gradients):
     """Logits, mean next-token cross-entropy over all `BATCH * (TIME - 1)` positions, and its gradients."""
     model.zero_grad()
     logits = model(input_ids=input_ids).logits
@@ -112,7 +112,7 @@ def expected(model, input_ids):
         "input_ids": input_ids,
         "logits": logits.detach().float().contiguous(),
         "loss": loss.detach().float().reshape(1),
-        **gradients(model),
+        **gradients_of(model),
     }
 
 

@@ -6,6 +6,7 @@ import torch
 from transformers.utils import logging
 
 import families
+import lora
 import objectives
 
 CRATES = Path(__file__).resolve().parents[2] / "crates"
@@ -16,6 +17,7 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     families.make(CRATES / "rlrf-model/tests/fixtures/parity")
+    lora.make(CRATES / "rlrf-model/tests/fixtures/parity", CRATES / "rlrf-model/tests/fixtures/lora")
     objectives.make(CRATES / "rlrf-train/tests/fixtures/objectives")
 
 

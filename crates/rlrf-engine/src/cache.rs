@@ -1,9 +1,18 @@
 //! The key/value cache: storage in blocks, and attention over a sequence's chain of them.
 
+use std::cell::RefCell;
+use std::ops::Range;
+
 use rayon::prelude::*;
-use rlrf_kernels::attention::{self, Heads};
+use rlrf_kernels::attention::{self, DecodeScratch, Heads};
 
 use crate::blocks::{BLOCK_TOKENS, BlockId};
+
+/// Rows whose common keys are read together at most: enough to make reading them cheap, few enough for all threads.
+const GROUP_ROWS: usize = 8;
+
+/// Products of a query's channel and a key's below which a second thread costs more than it gives.
+const PARALLEL: usize = 1 << 17;
 
 /// One row of a decoder call: it writes its key and value at `position` of its sequence's chain, and sees
 /// everything up to there.
@@ -67,18 +76,84 @@ impl Cache {
             storage.keys[slot * row..][..row].copy_from_slice(k);
             storage.values[slot * row..][..row].copy_from_slice(v);
         }
-        let (storage, heads) = (&self.layers[layer], self.heads);
-        let width = heads.query * heads.dim;
-        out.par_chunks_mut(width).zip(q.par_chunks(width)).zip(queries).for_each_init(
-            Vec::new,
-            |scratch, ((out, q), query)| {
-                attention::decode(q, &mut storage.visible(query, heads.window, row), heads, scratch, out);
-            },
-        );
+        self.layers[layer].attend(queries, q, out, self.heads);
     }
 }
 
+thread_local! {
+    static SCRATCH: RefCell<DecodeScratch> = RefCell::default();
+}
+
+/// Neighbouring rows of a call, and how many full blocks all of them see from the beginning of their chains.
+#[derive(Debug, Clone, PartialEq)]
+struct Group {
+    rows: Range<usize>,
+    shared: usize,
+}
+
+impl Group {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+}
+
+/// Cuts the rows of a call into groups that share what their chains begin with.
+fn groups(queries: &[Query<'_>], window: Option<usize>) -> Vec<Group> {
+    // Blocks that a row sees whole, the last of which may hold the row itself; none where the window hides some.
+    let whole = |query: &Query<'_>| {
+        let seen = query.position + 1;
+        if window.is_some_and(|window| seen > window) { 0 } else { seen / BLOCK_TOKENS }
+    };
+    let mut groups: Vec<Group> = Vec::new();
+    for (row, query) in queries.iter().enumerate() {
+        if let Some(group) = groups.last_mut()
+            && group.len() < GROUP_ROWS
+        {
+            let first = queries[group.rows.start].chain;
+            let most = group.shared.min(whole(query));
+            let shared = first.iter().zip(query.chain).take(most).take_while(|(a, b)| a == b).count();
+            // A row that shares less would take from the others what they share.
+            if 2 * shared >= group.shared && shared > 0 {
+                *group = Group { rows: group.rows.start..row + 1, shared };
+                continue;
+            }
+        }
+        groups.push(Group { rows: row..row + 1, shared: whole(query) });
+    }
+    groups
+}
+
 impl Layer {
+    /// Groups of rows and key/value heads in parallel.
+    fn attend(&self, queries: &[Query<'_>], q: &[f32], out: &mut [f32], heads: Heads) {
+        let (width, row) = (heads.query * heads.dim, heads.key_value * heads.dim);
+        let groups = groups(queries, heads.window);
+        let mut outs = out.chunks_exact_mut(width);
+        let of_group = |group| (group, outs.by_ref().take(Group::len(group)).collect::<Vec<_>>());
+        let tasks: Vec<_> = groups.iter().map(of_group).collect();
+        let keys: usize = queries.iter().map(|query| query.position + 1).sum();
+        let run = |(group, outs): (&Group, Vec<&mut [f32]>)| {
+            let rows = &queries[group.rows.clone()];
+            let shared: Vec<_> = self.visible(&rows[0], heads.window, row).take(group.shared).collect();
+            let mut group: Vec<_> = rows
+                .iter()
+                .zip(q[group.rows.start * width..].chunks_exact(width))
+                .zip(outs)
+                .map(|((query, q), out)| {
+                    let blocks = self.visible(query, heads.window, row).skip(shared.len()).collect();
+                    attention::Query { q, blocks, out }
+                })
+                .collect();
+            SCRATCH.with_borrow_mut(|scratch| {
+                attention::decode(&mut group, &shared, heads, 0..heads.key_value, scratch);
+            });
+        };
+        match keys * width < PARALLEL {
+            true => tasks.into_iter().for_each(run),
+            false => tasks.into_par_iter().with_max_len(1).for_each(run),
+        }
+    }
+
     /// The stretches of keys and values that a query sees, in order.
     fn visible<'a>(
         &'a self,
@@ -101,6 +176,23 @@ impl Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_share_the_blocks_that_their_chains_begin_with() {
+        let chains: [&[BlockId]; 4] = [&[4, 7, 1], &[4, 7, 2], &[4, 3], &[9, 8, 6, 5, 0]];
+        let query = |chain: usize, position| Query { chain: chains[chain], position };
+        let found = |queries: &[Query<'_>], window| -> Vec<(Range<usize>, usize)> {
+            groups(queries, window).into_iter().map(|group| (group.rows, group.shared)).collect()
+        };
+        let samples = [query(0, 40), query(1, 33), query(2, 20), query(3, 79)];
+        assert_eq!(found(&samples, None), [(0..3, 1), (3..4, 5)]);
+        assert_eq!(found(&samples, Some(30)), [(0..1, 0), (1..2, 0), (2..3, 1), (3..4, 0)]);
+        // Rows of one prompt: the later ones see a block more, which the first does not.
+        let prompt: Vec<_> = (30..36).map(|position| query(3, position)).collect();
+        assert_eq!(found(&prompt, None), [(0..6, 1)]);
+        let many = vec![query(0, 40); GROUP_ROWS + 1];
+        assert_eq!(found(&many, None), [(0..GROUP_ROWS, 2), (GROUP_ROWS..GROUP_ROWS + 1, 2)]);
+    }
 
     #[test]
     fn a_query_sees_itself_and_the_window_behind_it() {

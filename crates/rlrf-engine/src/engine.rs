@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use rayon::prelude::*;
-use rlrf_model::{InferenceDecoder, Model, Tokenizer};
+use rlrf_model::{InferenceDecoder, Model, Tokenizer, WeightFormat};
 
 use crate::blocks::BLOCK_TOKENS;
 use crate::cache::Cache;
@@ -13,9 +13,12 @@ use crate::scheduler::{Output, Scheduler};
 use crate::sequence::{Limits, Reading, Sequence};
 use crate::{Error, Generation, Request, Result};
 
-/// How much is computed together, and the room for it. None of it changes a generation.
+/// How weights are held, how much is computed together, and the room for it. None of it but `weights` changes a
+/// generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineOptions {
+    /// Format of the packed weights.
+    pub weights: WeightFormat,
     /// Samples that are decoded together at most. The samples of the last prompt to enter may wait for their turn.
     pub max_rows: usize,
     /// Tokens of key/value cache, in whole blocks of 16. One token takes
@@ -27,7 +30,7 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { max_rows: 128, cache_tokens: 65_536, prefill_tokens: 512 }
+        Self { weights: WeightFormat::F32, max_rows: 128, cache_tokens: 65_536, prefill_tokens: 512 }
     }
 }
 
@@ -83,7 +86,7 @@ impl Engine {
     pub fn new(model: &Model, options: EngineOptions) -> Result<Self> {
         options.validate()?;
         Ok(Self {
-            decoder: InferenceDecoder::new(&model.decoder),
+            decoder: InferenceDecoder::new(&model.decoder, options.weights),
             tokenizer: model.tokenizer.clone(),
             end_tokens: model.end_tokens.clone(),
             options,
@@ -138,6 +141,11 @@ impl Engine {
             return Err(Error::Cache { needed, prompt: request.prompt.len(), capacity });
         }
         Ok(())
+    }
+
+    /// Format of the packed weights.
+    pub fn weights(&self) -> WeightFormat {
+        self.options.weights
     }
 
     fn limits(&self) -> Limits<'_> {

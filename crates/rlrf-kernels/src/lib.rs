@@ -3,12 +3,15 @@
 //! Every operation computes each output element by one thread in one fixed order, so results do not
 //! depend on the number of threads nor on how many other rows share the call. Slices whose lengths
 //! contradict the given shape are a bug of the caller, and panic.
+//!
+//! Matrix products can take their operands rounded to bf16, or weights of 8 bits ([`matmul::Operands`]); sums are f32.
 
 #[macro_use]
 mod simd;
 
 pub mod adamw;
 pub mod attention;
+pub mod bf16;
 pub mod logprobs;
 pub mod matmul;
 pub mod norm;

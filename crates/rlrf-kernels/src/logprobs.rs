@@ -5,7 +5,8 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use crate::matmul::{Block, Output, Panels, View, WIDTH, multiply};
+use crate::bf16::{left_words, pair_in_place};
+use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, multiply};
 use crate::simd;
 
 /// Rows whose logits of one block of the vocabulary exist at once in the forward.
@@ -24,17 +25,50 @@ fn block_size(vocab: usize) -> usize {
 }
 
 thread_local! {
-    /// A block of the head, packed, and some of its logits.
-    static SCRATCH: RefCell<(Panels, Vec<f32>)> = RefCell::default();
-    /// The gradients of a chunk's logits; kept, because fresh pages of this size cost more than the arithmetic.
-    static LOGITS: RefCell<Vec<f32>> = RefCell::default();
+    /// A block of the head, packed, some of its logits, and these as words.
+    static SCRATCH: RefCell<(Panels, Vec<f32>, Vec<f32>)> = RefCell::default();
+    /// Buffers of a call; kept, because fresh pages of this size cost more than the arithmetic.
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
-/// `hidden: [rows, dim]`, `head: [vocab, dim]`, `targets: [rows]` -> `logprobs: [rows]`; keeps `logsumexp: [rows]`.
+/// What a call keeps for the next one.
+#[derive(Default)]
+struct Buffers {
+    /// The left operand of the logits as words.
+    words: Vec<f32>,
+    /// The largest logit of each row in each block, and the sum of exponentials relative to it.
+    partials: Vec<(f32, f32)>,
+    /// The hidden states of a chunk of rows.
+    hidden: Vec<f32>,
+    /// The gradients of a chunk's logits.
+    logits: Vec<f32>,
+    /// The gradients of a chunk's hidden states.
+    d_hidden: Vec<f32>,
+}
+
+/// `a` as the products take it, in `words` if need be; with the calling thread alone unless
+/// `parallel`.
+fn left<'w>(
+    operands: Operands,
+    a: View<'w>,
+    [rows, depth]: [usize; 2],
+    words: &'w mut Vec<f32>,
+    parallel: bool,
+) -> View<'w> {
+    match operands {
+        Operands::Bf16 => left_words(a, rows, depth, words, parallel).view(words),
+        _ => a,
+    }
+}
+
+/// `hidden: [rows, dim]`, `head: [vocab, dim]`, `targets: [rows]` -> `logprobs: [rows]`; keeps `logsumexp: [rows]`. The
+/// logits are a product of `operands`; all else is f32.
 ///
 /// # Panics
 /// If a target is not below `vocab`, or a length is wrong.
+#[expect(clippy::too_many_arguments, reason = "plain slices are the interface of every operation here")]
 pub fn forward(
+    operands: Operands,
     hidden: &[f32],
     head: &[f32],
     targets: &[u32],
@@ -52,21 +86,25 @@ pub fn forward(
     }
     let size = block_size(vocab);
     let blocks = vocab.div_ceil(size);
-    // The largest logit of each row in each block, and the sum of exponentials relative to it.
-    let mut partials = vec![(0f32, 0f32); blocks * rows];
+    // Taken, not borrowed: while this thread waits for others, it may be lent to another call.
+    let mut buffers = BUFFERS.take();
+    let Buffers { words, partials, .. } = &mut buffers;
+    partials.resize(blocks * rows, (0.0, 0.0));
+    let hidden = left(operands, View::new(hidden, dim, 1), [rows, dim], words, true);
     let target_logits = Output { data: logprobs.as_mut_ptr(), row: 1 };
     for_each_block(rows * dim * vocab, partials.par_chunks_mut(rows), |block, partials| {
-        SCRATCH.with_borrow_mut(|(panels, logits)| {
+        SCRATCH.with_borrow_mut(|(panels, logits, _)| {
             let start = block * size;
             let columns = size.min(vocab - start);
-            panels.pack(View::new(&head[start * dim..], dim, 1), columns, dim);
+            panels.pack_as(operands, View::new(&head[start * dim..], dim, 1), columns, dim);
             logits.resize(logits.len().max(FORWARD_ROWS.min(rows) * size), 0.0);
             for first in (0..rows).step_by(FORWARD_ROWS) {
                 let count = FORWARD_ROWS.min(rows - first);
-                let right = Block { panels, first_column: 0, columns, first_step: 0, depth: dim };
+                let depth = panels.steps();
+                let right = Block { panels, first_column: 0, columns, first_step: 0, depth };
                 let to = Output { data: logits.as_mut_ptr(), row: size };
                 // SAFETY: `logits` holds `count` rows of a block.
-                unsafe { multiply(View::new(&hidden[first * dim..], dim, 1), count, right, to, false) };
+                unsafe { multiply(hidden.offset(first, 0), count, right, to, false) };
                 for (row, logits) in (first..first + count).zip(logits.chunks_exact(size)) {
                     partials[row] = max_and_sum(&logits[..columns]);
                     let target = targets[row] as usize;
@@ -78,7 +116,8 @@ pub fn forward(
             }
         });
     });
-    combine(&partials, logprobs, logsumexp);
+    combine(partials, logprobs, logsumexp);
+    BUFFERS.set(buffers);
 }
 
 /// From `d_logprobs: [rows]`: overwrites `d_hidden: [rows, dim]`, adds into `d_head: [vocab, dim]` (None: frozen).
@@ -88,6 +127,7 @@ pub fn forward(
 /// # Panics
 /// If a target is not below `vocab`, or a length is wrong.
 pub fn backward(
+    operands: Operands,
     hidden: &[f32],
     head: &[f32],
     targets: &[u32],
@@ -106,11 +146,14 @@ pub fn backward(
     d_hidden.fill(0.0);
     let active: Vec<usize> = (0..rows).filter(|&row| d_logprobs[row] != 0.0).collect();
     let chunk = (BACKWARD_LOGITS / vocab.max(1)).max(1);
-    // Taken, not borrowed: while this thread waits for others, it may be lent to another call.
-    let mut logits = LOGITS.take();
+    // Taken, as in the forward.
+    let mut buffers = BUFFERS.take();
+    let Buffers { words, hidden: gathered, logits, d_hidden: d_chunk, .. } = &mut buffers;
     for active in active.chunks(chunk) {
+        gathered.clear();
+        active.iter().for_each(|row| gathered.extend_from_slice(&hidden[row * dim..(row + 1) * dim]));
         let chunk = Chunk {
-            hidden: active.iter().flat_map(|row| &hidden[row * dim..(row + 1) * dim]).copied().collect(),
+            hidden: gathered,
             rows: active
                 .iter()
                 .map(|&row| RowGradient {
@@ -119,18 +162,19 @@ pub fn backward(
                     d_logprob: d_logprobs[row],
                 })
                 .collect(),
+            operands,
             dim,
             vocab,
         };
         let size = block_size(vocab);
         logits.resize(logits.len().max(chunk.rows.len() * vocab.div_ceil(size) * size), 0.0);
-        chunk.logit_gradients(head, &mut logits, d_head.as_deref_mut());
-        let d_chunk = chunk.hidden_gradients(head, &logits);
+        chunk.logit_gradients(head, words, logits, d_head.as_deref_mut());
+        chunk.hidden_gradients(head, logits, d_chunk);
         for (d_row, row) in d_chunk.chunks_exact(dim).zip(active) {
             d_hidden[row * dim..(row + 1) * dim].copy_from_slice(d_row);
         }
     }
-    LOGITS.set(logits);
+    BUFFERS.set(buffers);
 }
 
 /// What the gradient of a row's logits is made of.
@@ -141,32 +185,42 @@ struct RowGradient {
 }
 
 /// Some rows of a backward, without gaps.
-struct Chunk {
-    hidden: Vec<f32>,
+struct Chunk<'a> {
+    hidden: &'a [f32],
     rows: Vec<RowGradient>,
+    operands: Operands,
     dim: usize,
     vocab: usize,
 }
 
-impl Chunk {
-    /// Fills `logits: [blocks, rows, block size]` with gradients, and adds those of the head into `d_head`.
-    fn logit_gradients(&self, head: &[f32], logits: &mut [f32], d_head: Option<&mut [f32]>) {
+impl Chunk<'_> {
+    /// Fills `logits: [blocks, rows, block size]` with gradients, as the products take them, and adds those of the head
+    /// into `d_head`.
+    fn logit_gradients(
+        &self,
+        head: &[f32],
+        words: &mut Vec<f32>,
+        logits: &mut [f32],
+        d_head: Option<&mut [f32]>,
+    ) {
         let (rows, dim, vocab, size) = (self.rows.len(), self.dim, self.vocab, block_size(self.vocab));
         let d_head = d_head.map(|d_head| Output { data: d_head.as_mut_ptr(), row: dim });
         let mut by_channel = Panels::default();
         if d_head.is_some() {
-            by_channel.pack(View::new(&self.hidden, 1, dim), dim, rows);
+            by_channel.pack_as(self.operands, View::new(self.hidden, 1, dim), dim, rows);
         }
+        let hidden = left(self.operands, View::new(self.hidden, dim, 1), [rows, dim], words, true);
         let logits = logits[..vocab.div_ceil(size) * rows * size].par_chunks_mut(rows * size);
         for_each_block(rows * dim * vocab, logits, |block, logits| {
             let start = block * size;
             let columns = size.min(vocab - start);
-            SCRATCH.with_borrow_mut(|(panels, _)| {
-                panels.pack(View::new(&head[start * dim..], dim, 1), columns, dim);
-                let right = Block { panels, first_column: 0, columns, first_step: 0, depth: dim };
+            SCRATCH.with_borrow_mut(|(panels, ..)| {
+                panels.pack_as(self.operands, View::new(&head[start * dim..], dim, 1), columns, dim);
+                let depth = panels.steps();
+                let right = Block { panels, first_column: 0, columns, first_step: 0, depth };
                 let to = Output { data: logits.as_mut_ptr(), row: size };
                 // SAFETY: `logits` holds the rows of this block.
-                unsafe { multiply(View::new(&self.hidden, dim, 1), rows, right, to, false) };
+                unsafe { multiply(hidden, rows, right, to, false) };
             });
             for (row, logits) in self.rows.iter().zip(logits.chunks_exact_mut(size)) {
                 softmax_backward(&mut logits[..columns], row.logsumexp, row.d_logprob);
@@ -176,20 +230,30 @@ impl Chunk {
                 }
             }
             if let Some(d_head) = d_head {
-                let panels = &by_channel;
-                let right = Block { panels, first_column: 0, columns: dim, first_step: 0, depth: rows };
-                // SAFETY: the block's rows of the head's gradient belong to this task.
-                unsafe {
-                    multiply(View::new(logits, 1, size), columns, right, d_head.offset(start, 0), true)
-                };
+                let (panels, depth) = (&by_channel, by_channel.steps());
+                let right = Block { panels, first_column: 0, columns: dim, first_step: 0, depth };
+                SCRATCH.with_borrow_mut(|(.., words)| {
+                    let logits = View::new(logits, 1, size);
+                    let logits = left(self.operands, logits, [columns, rows], words, false);
+                    // SAFETY: the block's rows of the head's gradient belong to this task.
+                    unsafe { multiply(logits, columns, right, d_head.offset(start, 0), true) };
+                });
+            }
+            if self.operands == Operands::Bf16 {
+                SCRATCH.with_borrow_mut(|(.., buffer)| {
+                    for logits in logits.chunks_exact_mut(size) {
+                        pair_in_place(&mut logits[..columns], buffer);
+                    }
+                });
             }
         });
     }
 
-    /// Gradient of `hidden` from the gradients of the logits.
-    fn hidden_gradients(&self, head: &[f32], logits: &[f32]) -> Vec<f32> {
+    /// Gradient of `hidden` from the gradients of the logits as [`Chunk::logit_gradients`] left them.
+    fn hidden_gradients(&self, head: &[f32], logits: &[f32], d_hidden: &mut Vec<f32>) {
         let (rows, dim, vocab, size) = (self.rows.len(), self.dim, self.vocab, block_size(self.vocab));
-        let mut d_hidden = vec![0.0; rows * dim];
+        d_hidden.clear();
+        d_hidden.resize(rows * dim, 0.0);
         let to = Output { data: d_hidden.as_mut_ptr(), row: dim };
         // Channels first: tasks that share channels would pack the head again.
         let channel_tasks = dim.div_ceil(WIDTH).min(2 * rayon::current_num_threads());
@@ -197,18 +261,18 @@ impl Chunk {
         let tasks = (0..channel_tasks).into_par_iter().with_max_len(1);
         for_each_block(rows * dim * vocab, tasks, |task, _| {
             let (first, end) = (channel_at(task), channel_at(task + 1));
-            SCRATCH.with_borrow_mut(|(panels, _)| {
+            SCRATCH.with_borrow_mut(|(panels, ..)| {
                 for (block, logits) in logits.chunks(rows * size).take(vocab.div_ceil(size)).enumerate() {
                     let start = block * size;
-                    let depth = size.min(vocab - start);
-                    panels.pack(View::new(&head[start * dim + first..], 1, dim), end - first, depth);
+                    let head = View::new(&head[start * dim + first..], 1, dim);
+                    panels.pack_as(self.operands, head, end - first, size.min(vocab - start));
+                    let depth = panels.steps();
                     let right = Block { panels, first_column: 0, columns: end - first, first_step: 0, depth };
                     // SAFETY: these channels of `d_hidden` belong to this task.
                     unsafe { multiply(View::new(logits, size, 1), rows, right, to.offset(0, first), true) };
                 }
             });
         });
-        d_hidden
     }
 }
 

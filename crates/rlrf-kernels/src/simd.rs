@@ -46,11 +46,43 @@ impl InstructionSet {
     }
 }
 
+/// Whether the processor multiplies pairs of bf16 itself.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_bf16_products() -> bool {
+    static DETECTED: OnceLock<bool> = OnceLock::new();
+    *DETECTED.get_or_init(|| is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"))
+}
+
 /// Compiles one function for every [`InstructionSet`] and calls the best at run time.
 ///
 /// The body must be plain loops and `#[inline(always)]` functions: only what is inlined into it is
 /// compiled for the chosen set.
 macro_rules! simd {
+    ($(#[$meta:meta])* $visibility:vis unsafe fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        $visibility unsafe fn $name($($argument: $type),*) {
+            #[inline(always)]
+            unsafe fn body($($argument: $type),*) $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+            // SAFETY: passed on.
+            unsafe fn avx512($($argument: $type),*) { unsafe { body($($argument),*) } }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            // SAFETY: passed on.
+            unsafe fn avx2($($argument: $type),*) { unsafe { body($($argument),*) } }
+            // SAFETY: `detect` found every feature that the callee enables; the rest is the caller's.
+            unsafe {
+                match $crate::simd::InstructionSet::detect() {
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::simd::InstructionSet::Avx512 => avx512($($argument),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::simd::InstructionSet::Avx2 => avx2($($argument),*),
+                    $crate::simd::InstructionSet::Portable => body($($argument),*),
+                }
+            }
+        }
+    };
     ($(#[$meta:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $output:ty)? $body:block) => {
         $(#[$meta])*
         $visibility fn $name($($argument: $type),*) $(-> $output)? {

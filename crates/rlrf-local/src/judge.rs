@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::generate::{engine_sampling, generate};
 use crate::held::HeldModel;
 use crate::policy::LocalPolicy;
-use crate::tokens::{backend, prompt_tokens};
+use crate::tokens::{backend, identity, prompt_tokens};
 
 /// How critiques are written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,7 +82,8 @@ impl<'m> LocalJudge<'m> {
         let mut sampling = Sampling::greedy(config.max_new_tokens);
         sampling.temperature = config.temperature;
         sampling.stop = vec![VERDICT_PREFIX.trim_end().to_string()];
-        let digest = digest(&("judge", model.digest(), templates.feedback_digest(), &sampling));
+        let digest =
+            digest(&("judge", identity(&model, engine.weights()), templates.feedback_digest(), &sampling));
         Ok(Self {
             model,
             engine,

@@ -9,7 +9,7 @@ use rlrf_model::Model;
 
 use crate::generate::{engine_sampling, generate};
 use crate::held::HeldModel;
-use crate::tokens::{backend, prompt_tokens};
+use crate::tokens::{backend, identity, prompt_tokens};
 
 /// A model with an engine that generates from it.
 pub struct LocalPolicy<'m> {
@@ -29,7 +29,7 @@ impl<'m> LocalPolicy<'m> {
 
     fn of(model: HeldModel<'m>, options: EngineOptions) -> Result<Self> {
         let engine = Arc::new(Engine::new(&model, options).map_err(backend)?);
-        Ok(Self { digest: model.digest(), model, engine })
+        Ok(Self { digest: identity(&model, options.weights), model, engine })
     }
 }
 

@@ -1,8 +1,9 @@
 //! From the method's messages to a model's tokens.
 
+use rlrf_method::digest::digest;
 use rlrf_method::pairs::PairedCandidate;
 use rlrf_method::{Error, Message, Result};
-use rlrf_model::{ChatMessage, Model};
+use rlrf_model::{ChatMessage, Model, WeightFormat};
 
 /// An error of the model as one of the method.
 pub(crate) fn backend(error: impl std::fmt::Display) -> Error {
@@ -26,4 +27,12 @@ pub(crate) fn candidate_tokens(model: &Model, candidate: &PairedCandidate) -> Re
         tokens.push(model.chat.end_of_turn());
     }
     Ok(tokens)
+}
+
+/// What decides a model's responses: itself, and how its weights are held.
+pub(crate) fn identity(model: &Model, weights: WeightFormat) -> String {
+    match weights {
+        WeightFormat::F32 => model.digest(),
+        rounded => digest(&("weights", model.digest(), rounded)),
+    }
 }

@@ -115,7 +115,7 @@ impl TrainingControl for Control<'_> {
     }
 }
 
-/// Runs a training function under a stage's control. Its checkpoint stays: [`finish`] removes it once the model is saved.
+/// Runs a training function under a stage's control; adapters that were trained are merged. Its checkpoint stays: [`finish`] removes it once the model is saved.
 fn under_control(
     model: &mut Model,
     stage: &TrainingStage,
@@ -130,7 +130,10 @@ fn under_control(
     progress.end();
     control.failure?;
     match outcome {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            model.merge_adapter();
+            Ok(())
+        }
         Err(rlrf_train::Error::Interrupted { .. }) => Err(Error::Interrupted),
         Err(error) => Err(Error::Backend(format!("{}: {error}", stage.name))),
     }
@@ -251,10 +254,12 @@ impl DpoTrainer<'_> {
         store: &mut dyn RowStore,
         progress: &dyn Progress,
     ) -> Result<Vec<rlrf_train::PreferenceGroup>> {
-        let reference = self.model.digest();
+        let (reference, precision) = (self.model.digest(), self.config.training.precision);
         let keys: Vec<String> = groups
             .iter()
-            .map(|(group, _)| digest(&("ref_logprobs", &reference, &group.prompt, &group.candidates)))
+            .map(|(group, _)| {
+                digest(&("ref_logprobs", &reference, precision, &group.prompt, &group.candidates))
+            })
             .collect();
         let (mut groups, instructions): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
         let mut missing = Vec::new();
@@ -279,9 +284,9 @@ impl DpoTrainer<'_> {
         for chunk in missing.chunks(REFERENCE_CHUNK) {
             let trees: Vec<ResponseTree<'_>> = chunk.iter().map(|&index| groups[index].tree()).collect();
             let rows: u64 = trees.iter().map(|tree| tree.rows() as u64).sum();
+            let budget = self.config.training.tokens_per_microbatch;
             let logprobs =
-                reference_logprobs(&self.model.decoder, &trees, self.config.training.tokens_per_microbatch)
-                    .map_err(backend)?;
+                reference_logprobs(&self.model.decoder, &trees, budget, precision).map_err(backend)?;
             let mut committed = Vec::new();
             for (&index, logprobs) in chunk.iter().zip(logprobs) {
                 let row = Row {

@@ -17,7 +17,7 @@ fn stories() -> Model {
 }
 
 fn options() -> EngineOptions {
-    EngineOptions { max_rows: 8, cache_tokens: 4096, prefill_tokens: 256 }
+    EngineOptions { max_rows: 8, cache_tokens: 4096, prefill_tokens: 256, ..EngineOptions::default() }
 }
 
 fn instruction() -> Instruction {

@@ -9,6 +9,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// An adapter that cannot be made.
+    #[error("lora.{field} {problem}")]
+    Lora {
+        /// The field of the configuration.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A file or folder could not be read or written.
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {

@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use crate::fields::read_json_object;
+use crate::peft::{ADAPTER_CONFIG, base_of};
 use crate::weights::{little_endian, load_decoder, write_weights};
-use crate::{ChatTemplate, Decoder, Error, Result, Tokenizer};
+use crate::{Adapter, ChatTemplate, Decoder, Error, Result, Tokenizer};
 
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
+/// Holds the adapter that was merged last.
+const ADAPTER_FOLDER: &str = "adapter";
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// Ends of the hidden names of our own folders beside a model's: nobody else's are ever removed.
@@ -45,6 +48,11 @@ pub struct Model {
     pub chat: ChatTemplate,
     /// Tokens that end a generation (`generation_config.json`, `config.json`, end of turn).
     pub end_tokens: Vec<u32>,
+    /// The folder that it stands in; empty for a model that was never saved.
+    pub folder: PathBuf,
+    /// The adapters that were merged into the decoder last, and the folder of the model without them: written beside
+    /// the weights, in `adapter/`.
+    adapter: Option<(Adapter, PathBuf)>,
     /// `generation_config.json`, empty if there was none.
     generation_config: Map<String, Value>,
     /// Other files of the folder, by name.
@@ -52,7 +60,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads a folder. One that an interrupted [`Model::save`] had moved aside goes back to its place first.
+    /// Reads a folder: a model, or an adapter in PEFT's layout, which is merged into the base model that it names. One that an interrupted [`Model::save`] had moved aside goes back to its place first.
     ///
     /// # Errors
     /// One clear error naming the file (and tensor or field) if anything is wrong.
@@ -65,6 +73,14 @@ impl Model {
         if !folder.is_dir() {
             return Err(Error::file(folder, "is not a folder; a model is a folder in Hugging Face layout"));
         }
+        if folder.join(ADAPTER_CONFIG).is_file() && !folder.join("config.json").is_file() {
+            let base = base_of(folder)?;
+            let mut model = Self::load(&base)?;
+            let adapter = Adapter::load(folder, model.decoder.layout())?;
+            model.decoder.attach(adapter);
+            model.merge_adapter();
+            return Ok(Self { folder: folder.to_path_buf(), ..model });
+        }
         let mut files = BTreeMap::new();
         for name in CARRIED {
             if let Some(bytes) = read_optional(&folder.join(name))? {
@@ -73,7 +89,9 @@ impl Model {
         }
         let tokenizer = Tokenizer::load(folder)?;
         let decoder = load_decoder(folder)?;
-        Self::assemble(decoder, tokenizer, optional_object(&folder.join(GENERATION_CONFIG))?, files, folder)
+        let generation_config = optional_object(&folder.join(GENERATION_CONFIG))?;
+        let model = Self::assemble(decoder, tokenizer, generation_config, files, folder)?;
+        Ok(Self { folder: folder.to_path_buf(), ..model })
     }
 
     /// Puts a model together from its parts; `folder` is named in errors.
@@ -136,7 +154,16 @@ impl Model {
                 true
             }
         });
-        Ok(Self { decoder, tokenizer, chat, end_tokens, generation_config, files })
+        Ok(Self {
+            decoder,
+            tokenizer,
+            chat,
+            end_tokens,
+            folder: PathBuf::new(),
+            adapter: None,
+            generation_config,
+            files,
+        })
     }
 
     /// Writes a folder that transformers loads (f32 safetensors): under a temporary name beside it, synced, then
@@ -155,8 +182,21 @@ impl Model {
             write_json(&folder.join("config.json"), self.decoder.config().to_json())?;
             write_json(&folder.join(GENERATION_CONFIG), self.generation_config())?;
             write_file(&folder.join("tokenizer.json"), self.tokenizer.json())?;
-            write_weights(folder, &self.decoder)
+            write_weights(folder, &self.decoder)?;
+            if let Some((adapter, base)) = &self.adapter {
+                let folder = folder.join(ADAPTER_FOLDER);
+                fs::create_dir(&folder).map_err(|source| Error::io(&folder, "create", source))?;
+                adapter.save(&folder, base)?;
+            }
+            Ok(())
         })
+    }
+
+    /// Merges the decoder's adapters, if it has any, into its weights, and keeps them for [`Model::save`].
+    pub fn merge_adapter(&mut self) {
+        if let Some(adapter) = self.decoder.merge() {
+            self.adapter = Some((adapter, self.folder.clone()));
+        }
     }
 
     /// blake3 digest of configuration, parameters, tokenizer, chat template and end tokens: the model's identity in run
@@ -255,11 +295,11 @@ fn optional_object(file: &Path) -> Result<Map<String, Value>> {
     if file.exists() { read_json_object(file) } else { Ok(Map::new()) }
 }
 
-fn write_file(file: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_file(file: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(file, bytes).map_err(|source| Error::io(file, "write", source))
 }
 
-fn write_json(file: &Path, object: Map<String, Value>) -> Result<()> {
+pub(crate) fn write_json(file: &Path, object: Map<String, Value>) -> Result<()> {
     write_file(file, format!("{:#}\n", Value::Object(object)).as_bytes())
 }
 
@@ -355,10 +395,16 @@ fn write_temporary(temporary: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> 
     }
     fs::create_dir(temporary).map_err(|source| Error::io(temporary, "create", source))?;
     fill(temporary)?;
-    for entry in fs::read_dir(temporary).map_err(|source| Error::io(temporary, "read", source))? {
-        sync(&entry.map_err(|source| Error::io(temporary, "read", source))?.path())?;
+    sync_all(temporary)
+}
+
+/// Syncs a folder and everything below it.
+fn sync_all(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(|source| Error::io(folder, "read", source))? {
+        let path = entry.map_err(|source| Error::io(folder, "read", source))?.path();
+        if path.is_dir() { sync_all(&path)? } else { sync(&path)? }
     }
-    sync(temporary)
+    sync(folder)
 }
 
 fn exchange(temporary: &Path, folder: &Path, replaced: &Path) -> Result<()> {

@@ -7,7 +7,7 @@ use rlrf_kernels::norm::add_rms_norm;
 use rlrf_kernels::rope::RopeTable;
 
 use crate::decoder::{Block, ForwardScratch, LayerActivations, LayerWeights, embed};
-use crate::{Decoder, ModelConfig};
+use crate::{Decoder, ModelConfig, WeightFormat};
 
 /// A decoder whose weights are packed for generation. It can be shared between threads, each with its own
 /// [`Scratch`].
@@ -36,14 +36,16 @@ pub struct Scratch {
 pub type Attend<'a> = dyn FnMut(usize, &[f32], &[f32], &[f32], &mut [f32]) + 'a;
 
 impl InferenceDecoder {
-    /// Packs the weights of `decoder`.
-    pub fn new(decoder: &Decoder) -> Self {
+    /// Packs the weights of `decoder` in a format.
+    pub fn new(decoder: &Decoder, format: WeightFormat) -> Self {
+        let operands = format.operands();
         let config = decoder.config().clone();
-        let lm_head = PackedLinear::new(decoder.lm_head(), None, config.hidden_size, config.vocab_size);
+        let lm_head =
+            PackedLinear::new(operands, decoder.lm_head(), None, config.hidden_size, config.vocab_size);
         Self {
             rope: decoder.rope(),
             embed_tokens: (!config.tie_word_embeddings).then(|| decoder.embed_tokens().to_vec()),
-            layers: decoder.layers().map(|layer| layer.pack()).collect(),
+            layers: decoder.layers(operands).map(|layer| layer.pack()).collect(),
             norm: decoder.norm().to_vec(),
             lm_head,
             config,

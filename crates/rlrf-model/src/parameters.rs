@@ -82,7 +82,7 @@ impl Layout {
         } else {
             entries.matrix("lm_head.weight".to_owned(), vocab, hidden)
         };
-        Self { entries: entries.0, embed_tokens, layers, norm, lm_head }
+        Self { entries: entries.into_list(), embed_tokens, layers, norm, lm_head }
     }
 
     /// Every tensor, in order of its place.
@@ -108,9 +108,13 @@ impl Layout {
 
 /// The tensors placed so far, each right behind the one before.
 #[derive(Default)]
-struct Entries(Vec<ParameterEntry>);
+pub(crate) struct Entries(Vec<ParameterEntry>);
 
 impl Entries {
+    pub(crate) fn into_list(self) -> Vec<ParameterEntry> {
+        self.0
+    }
+
     fn place(&mut self, name: String, shape: Vec<usize>) -> Range<usize> {
         let start = self.0.last().map_or(0, |entry| entry.range.end);
         let range = start..start + shape.iter().product::<usize>();
@@ -118,7 +122,7 @@ impl Entries {
         range
     }
 
-    fn matrix(&mut self, name: String, outputs: usize, inputs: usize) -> Range<usize> {
+    pub(crate) fn matrix(&mut self, name: String, outputs: usize, inputs: usize) -> Range<usize> {
         self.place(name, vec![outputs, inputs])
     }
 

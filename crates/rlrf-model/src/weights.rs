@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use half::{bf16, f16};
@@ -39,17 +40,52 @@ pub fn load_decoder(folder: &Path) -> Result<Decoder> {
 /// # Errors
 /// The file cannot be written.
 pub fn write_weights(folder: &Path, decoder: &Decoder) -> Result<()> {
-    let file = folder.join(WEIGHTS);
     let tensors = decoder.layout().entries().iter().map(|entry| {
-        let values = &decoder.parameters()[entry.range.clone()];
-        (entry.name.as_str(), Parameter { shape: &entry.shape, values })
+        (entry.name.clone(), entry.shape.as_slice(), &decoder.parameters()[entry.range.clone()])
     });
+    write_tensors(&folder.join(WEIGHTS), tensors)
+}
+
+/// Writes named tensors in f32 as one safetensors file.
+pub(crate) fn write_tensors<'a>(
+    file: &Path,
+    tensors: impl Iterator<Item = (String, &'a [usize], &'a [f32])>,
+) -> Result<()> {
+    let tensors = tensors.map(|(name, shape, values)| (name, Parameter { shape, values }));
     // The key by which transformers recognises the file.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(tensors, Some(metadata), &file).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(source) => Error::io(&file, "write", source),
-        other => Error::file(&file, format!("cannot be written: {other}")),
+    safetensors::serialize_to_file(tensors, Some(metadata), file).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(source) => Error::io(file, "write", source),
+        other => Error::file(file, format!("cannot be written: {other}")),
     })
+}
+
+/// Reads just these tensors (name, shape, place) of a file into `parameters`.
+pub(crate) fn read_tensors(
+    file: &Path,
+    names: &[(String, Vec<usize>, Range<usize>)],
+    parameters: &mut [f32],
+) -> Result<()> {
+    let map = map(file)?;
+    let mut tensors = Tensors::default();
+    tensors.add(file, &map)?;
+    for (name, shape, place) in names {
+        let Some((_, view)) = tensors.by_name.remove(name) else {
+            return Err(Error::tensor(file, name, "missing".to_owned()));
+        };
+        if view.shape() != shape {
+            let problem = format!("expected shape {shape:?}, found {:?}", view.shape());
+            return Err(Error::tensor(file, name, problem));
+        }
+        convert(&view, &mut parameters[place.clone()])
+            .map_err(|problem| Error::tensor(file, name, problem))?;
+    }
+    match tensors.by_name.first_key_value() {
+        None => Ok(()),
+        Some((name, _)) => {
+            Err(Error::tensor(file, name, "unexpected: it is in no adapted projection".to_owned()))
+        }
+    }
 }
 
 /// One tensor to be written.

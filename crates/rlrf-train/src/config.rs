@@ -1,13 +1,14 @@
 //! Training settings, as they stand in a configuration file.
 
+use rlrf_model::{Computation, LoraConfig, Precision};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, Schedule, ScheduleShape};
 
 /// Settings of a training run, common to all objectives.
 ///
-/// Written out, they are what a result follows from: `tokens_per_microbatch` and `checkpoint_every` are read, but left
-/// out, so that a run that ran out of memory may go on with smaller ones.
+/// Written out, they are what a result follows from: `tokens_per_microbatch`, `recompute` and `checkpoint_every` are
+/// read, but left out, so that a run that ran out of memory may go on with less.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingConfig {
@@ -21,7 +22,17 @@ pub struct TrainingConfig {
     /// a pair with its prompt, that is longer by itself still passes whole. Default 1024.
     #[serde(skip_serializing)]
     pub tokens_per_microbatch: usize,
-    /// Peak learning rate. Default 3e-5.
+    /// `f32`, or `bf16`: matrix products of bf16 operands and activations kept in bf16; parameters, gradients and
+    /// moments stay f32. Default `f32`.
+    pub precision: Precision,
+    /// Compute activations again in the backward in place of keeping them: a third more operations, much less memory;
+    /// results change by rounding only, in f32 not at all. Default false.
+    #[serde(skip_serializing)]
+    pub recompute: bool,
+    /// Trains low-rank adapters in place of all parameters, and merges them in the end. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
+    /// Peak learning rate. Default 3e-5; adapters want about ten times more.
     pub learning_rate: f64,
     /// What follows the warm-up: `constant`, `linear` or `cosine`. Default `cosine`.
     pub schedule: ScheduleShape,
@@ -56,6 +67,9 @@ impl Default for TrainingConfig {
             max_steps: None,
             batch_size: 16,
             tokens_per_microbatch: 1024,
+            precision: Precision::F32,
+            recompute: false,
+            lora: None,
             learning_rate: 3e-5,
             schedule: ScheduleShape::Cosine,
             learning_rate_floor: 0.0,
@@ -86,6 +100,9 @@ impl TrainingConfig {
         if let Some(max_steps) = self.max_steps {
             check("max_steps", max_steps, max_steps >= 1, "must be at least 1; leave it out for no limit")?;
         }
+        if let Some(lora) = &self.lora {
+            lora.validate()?;
+        }
         check(
             "learning_rate",
             self.learning_rate,
@@ -104,6 +121,11 @@ impl TrainingConfig {
             check(field, value, (0.0..1.0).contains(&value), "must lie between 0 and 1, below 1")?;
         }
         check("eps", self.eps, self.eps > 0.0 && self.eps.is_finite(), "must be above 0; 1e-8 is usual")
+    }
+
+    /// How the passes of a training step are computed.
+    pub fn computation(&self) -> Computation {
+        Computation { precision: self.precision, recompute: self.recompute }
     }
 
     /// Steps of a whole run over `examples` examples. Each epoch keeps its last, smaller batch.
@@ -201,7 +223,12 @@ mod tests {
     #[test]
     fn what_changes_no_result_is_not_written_out() {
         let config = TrainingConfig::default();
-        let smaller = TrainingConfig { tokens_per_microbatch: 64, checkpoint_every: 1, ..config.clone() };
+        let smaller = TrainingConfig {
+            tokens_per_microbatch: 64,
+            recompute: true,
+            checkpoint_every: 1,
+            ..config.clone()
+        };
         assert_eq!(toml::to_string(&config).unwrap(), toml::to_string(&smaller).unwrap());
     }
 

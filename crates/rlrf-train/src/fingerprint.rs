@@ -18,8 +18,13 @@ pub struct Fingerprint {
 impl Fingerprint {
     /// Of a run that is about to start from `parameters`.
     pub fn new(config: &TrainingConfig, objective: &dyn Objective, parameters: &[f32]) -> Self {
-        // A run that ran out of memory must be able to resume with smaller microbatches.
-        let config = TrainingConfig { tokens_per_microbatch: 0, checkpoint_every: 0, ..config.clone() };
+        // A run that ran out of memory must be able to resume with less.
+        let config = TrainingConfig {
+            tokens_per_microbatch: 0,
+            recompute: false,
+            checkpoint_every: 0,
+            ..config.clone()
+        };
         let mut data = blake3::Hasher::new();
         objective.digest(&mut data);
         Self {

@@ -14,8 +14,8 @@ pub trait Objective {
     }
     /// Feeds everything that the loss depends on, the examples included, into the digest that ties a checkpoint to its run.
     fn digest(&self, hasher: &mut blake3::Hasher);
-    /// Adds the gradient of the mean loss of one step, over the examples `indices`, into `gradients` (flat, in the
-    /// decoder's layout). At most about `tokens_per_microbatch` tokens pass through the model at once; how many
+    /// Adds the gradient of the mean loss of one step, over the examples `indices`, into `gradients` (flat, as
+    /// what the decoder trains). At most about `tokens_per_microbatch` tokens pass through the model at once; how many
     /// changes nothing but rounding. Errors: the model's.
     fn loss_and_gradients(
         &self,

@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 use rlrf_kernels::adamw::AdamW;
-use rlrf_model::Layout;
+use rlrf_model::ParameterEntry;
 
 use crate::TrainingConfig;
 
 /// Moments of AdamW, and the parts of the flat vector that decay or do not.
 #[derive(Debug, Clone)]
 pub struct Optimizer {
-    /// First moment, as long as the parameters.
+    /// First moment, as long as what is trained.
     pub first_moment: Vec<f32>,
-    /// Second moment, as long as the parameters.
+    /// Second moment, as long as what is trained.
     pub second_moment: Vec<f32>,
     /// Updates done.
     pub step: u64,
@@ -26,13 +26,14 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Fresh state for a model of this layout.
-    pub fn new(layout: &Layout, config: &TrainingConfig) -> Self {
+    /// Fresh state for these tensors, which lie one behind the other.
+    pub fn new(entries: &[ParameterEntry], config: &TrainingConfig) -> Self {
+        let len = entries.last().map_or(0, |entry| entry.range.end);
         Self {
-            first_moment: vec![0.0; layout.len()],
-            second_moment: vec![0.0; layout.len()],
+            first_moment: vec![0.0; len],
+            second_moment: vec![0.0; len],
             step: 0,
-            regions: decay_regions(layout),
+            regions: decay_regions(entries),
             beta1: config.beta1 as f32,
             beta2: config.beta2 as f32,
             eps: config.eps as f32,
@@ -71,9 +72,9 @@ impl Optimizer {
 }
 
 /// Neighbouring tensors of the same kind in one region, so that each update runs over long slices.
-fn decay_regions(layout: &Layout) -> Vec<(Range<usize>, bool)> {
+fn decay_regions(entries: &[ParameterEntry]) -> Vec<(Range<usize>, bool)> {
     let mut regions: Vec<(Range<usize>, bool)> = Vec::new();
-    for entry in layout.entries() {
+    for entry in entries {
         match regions.last_mut() {
             Some((range, decay)) if *decay == entry.decay && range.end == entry.range.start => {
                 range.end = entry.range.end;
@@ -91,11 +92,24 @@ fn clip_factor(max_grad_norm: f64, gradient_norm: f64) -> f32 {
 /// 2-norm of a vector, summed in `f64` in an order that does not depend on the number of threads.
 pub fn norm(values: &[f32]) -> f64 {
     const CHUNK: usize = 1 << 14;
-    let partial_sums: Vec<f64> = values
-        .par_chunks(CHUNK)
-        .map(|chunk| chunk.iter().map(|&value| f64::from(value) * f64::from(value)).sum())
-        .collect();
+    let partial_sums: Vec<f64> = values.par_chunks(CHUNK).map(sum_of_squares).collect();
     partial_sums.iter().sum::<f64>().sqrt()
+}
+
+/// In lanes, for vector registers.
+fn sum_of_squares(values: &[f32]) -> f64 {
+    const LANES: usize = 16;
+    let (groups, rest) = values.as_chunks::<LANES>();
+    let mut sums = [0f64; LANES];
+    for group in groups {
+        for (sum, &value) in sums.iter_mut().zip(group) {
+            *sum += f64::from(value) * f64::from(value);
+        }
+    }
+    for (sum, &value) in sums.iter_mut().zip(rest) {
+        *sum += f64::from(value) * f64::from(value);
+    }
+    sums.iter().sum()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use rlrf_model::{Activations, Decoder};
+use rlrf_model::{Activations, Adapter, Decoder};
 
 use crate::checkpoint::{self, Found, Progress, Vectors};
 use crate::fingerprint::Fingerprint;
@@ -16,9 +16,10 @@ use crate::{
     TrainingSummary,
 };
 
-/// Minimises `objective` by AdamW, changing `decoder` in place.
+/// Minimises `objective` by AdamW, changing `decoder` in place: all its parameters, or fresh adapters where the
+/// configuration has `lora`, which then stay attached for the caller to merge ([`Decoder::merge`]).
 ///
-/// Holds weights, gradients and two moments: 16 bytes per parameter, beside the activations of a microbatch. If
+/// Holds gradients and two moments of what is trained, 12 bytes per parameter, beside the weights and the activations of a microbatch. If
 /// the control names a checkpoint folder, the run resumes from it when it was written by the same run (same
 /// configuration, data and starting model), and otherwise says so and starts afresh; the caller removes it with
 /// [`remove_checkpoint`](crate::remove_checkpoint) once the trained model is safe.
@@ -34,6 +35,9 @@ pub fn train(
     config.validate()?;
     if objective.is_empty() {
         return Err(Error::NoExamples);
+    }
+    if let Some(lora) = &config.lora {
+        decoder.attach(Adapter::new(lora.clone(), decoder.layout(), config.seed)?);
     }
     let mut trainer = Trainer::new(decoder, objective, config, control);
     let resumed_from = trainer.resume(control);
@@ -91,9 +95,9 @@ impl<'a> Trainer<'a> {
             control.checkpoint_folder().map(|_| Fingerprint::new(config, objective, decoder.parameters()));
         Self {
             schedule: config.learning_rate_schedule(config.total_steps(objective.len())),
-            optimizer: Optimizer::new(decoder.layout(), config),
-            gradients: vec![0.0; decoder.layout().len()],
-            activations: Activations::default(),
+            optimizer: Optimizer::new(decoder.trainable_entries(), config),
+            gradients: vec![0.0; decoder.trainable().len()],
+            activations: Activations::new(config.computation()),
             order: EpochOrder::new(config.seed, objective.len()),
             progress: Progress::default(),
             fingerprint,
@@ -106,7 +110,7 @@ impl<'a> Trainer<'a> {
     fn resume(&mut self, control: &mut dyn TrainingControl) -> Option<u64> {
         let (folder, fingerprint) = (control.checkpoint_folder()?, self.fingerprint.as_ref()?);
         let vectors = Vectors {
-            parameters: self.decoder.parameters_mut(),
+            parameters: self.decoder.trainable_mut(),
             first_moment: &mut self.optimizer.first_moment,
             second_moment: &mut self.optimizer.second_moment,
         };
@@ -141,7 +145,7 @@ impl<'a> Trainer<'a> {
         let gradient_norm = norm(&self.gradients);
         self.check_finite("the gradient norm", gradient_norm)?;
         let learning_rate = self.schedule.learning_rate(self.progress.step);
-        self.optimizer.update(self.decoder.parameters_mut(), &self.gradients, gradient_norm, learning_rate);
+        self.optimizer.update(self.decoder.trainable_mut(), &self.gradients, gradient_norm, learning_rate);
         self.progress.step += 1;
         self.progress.loss_sum += loss.loss;
         self.progress.tokens += loss.tokens;
@@ -182,8 +186,12 @@ impl<'a> Trainer<'a> {
 
     /// A checkpoint must never keep parameters that the next step would refuse.
     fn check_parameters(&self) -> Result<()> {
-        let broken = self.decoder.parameters().par_iter().find_first(|value| !value.is_finite());
-        let Some(&value) = broken else { return Ok(()) };
+        // Without a way out of the loop over a chunk, which keeps it in vector registers.
+        let finite = |chunk: &[f32]| chunk.iter().fold(true, |finite, value| finite & value.is_finite());
+        let broken = self.decoder.trainable().par_chunks(1 << 16).find_first(|chunk| !finite(chunk));
+        let Some(&value) = broken.and_then(|chunk| chunk.iter().find(|value| !value.is_finite())) else {
+            return Ok(());
+        };
         let step = self.progress.step;
         let learning_rate = self.schedule.learning_rate(step - 1);
         Err(Error::NonFinite {
@@ -199,7 +207,7 @@ impl<'a> Trainer<'a> {
             return Ok(());
         };
         let vectors = Vectors {
-            parameters: self.decoder.parameters(),
+            parameters: self.decoder.trainable(),
             first_moment: &self.optimizer.first_moment,
             second_moment: &self.optimizer.second_moment,
         };

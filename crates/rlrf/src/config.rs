@@ -9,6 +9,7 @@ use rlrf_arithmetic::DemonstrationConfig;
 use rlrf_engine::EngineOptions;
 use rlrf_local::{DpoTrainingConfig, JudgeConfig, SftConfig};
 use rlrf_method::config::{MethodConfig, PairsConfig, RefineConfig, SampleConfig};
+use rlrf_model::WeightFormat;
 use rlrf_train::TrainingConfig;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) pairs: PairsConfig,
     pub(crate) dpo: DpoTrainingConfig,
     pub(crate) evaluation: EvaluationConfig,
+    pub(crate) generation: GenerationConfig,
     #[serde(skip_serializing)]
     pub(crate) engine: EngineConfig,
 }
@@ -183,6 +185,14 @@ pub(crate) struct TemplatesConfig {
     pub(crate) refine: Option<PathBuf>,
 }
 
+/// How local models generate, judges included.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct GenerationConfig {
+    /// Format of the weights: `f32`, `bf16` or `int8`.
+    pub(crate) weights: WeightFormat,
+}
+
 /// How much the generation engine does at once; changes speed and memory only, and is no part of a run's identity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -197,7 +207,7 @@ pub(crate) struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        let EngineOptions { max_rows, cache_tokens, prefill_tokens } = EngineOptions::default();
+        let EngineOptions { max_rows, cache_tokens, prefill_tokens, .. } = EngineOptions::default();
         Self { max_rows, cache_tokens, prefill_tokens }
     }
 }
@@ -219,6 +229,7 @@ impl Default for Config {
             pairs: PairsConfig::default(),
             dpo: DpoTrainingConfig::default(),
             evaluation: EvaluationConfig::default(),
+            generation: GenerationConfig::default(),
             engine: EngineConfig::default(),
         }
     }
@@ -316,7 +327,7 @@ impl Config {
     /// The engine's part.
     pub(crate) fn engine(&self) -> EngineOptions {
         let EngineConfig { max_rows, cache_tokens, prefill_tokens } = self.engine;
-        EngineOptions { max_rows, cache_tokens, prefill_tokens }
+        EngineOptions { weights: self.generation.weights, max_rows, cache_tokens, prefill_tokens }
     }
 }
 

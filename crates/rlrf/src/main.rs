@@ -4,6 +4,7 @@
 //! the libraries together, one command each.
 
 mod arguments;
+mod bench;
 mod config;
 mod console;
 mod evaluate;
@@ -54,6 +55,7 @@ fn finish(arguments: &Arguments) -> ExitCode {
             }
             match arguments.command {
                 Command::Index { .. } => eprintln!("interrupted; nothing of the index is kept"),
+                Command::Bench { .. } => eprintln!("interrupted"),
                 _ => {
                     eprintln!("interrupted; everything finished so far is kept: repeat the command to go on")
                 }
@@ -78,6 +80,7 @@ fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
             index_command::build_index(options, json, console)
         }
         Command::Index { command: IndexCommand::Search(options) } => index_command::search(options, json),
+        Command::Bench { command } => bench::run(command, json),
         Command::Model { command: ModelCommand::New(options) } => model_command::new(options, json),
         Command::Model { command: ModelCommand::Info(options) } => model_command::info(options, json),
     }

@@ -111,7 +111,7 @@ impl Run<'_> {
             let (store, console) = (&mut self.store, self.console);
             rlrf_local::fine_tune(&mut model, &demonstrations, &settings, &stage, store, console)?;
         }
-        self.finish_model(name, &model, &stage)?;
+        self.finish_model(name, &mut model, &stage)?;
         Ok(model)
     }
 
@@ -143,8 +143,9 @@ impl Run<'_> {
     }
 
     /// Saves a model, records it, then drops its checkpoint: whatever happens in between is done again.
-    fn finish_model(&self, name: &str, model: &Model, stage: &TrainingStage) -> Result<()> {
-        let digest = models::save(model, &self.model_folder(name))?;
+    fn finish_model(&self, name: &str, model: &mut Model, stage: &TrainingStage) -> Result<()> {
+        model.folder = self.model_folder(name);
+        let digest = models::save(model, &model.folder)?;
         self.store.record_artifact(&format!("models/{name}"), &digest, &json!({}))?;
         Ok(rlrf_local::finish(stage)?)
     }
@@ -194,7 +195,7 @@ impl Run<'_> {
             let mut trainer = DpoTrainer { model: &mut policy, config: &settings, stage: &stage };
             trainer.train(&preferences, &mut self.store, self.console)?;
         }
-        self.finish_model(&name, &policy, &stage)?;
+        self.finish_model(&name, &mut policy, &stage)?;
         self.keep_timings()?;
         Ok(policy)
     }

@@ -2,7 +2,7 @@
 
 use crate::common::{generate, prompt, request, stories};
 use rlrf_engine::{Choice, EngineOptions, Request, Sampling};
-use rlrf_model::Model;
+use rlrf_model::{Model, WeightFormat};
 
 /// Samples of prompts that partly begin alike, of all kinds of sampling and ending.
 fn requests(model: &Model) -> Vec<Request> {
@@ -73,18 +73,25 @@ fn a_cache_too_small_for_all_changes_nothing_but_the_work() {
 
 #[test]
 fn company_changes_nothing() {
+    company(WeightFormat::F32);
+    company(WeightFormat::Bf16);
+    company(WeightFormat::Int8);
+}
+
+fn company(weights: WeightFormat) {
     let model = stories();
     let requests = requests(&model);
-    let (together, _) = generate(&model, EngineOptions::default(), &requests);
+    let options = EngineOptions { weights, ..EngineOptions::default() };
+    let (together, _) = generate(&model, options, &requests);
     for (request, expected) in requests.iter().zip(&together) {
         for (sample, stream) in request.streams.iter().enumerate() {
             let alone = Request { streams: vec![*stream], ..request.clone() };
-            let (generations, _) = generate(&model, EngineOptions::default(), &[alone]);
+            let (generations, _) = generate(&model, options, &[alone]);
             assert_eq!(generations[0][0], expected[sample]);
         }
     }
     let reversed: Vec<Request> = requests.iter().rev().cloned().collect();
-    let (generations, _) = generate(&model, EngineOptions::default(), &reversed);
+    let (generations, _) = generate(&model, options, &reversed);
     assert!(generations.iter().rev().eq(&together));
 }
 
@@ -92,12 +99,15 @@ fn company_changes_nothing() {
 fn threads_change_nothing() {
     let model = stories();
     let requests = requests(&model);
-    let [one, two, three] = [1, 2, 3].map(|threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| generate(&model, EngineOptions::default(), &requests).0)
-    });
-    assert_eq!(one, two);
-    assert_eq!(one, three);
+    for weights in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8] {
+        let options = EngineOptions { weights, ..EngineOptions::default() };
+        let [one, two, three] = [1, 2, 3].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| generate(&model, options, &requests).0)
+        });
+        assert_eq!(one, two);
+        assert_eq!(one, three);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which responses are abstentions. An empty response is one under every rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Abstention {
     /// None but the empty ones: the original's default.
     Never,

@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use rlrf_kernels::adamw::AdamW;
-use rlrf_kernels::attention::{self, Heads, Span};
+use rlrf_kernels::attention::{self, DecodeScratch, Heads, Span};
+use rlrf_kernels::matmul::Operands;
 use rlrf_kernels::rope::RopeTable;
 use rlrf_kernels::{logprobs, norm, swiglu};
 
@@ -20,12 +21,14 @@ pub(crate) fn measure() {
             sequences(heads, 2, 1024);
             tree(heads, 128, 15, 64);
             for keys in [100, 1000] {
-                decode(heads, keys);
+                decode(heads, 1, keys);
+                decode(heads, 8, keys);
             }
         }
         for (rows, dim, vocab) in [(512, 576, 49_152), (2048, 256, 1024), (2048, 128, 4096), (64, 256, 1024)]
         {
-            language_head(rows, dim, vocab);
+            language_head(Operands::F32, rows, dim, vocab);
+            language_head(Operands::Bf16, rows, dim, vocab);
         }
         for (rows, dim) in [(1024, 576), (2048, 256)] {
             elementwise(rows, dim);
@@ -79,37 +82,46 @@ fn attend(on: &str, heads: Heads, spans: &[Span], pairs: usize) {
     report("attention backward", &shape, seconds, gflop * 2.5);
 }
 
-fn decode(heads: Heads, keys: usize) {
+fn decode(heads: Heads, rows: usize, keys: usize) {
     let Heads { query, key_value, dim, .. } = heads;
-    let (q, k, v) = (noise(query * dim), noise(keys * key_value * dim), noise(keys * key_value * dim));
-    let (mut out, mut scratch) = (vec![0.0; q.len()], Vec::new());
+    let (q, k, v) = (noise(rows * query * dim), noise(keys * key_value * dim), noise(keys * key_value * dim));
+    let (mut out, mut scratch) = (vec![0.0; q.len()], DecodeScratch::default());
     let block = 16 * key_value * dim;
+    let shared: Vec<_> = k.chunks(block).zip(v.chunks(block)).collect();
     let seconds = best(|| {
-        attention::decode(
-            black_box(&q),
-            &mut k.chunks(block).zip(v.chunks(block)),
-            heads,
-            &mut scratch,
-            &mut out,
-        );
+        let of_row = q.chunks_exact(query * dim).zip(out.chunks_exact_mut(query * dim));
+        let mut queries: Vec<_> =
+            of_row.map(|(q, out)| attention::Query { q, blocks: Vec::new(), out }).collect();
+        attention::decode(black_box(&mut queries), &shared, heads, 0..key_value, &mut scratch);
     });
-    let gflop = (4 * keys * query * dim) as f64 / 1e9;
-    report("attention decode", &format!("{query}/{key_value} heads of {dim}, {keys} keys"), seconds, gflop);
+    let gflop = (4 * rows * keys * query * dim) as f64 / 1e9;
+    let shape = format!("{query}/{key_value} heads of {dim}, {rows} rows, {keys} shared keys");
+    report("attention decode", &shape, seconds, gflop);
 }
 
-fn language_head(rows: usize, dim: usize, vocab: usize) {
+fn language_head(operands: Operands, rows: usize, dim: usize, vocab: usize) {
     let (hidden, head, d_logprobs) = (noise(rows * dim), noise(vocab * dim), noise(rows));
     let targets: Vec<u32> = (0..rows).map(|row| (row * 7919 % vocab) as u32).collect();
     let (mut logprobs, mut logsumexp) = (vec![0.0; rows], vec![0.0; rows]);
-    let shape = format!("{rows} rows of {dim}, {vocab} tokens");
+    let shape = format!("{operands:?}, {rows} rows of {dim}, {vocab} tokens");
     let gflop = (2 * rows * dim * vocab) as f64 / 1e9;
     let seconds = best(|| {
-        logprobs::forward(black_box(&hidden), &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
+        logprobs::forward(
+            operands,
+            black_box(&hidden),
+            &head,
+            &targets,
+            dim,
+            vocab,
+            &mut logprobs,
+            &mut logsumexp,
+        );
     });
     report("logprobs forward", &shape, seconds, gflop);
     let (mut d_hidden, mut d_head) = (vec![0.0; rows * dim], vec![0.0; vocab * dim]);
     let seconds = best(|| {
         logprobs::backward(
+            operands,
             black_box(&hidden),
             &head,
             &targets,

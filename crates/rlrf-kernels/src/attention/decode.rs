@@ -1,57 +1,111 @@
-//! Attention of one new token against cached keys and values.
+//! Attention of new tokens against cached keys and values.
+
+use std::ops::Range;
 
 use super::Heads;
 use super::scores::score_block;
 use crate::simd::{self, LANES};
 
-/// One decoding query per sequence against its cached keys and values, on the calling thread.
+/// One query of a [`decode`].
+pub struct Query<'a, 'k> {
+    /// `[query, dim]`.
+    pub q: &'a [f32],
+    /// What it sees beyond the shared blocks.
+    pub blocks: Vec<KeyValueBlock<'k>>,
+    /// `[query, dim]`, overwritten.
+    pub out: &'a mut [f32],
+}
+
+/// Neighbouring cached keys and values, `[len, key_value, dim]` each.
+pub type KeyValueBlock<'k> = (&'k [f32], &'k [f32]);
+
+/// Queries against cached keys and values, on the calling thread: first those of `shared`, which all of them see, as one
+/// product over all queries, then each against its own. Only the key/value heads `head_range` and their query heads.
 ///
-/// `q, out: [query, dim]` of one row; `blocks` yields the cached key/value blocks in order, each
-/// `([len, key_value, dim], [len, key_value, dim])`. The order of summation depends on the key index alone,
-/// never on how keys are cut into blocks (so a shared prefix changes nothing). Every key given is visible:
-/// the caller applies the window. Without any key the output is zero.
-pub fn decode<'a>(
-    q: &[f32],
-    blocks: &mut dyn Iterator<Item = (&'a [f32], &'a [f32])>,
+/// The order of summation depends on the key's index alone, never on how keys are cut into blocks nor on who shares
+/// them. Every key given is visible: the caller applies the window. Without any key the output is zero.
+///
+/// # Panics
+/// If a length is wrong.
+pub fn decode(
+    queries: &mut [Query<'_, '_>],
+    shared: &[KeyValueBlock<'_>],
     heads: Heads,
-    scratch: &mut Vec<f32>,
-    out: &mut [f32],
+    head_range: Range<usize>,
+    scratch: &mut DecodeScratch,
 ) {
     let Heads { query, key_value, dim, .. } = heads;
-    assert!(q.len() == query * dim && out.len() == query * dim);
-    let blocks: Vec<(&[f32], &[f32])> = blocks.filter(|(k, _)| !k.is_empty()).collect();
-    let width = key_value * dim;
-    let scale = heads.scale();
-    let keys: usize = blocks.iter().map(|(k, _)| k.len() / width).sum();
-    out.fill(0.0);
-    if keys == 0 {
-        return;
+    assert!(queries.iter().all(|it| it.q.len() == query * dim && it.out.len() == query * dim));
+    let (width, group) = (key_value * dim, query / key_value);
+    let keys_of = |blocks: &[KeyValueBlock<'_>]| blocks.iter().map(|(k, _)| k.len() / width).sum::<usize>();
+    let shared_keys = keys_of(shared);
+    let most_keys = shared_keys + queries.iter().map(|it| keys_of(&it.blocks)).max().unwrap_or(0);
+    let rows = queries.len() * group;
+    scratch.scores.resize(scratch.scores.len().max(rows * most_keys), 0.0);
+    for head in head_range {
+        let of_query = head * group * dim..(head + 1) * group * dim;
+        let DecodeScratch { q, out, scores } = scratch;
+        q.clear();
+        queries.iter().for_each(|it| q.extend_from_slice(&it.q[of_query.clone()]));
+        out.clear();
+        out.resize(rows * dim, 0.0);
+        if most_keys > 0 {
+            let scores = &mut scores[..rows * most_keys];
+            each_block(shared, width, |start, k, _| {
+                score_block(q, &k[head * dim..], dim, width, &mut scores[start..], most_keys);
+            });
+            let of_each = q.chunks_exact(group * dim).zip(scores.chunks_exact_mut(group * most_keys));
+            for (it, (q, scores)) in queries.iter().zip(of_each) {
+                each_block(&it.blocks, width, |start, k, _| {
+                    let scores = &mut scores[shared_keys + start..];
+                    score_block(q, &k[head * dim..], dim, width, scores, most_keys);
+                });
+            }
+            for (index, scores) in scores.chunks_exact_mut(most_keys).enumerate() {
+                let keys = shared_keys + keys_of(&queries[index / group].blocks);
+                normalise(&mut scores[..keys], heads.scale());
+            }
+            each_block(shared, width, |start, _, v| {
+                let weights = &scores[start..];
+                add_values_of_all(weights, most_keys, &v[head * dim..], width, out, dim);
+            });
+            let of_each = out.chunks_exact_mut(group * dim).zip(scores.chunks_exact(group * most_keys));
+            for (it, (out, scores)) in queries.iter().zip(of_each) {
+                each_block(&it.blocks, width, |start, _, v| {
+                    let weights = &scores[shared_keys + start..];
+                    add_values_of_all(weights, most_keys, &v[head * dim..], width, out, dim);
+                });
+            }
+        }
+        for (it, out) in queries.iter_mut().zip(out.chunks_exact(group * dim)) {
+            it.out[of_query.clone()].copy_from_slice(out);
+        }
     }
-    scratch.resize(query * keys, 0.0);
-    let group = query / key_value;
-    for (head, scores) in (0..key_value).zip(scratch.chunks_exact_mut(group * keys)) {
-        let heads = head * group * dim..(head + 1) * group * dim;
-        let (q, out) = (&q[heads.clone()], &mut out[heads]);
-        let mut start = 0;
-        for (k, _) in &blocks {
-            score_block(q, &k[head * dim..], dim, width, &mut scores[start..], keys);
-            start += k.len() / width;
-        }
-        let mut inverse_sums = [0f32; MOST_HEADS];
-        let heads_at_once = scores.chunks_mut(MOST_HEADS * keys).zip(out.chunks_mut(MOST_HEADS * dim));
-        for (scores, out) in heads_at_once {
-            for (scores, inverse_sum) in scores.chunks_exact_mut(keys).zip(&mut inverse_sums) {
-                *inverse_sum = 1.0 / exponentials(scores, scale);
-            }
-            let mut start = 0;
-            for (_, v) in &blocks {
-                add_values(&scores[start..], keys, &v[head * dim..], width, out, dim);
-                start += v.len() / width;
-            }
-            for (out, inverse_sum) in out.chunks_exact_mut(dim).zip(inverse_sums) {
-                scale_row(out, inverse_sum);
-            }
-        }
+}
+
+/// Buffers of [`decode`], kept from call to call.
+#[derive(Debug, Default)]
+pub struct DecodeScratch {
+    /// The queries of one key/value head, `[queries, group, dim]`.
+    q: Vec<f32>,
+    out: Vec<f32>,
+    /// `[queries, group, most keys]`.
+    scores: Vec<f32>,
+}
+
+/// Visits blocks with the number of keys before each.
+fn each_block(blocks: &[KeyValueBlock<'_>], width: usize, mut visit: impl FnMut(usize, &[f32], &[f32])) {
+    let mut start = 0;
+    for (k, v) in blocks.iter().filter(|(k, _)| !k.is_empty()) {
+        visit(start, k, v);
+        start += k.len() / width;
+    }
+}
+
+/// [`add_values`] for any number of heads.
+fn add_values_of_all(weights: &[f32], stride: usize, v: &[f32], width: usize, out: &mut [f32], dim: usize) {
+    for (index, out) in out.chunks_mut(MOST_HEADS * dim).enumerate() {
+        add_values(&weights[index * MOST_HEADS * stride..], stride, v, width, out, dim);
     }
 }
 
@@ -59,10 +113,13 @@ pub fn decode<'a>(
 const MOST_HEADS: usize = 4;
 
 simd! {
-    /// `x = exp(scale x - shift)` with the shift that makes the largest 1; returns the sum.
-    fn exponentials(x: &mut [f32], scale: f32) -> f32 {
+    /// `x = softmax(scale x)`.
+    fn normalise(x: &mut [f32], scale: f32) {
         let shift = simd::max(x) * scale;
-        simd::exp_in_place(x, scale, shift)
+        let factor = 1.0 / simd::exp_in_place(x, scale, shift);
+        for x in x {
+            *x *= factor;
+        }
     }
 }
 
@@ -130,13 +187,5 @@ fn add_channels<const H: usize, const N: usize>(
     }
     for (h, sums) in sums.iter().enumerate() {
         out[h * dim + channel..][..N].copy_from_slice(sums);
-    }
-}
-
-simd! {
-    fn scale_row(x: &mut [f32], factor: f32) {
-        for x in x {
-            *x *= factor;
-        }
     }
 }

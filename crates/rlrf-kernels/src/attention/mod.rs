@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub use decode::decode;
+pub use decode::{DecodeScratch, KeyValueBlock, Query, decode};
 
 use crate::matmul::Output;
 use forest::{forest, work};

@@ -1,6 +1,7 @@
 //! Packing: right operands rearranged in the order in which the micro-kernel reads them.
 
-use super::View;
+use super::{Operands, View};
+use crate::bf16::{pair, unpair};
 use crate::simd::InstructionSet;
 
 /// Columns of a panel.
@@ -11,25 +12,40 @@ pub(crate) const WIDTH: usize = 32;
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// A right operand `B[k, n]` packed into panels of [`WIDTH`] columns: `[panel][k][WIDTH]`, padded.
+/// A right operand `B[k, n]` packed into panels of [`WIDTH`] columns: `[panel][step][WIDTH]`, padded. A step holds one
+/// `k`, or two in bf16.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Panels {
     lines: Vec<Line>,
+    operands: Operands,
     depth: usize,
     columns: usize,
+    /// What the products of each column are multiplied by in the end; empty unless the operands are 8-bit.
+    scales: Vec<f32>,
 }
 
 impl Panels {
-    /// Packs `columns x depth` elements of `source`, keeping the buffer of earlier calls.
+    /// Packs `columns x depth` elements of `source` as f32, keeping the buffer of earlier calls.
     pub(crate) fn pack(&mut self, source: View<'_>, columns: usize, depth: usize) {
+        self.pack_as(Operands::F32, source, columns, depth);
+    }
+
+    /// Packs `columns x depth` elements of `source`, keeping the buffer of earlier calls.
+    pub(crate) fn pack_as(&mut self, operands: Operands, source: View<'_>, columns: usize, depth: usize) {
         let panels = columns.div_ceil(WIDTH);
-        let lines = panels * depth * (WIDTH / 16);
+        let steps = operands.steps(depth);
+        let lines = (panels * steps * WIDTH * operands.weight_bytes()).div_ceil(size_of::<Line>());
         if self.lines.len() < lines {
             self.lines.resize(lines, Line([0.0; 16]));
         }
+        self.operands = operands;
         self.depth = depth;
         self.columns = columns;
+        self.scales.clear();
         assert!(source.holds(columns, depth));
+        if operands == Operands::Int8 {
+            return self.quantise(source);
+        }
         for panel in 0..panels {
             let first = panel * WIDTH;
             for half in 0..WIDTH / 16 {
@@ -37,11 +53,48 @@ impl Panels {
                 let valid = columns.saturating_sub(start).min(16);
                 // SAFETY: the panel lies in the buffer, and `source` holds the `valid` columns from `start`.
                 unsafe {
-                    let to = self.lines.as_mut_ptr().add((panel * depth) * (WIDTH / 16) + half);
-                    pack_group(source.offset(start.min(columns), 0), valid, depth, to.cast(), WIDTH);
+                    let to = self.lines.as_mut_ptr().add(panel * steps * (WIDTH / 16) + half).cast();
+                    let source = source.offset(start.min(columns), 0);
+                    match operands {
+                        Operands::Bf16 => pack_group::<true>(source, valid, depth, to, WIDTH),
+                        _ => pack_group::<false>(source, valid, depth, to, WIDTH),
+                    }
                 }
             }
         }
+    }
+
+    /// 8-bit weights with one scale per column: the largest magnitude is 127.
+    fn quantise(&mut self, source: View<'_>) {
+        let (columns, depth) = (self.columns, self.depth);
+        // SAFETY: `pack_as` made room for `panels x depth x WIDTH` bytes.
+        let bytes = unsafe {
+            let panels = columns.div_ceil(WIDTH);
+            std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<i8>(), panels * depth * WIDTH)
+        };
+        bytes.fill(0);
+        let mut weights = vec![0f32; depth];
+        for column in 0..columns {
+            source.offset(column, 0).read_row(&mut weights);
+            let largest = weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
+            let scale = largest / 127.0;
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            self.scales.push(scale);
+            let panel = &mut bytes[column / WIDTH * depth * WIDTH..];
+            for (step, weight) in weights.iter().enumerate() {
+                panel[step * WIDTH + column % WIDTH] = (weight * inverse).round() as i8;
+            }
+        }
+    }
+
+    /// What is packed, and how.
+    pub(crate) fn operands(&self) -> Operands {
+        self.operands
+    }
+
+    /// One factor per column, where the operands have any.
+    pub(crate) fn scales(&self) -> &[f32] {
+        &self.scales
     }
 
     /// Number of columns with the padding of the last panel.
@@ -59,83 +112,196 @@ impl Panels {
         self.depth
     }
 
-    /// Copies one column: row `column` of the packed weights.
+    /// Steps of the inner dimension.
+    pub(crate) fn steps(&self) -> usize {
+        self.operands.steps(self.depth)
+    }
+
+    /// Bytes of the packed weights.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lines.len() * size_of::<Line>() + self.scales.len() * size_of::<f32>()
+    }
+
+    /// Copies one column: row `column` of the packed weights, as far as their format kept it.
     pub(crate) fn read_column(&self, column: usize, to: &mut [f32]) {
         assert!(column < self.columns && to.len() == self.depth);
-        let (panel, place) = (column / WIDTH, column % WIDTH);
-        let lines = self.lines[panel * self.depth * (WIDTH / 16)..].chunks_exact(WIDTH / 16);
-        for (element, step) in to.iter_mut().zip(lines) {
-            *element = step[place / 16].0[place % 16];
+        let (panel, place) = (self.panel(column / WIDTH, 0), column % WIDTH);
+        let (words, bytes) = (panel.cast::<f32>(), panel.cast::<i8>());
+        // SAFETY: the panel holds every step of its columns.
+        unsafe {
+            match self.operands {
+                Operands::F32 => {
+                    for (step, element) in to.iter_mut().enumerate() {
+                        *element = *words.add(step * WIDTH + place);
+                    }
+                }
+                Operands::Bf16 => {
+                    for (step, elements) in to.chunks_mut(2).enumerate() {
+                        elements.copy_from_slice(&unpair(*words.add(step * WIDTH + place))[..elements.len()]);
+                    }
+                }
+                Operands::Int8 => {
+                    for (step, element) in to.iter_mut().enumerate() {
+                        *element = f32::from(*bytes.add(step * WIDTH + place)) * self.scales[column];
+                    }
+                }
+            }
         }
     }
 
-    /// Element (`step`, first column) of a panel.
-    pub(super) fn panel(&self, panel: usize, step: usize) -> *const f32 {
-        let line = (panel * self.depth + step) * (WIDTH / 16);
-        self.lines[line..].as_ptr().cast()
+    /// The first column's weight of a panel at `step`.
+    pub(super) fn panel(&self, panel: usize, step: usize) -> *const u8 {
+        let byte = (panel * self.steps() + step) * WIDTH * self.operands.weight_bytes();
+        let lines: &[Line] = &self.lines[byte / size_of::<Line>()..];
+        // SAFETY: the rest of `byte` lies within the first of these lines.
+        unsafe { lines.as_ptr().cast::<u8>().add(byte % size_of::<Line>()) }
     }
 }
 
-/// Packs up to 16 rows of `source` (its outer dimension), padded to 16: step `k` to `to[k * stride..][..16]`.
+/// Packs up to 16 rows of `source` (its outer dimension), padded to 16: step `s` to `to[s * stride..][..16]`. In `PAIRS`
+/// a step is a word of two bf16.
 ///
 /// # Safety
-/// `source` holds `rows x depth` elements; `to` is valid for `depth` steps.
-unsafe fn pack_group(source: View<'_>, rows: usize, depth: usize, to: *mut f32, stride: usize) {
+/// `source` holds `rows x depth` elements; `to` is valid for every step.
+unsafe fn pack_group<const PAIRS: bool>(
+    source: View<'_>,
+    rows: usize,
+    depth: usize,
+    to: *mut f32,
+    stride: usize,
+) {
     // SAFETY: the caller vouches for both sides; `detect` for the instruction set.
     unsafe {
         if source.inner == 1 && rows > 1 {
             match InstructionSet::detect() {
                 #[cfg(target_arch = "x86_64")]
                 InstructionSet::Avx512 | InstructionSet::Avx2 => {
-                    transpose_avx2(source, rows, depth, to, stride);
+                    transpose_avx2::<PAIRS>(source, rows, depth, to, stride);
                 }
-                InstructionSet::Portable => copy_elements(source, rows, depth, to, stride),
+                InstructionSet::Portable => copy_elements::<PAIRS>(source, rows, depth, to, stride),
             }
         } else if source.outer == 1 {
             // Whole groups even where fewer rows are asked for: what is beyond them is never used.
             let whole = source.whole_groups(depth);
-            for k in 0..whole {
-                let from = source.data.add(k * source.inner).cast::<[f32; 16]>();
-                to.add(k * stride).cast::<[f32; 16]>().write(from.read());
+            let whole = if PAIRS { whole & !1 } else { whole };
+            if PAIRS {
+                pair_lines(source, whole, to, stride);
+            } else {
+                for k in 0..whole {
+                    let from = source.data.add(k * source.inner).cast::<[f32; 16]>();
+                    to.add(k * stride).cast::<[f32; 16]>().write(from.read());
+                }
             }
-            copy_elements(source.offset(0, whole), rows, depth - whole, to.add(whole * stride), stride);
+            let steps = if PAIRS { whole / 2 } else { whole };
+            let to = to.add(steps * stride);
+            copy_elements::<PAIRS>(source.offset(0, whole), rows, depth - whole, to, stride);
         } else {
-            copy_elements(source, rows, depth, to, stride);
+            copy_elements::<PAIRS>(source, rows, depth, to, stride);
+        }
+    }
+}
+
+simd! {
+    /// Words of the 16 elements of two neighbouring `k` each, `depth` of them (an even number).
+    ///
+    /// # Safety
+    /// 16 elements follow each (0, k) of `source`; `to` is valid for every step.
+    unsafe fn pair_lines(source: View<'_>, depth: usize, to: *mut f32, stride: usize) {
+        for step in 0..depth / 2 {
+            // SAFETY: the caller vouches for both sides.
+            unsafe {
+                let first = source.data.add(2 * step * source.inner).cast::<[f32; 16]>().read();
+                let second = source.data.add((2 * step + 1) * source.inner).cast::<[f32; 16]>().read();
+                let mut words = [0f32; 16];
+                for i in 0..16 {
+                    words[i] = pair(first[i], second[i]);
+                }
+                to.add(step * stride).cast::<[f32; 16]>().write(words);
+            }
         }
     }
 }
 
 /// # Safety
 /// As [`pack_group`].
-unsafe fn copy_elements(source: View<'_>, rows: usize, depth: usize, to: *mut f32, stride: usize) {
-    for k in 0..depth {
+unsafe fn copy_elements<const PAIRS: bool>(
+    source: View<'_>,
+    rows: usize,
+    depth: usize,
+    to: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller vouches for `rows x depth` elements.
+    let element = |i: usize, k: usize| unsafe { *source.data.add(i * source.outer + k * source.inner) };
+    for step in 0..if PAIRS { depth.div_ceil(2) } else { depth } {
         let mut group = [0f32; 16];
-        for (i, element) in group[..rows].iter_mut().enumerate() {
-            // SAFETY: the caller vouches for `rows x depth` elements.
-            *element = unsafe { *source.data.add(i * source.outer + k * source.inner) };
+        for (i, word) in group[..rows].iter_mut().enumerate() {
+            *word = match PAIRS {
+                true if 2 * step + 1 < depth => pair(element(i, 2 * step), element(i, 2 * step + 1)),
+                true => pair(element(i, 2 * step), 0.0),
+                false => element(i, step),
+            };
         }
-        // SAFETY: the caller vouches for `depth` steps.
-        unsafe { to.add(k * stride).cast::<[f32; 16]>().write(group) };
+        // SAFETY: the caller vouches for every step.
+        unsafe { to.add(step * stride).cast::<[f32; 16]>().write(group) };
     }
 }
 
-/// Packs rows whose elements are adjacent, in blocks of 8 x 8.
+/// Eight neighbouring words of a row: 8 elements, or 16 rounded to bf16.
+///
+/// # Safety
+/// The elements exist, and AVX2 is at hand.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn load_words<const PAIRS: bool>(from: *const f32) -> std::arch::x86_64::__m256 {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller vouches for the elements.
+    unsafe {
+        if !PAIRS {
+            return _mm256_loadu_ps(from);
+        }
+        let round = |x: __m256| {
+            let bits = _mm256_castps_si256(x);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+            _mm256_castsi256_ps(_mm256_blendv_epi8(rounded, quiet, nan))
+        };
+        let (left, right) = (round(_mm256_loadu_ps(from)), round(_mm256_loadu_ps(from.add(8))));
+        // Within each half of a register: the even elements of both, and the odd ones.
+        let first = _mm256_castps_si256(_mm256_shuffle_ps::<0x88>(left, right));
+        let second = _mm256_castps_si256(_mm256_shuffle_ps::<0xDD>(left, right));
+        let upper = _mm256_set1_epi32(0xFFFF_0000_u32.cast_signed());
+        let words = _mm256_or_si256(_mm256_srli_epi32::<16>(first), _mm256_and_si256(second, upper));
+        _mm256_castsi256_ps(_mm256_permute4x64_epi64::<0xD8>(words))
+    }
+}
+
+/// Packs rows whose elements are adjacent, in blocks of 8 x 8 words.
 ///
 /// # Safety
 /// As [`pack_group`], with `source.inner == 1` and AVX2 at hand.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn transpose_avx2(source: View<'_>, rows: usize, depth: usize, to: *mut f32, stride: usize) {
+unsafe fn transpose_avx2<const PAIRS: bool>(
+    source: View<'_>,
+    rows: usize,
+    depth: usize,
+    to: *mut f32,
+    stride: usize,
+) {
     use std::arch::x86_64::*;
-    let whole = depth / 8 * 8;
+    let per_step = if PAIRS { 2 } else { 1 };
+    let whole = depth / per_step / 8 * 8;
     for first in [0, 8] {
         let valid = rows.saturating_sub(first).min(8);
-        for k in (0..whole).step_by(8) {
-            // SAFETY: rows below `valid` hold the 8 elements from `k`; steps `k..k + 8` of `to` are valid.
+        for step in (0..whole).step_by(8) {
+            // SAFETY: rows below `valid` hold the elements of these 8 steps, which are valid in `to`.
             unsafe {
                 let mut r = [_mm256_setzero_ps(); 8];
                 for (i, r) in r.iter_mut().enumerate().take(valid) {
-                    *r = _mm256_loadu_ps(source.data.add((first + i) * source.outer + k));
+                    *r = load_words::<PAIRS>(source.data.add((first + i) * source.outer + step * per_step));
                 }
                 let pairs: [__m256; 8] = [
                     _mm256_unpacklo_ps(r[0], r[1]),
@@ -157,7 +323,7 @@ unsafe fn transpose_avx2(source: View<'_>, rows: usize, depth: usize, to: *mut f
                     _mm256_shuffle_ps::<0x44>(pairs[5], pairs[7]),
                     _mm256_shuffle_ps::<0xEE>(pairs[5], pairs[7]),
                 ];
-                let to = to.add(k * stride + first);
+                let to = to.add(step * stride + first);
                 for i in 0..4 {
                     _mm256_storeu_ps(
                         to.add(i * stride),
@@ -173,6 +339,7 @@ unsafe fn transpose_avx2(source: View<'_>, rows: usize, depth: usize, to: *mut f
     }
     // SAFETY: the rest of the same elements and steps.
     unsafe {
-        copy_elements(source.offset(0, whole), rows, depth - whole, to.add(whole * stride), stride);
+        let (source, depth) = (source.offset(0, whole * per_step), depth - whole * per_step);
+        copy_elements::<PAIRS>(source, rows, depth, to.add(whole * stride), stride);
     }
 }

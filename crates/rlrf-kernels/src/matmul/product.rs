@@ -14,9 +14,9 @@ const PACKED: usize = 96 * 1024;
 /// Columns per pass.
 pub(super) const COLUMNS: usize = PACKED / DEPTH;
 
-/// Cuts an inner dimension into equal passes of at most [`DEPTH`].
-pub(super) fn pass_depth(depth: usize) -> usize {
-    depth.div_ceil(depth.div_ceil(DEPTH).max(1)).max(1)
+/// Cuts the steps of an inner dimension into equal passes of at most [`DEPTH`].
+pub(super) fn pass_depth(steps: usize) -> usize {
+    steps.div_ceil(steps.div_ceil(DEPTH).max(1)).max(1)
 }
 
 /// Where a product goes: the first element, and the distance between rows.
@@ -50,10 +50,11 @@ pub(crate) struct Block<'a> {
     pub(crate) first_column: usize,
     pub(crate) columns: usize,
     pub(crate) first_step: usize,
+    /// Steps of the inner dimension: of one `k`, or two in bf16.
     pub(crate) depth: usize,
 }
 
-/// `C[rows, columns] (+)= A B` with the calling thread alone. Every output element is one chain of fused
+/// `C[rows, columns] (+)= A B` with the calling thread alone; `a` holds words as the panels do. Every output element is one chain of fused
 /// multiply-adds in ascending `k`, from its old value if `accumulate`, else from zero.
 ///
 /// # Safety
@@ -61,7 +62,7 @@ pub(crate) struct Block<'a> {
 /// touches these.
 pub(crate) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Output, accumulate: bool) {
     // SAFETY: passed on.
-    unsafe { multiply_with(Microkernel::detect(), a, rows, block, c, accumulate) }
+    unsafe { multiply_with(Microkernel::detect(block.panels.operands()), a, rows, block, c, accumulate) }
 }
 
 /// [`multiply`] with chosen tiles.
@@ -78,7 +79,7 @@ pub(super) unsafe fn multiply_with(
 ) {
     debug_assert!(block.first_column.is_multiple_of(WIDTH));
     debug_assert!(block.first_column + block.columns <= block.panels.padded_columns());
-    debug_assert!(block.first_step + block.depth <= block.panels.depth());
+    debug_assert!(block.first_step + block.depth <= block.panels.steps());
     if rows == 0 || block.columns == 0 {
         return;
     }
@@ -98,7 +99,7 @@ pub(super) unsafe fn multiply_with(
         for step in (0..block.depth).step_by(pass_depth) {
             let pass = Pass {
                 b: block.panels.panel((block.first_column + column) / WIDTH, block.first_step + step),
-                b_panel: block.panels.depth() * WIDTH,
+                b_panel: block.panels.steps(),
                 columns: pass_columns.min(block.columns - column),
                 depth: pass_depth.min(block.depth - step),
                 accumulate: accumulate || step > 0,
@@ -118,7 +119,7 @@ pub(super) unsafe fn multiply_with(
 
 /// The right operand of one pass over the inner dimension.
 struct Pass {
-    b: *const f32,
+    b: *const u8,
     b_panel: usize,
     columns: usize,
     depth: usize,

@@ -3,6 +3,7 @@
 use super::microkernel::Microkernel;
 use super::product::multiply_with;
 use super::*;
+use crate::bf16::{pair, unpair};
 use crate::simd::InstructionSet;
 
 fn noise(len: usize, seed: u32) -> Vec<f32> {
@@ -48,11 +49,87 @@ fn every_instruction_set_gives_one_chain_of_fused_multiply_adds() {
             let output = Output { data: c.as_mut_ptr(), row: n };
             // SAFETY: the shapes are those of the buffers, and the set is one of this processor's.
             unsafe {
-                multiply_with(Microkernel::of(instructions), View::new(&a, k, 1), m, block, output, true);
+                multiply_with(
+                    Microkernel::of(instructions, Operands::F32),
+                    View::new(&a, k, 1),
+                    m,
+                    block,
+                    output,
+                    true,
+                );
             }
             assert!(same_bits(&c, &expected), "{instructions:?} {m}x{n}x{k}");
         }
     }
+}
+
+/// Both operands rounded to bf16; of each pair of `k` the second is added first, as `vdpbf16ps` does.
+fn chain_of_pairs(a: &[f32], b: &[f32], sum: f32) -> f32 {
+    let rounded = |x: &[f32], k: usize| x.get(k).map_or(0.0, |&x| unpair(pair(x, 0.0))[0]);
+    (0..a.len().div_ceil(2))
+        .flat_map(|step| [2 * step + 1, 2 * step])
+        .fold(sum, |sum, k| rounded(a, k).mul_add(rounded(b, k), sum))
+}
+
+#[test]
+fn every_instruction_set_gives_one_chain_of_bf16_pairs() {
+    for (m, n, k) in
+        [(1, 1, 1), (1, 300, 20), (2, 130, 9), (3, 97, 1031), (5, 64, 300), (25, 33, 515), (16, 31, 8)]
+    {
+        let (a, b, start) = (noise(m * k, 1), noise(n * k, 2), noise(m * n, 3));
+        let expected: Vec<f32> = (0..m * n)
+            .map(|at| chain_of_pairs(&a[at / n * k..][..k], &b[at % n * k..][..k], start[at]))
+            .collect();
+        let mut panels = Panels::default();
+        panels.pack_as(Operands::Bf16, View::new(&b, k, 1), n, k);
+        let mut words = Vec::new();
+        let place = left_words(View::new(&a, k, 1), m, k, &mut words, false);
+        let sets = instruction_sets().into_iter().map(|set| Microkernel::of(set, Operands::Bf16));
+        for (number, kernel) in sets.chain([Microkernel::detect(Operands::Bf16)]).enumerate() {
+            let mut c = start.clone();
+            let depth = panels.steps();
+            let block = Block { panels: &panels, first_column: 0, columns: n, first_step: 0, depth };
+            let output = Output { data: c.as_mut_ptr(), row: n };
+            // SAFETY: the shapes are those of the buffers, and the set is one of this processor's.
+            unsafe { multiply_with(kernel, place.view(&words), m, block, output, true) };
+            assert!(same_bits(&c, &expected), "kernel {number} {m}x{n}x{k}");
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_multiplies_bytes_alike() {
+    for (m, n, k) in [(1, 1, 1), (1, 300, 20), (3, 97, 257), (25, 33, 515)] {
+        let (a, b) = (noise(m * k, 1), noise(n * k, 2));
+        let mut panels = Panels::default();
+        panels.pack_as(Operands::Int8, View::new(&b, k, 1), n, k);
+        let results: Vec<Vec<f32>> = instruction_sets()
+            .into_iter()
+            .map(|set| {
+                let mut c = vec![f32::NAN; m * n];
+                let block = Block { panels: &panels, first_column: 0, columns: n, first_step: 0, depth: k };
+                let output = Output { data: c.as_mut_ptr(), row: n };
+                let kernel = Microkernel::of(set, Operands::Int8);
+                // SAFETY: the shapes are those of the buffers, and the set is one of this processor's.
+                unsafe { multiply_with(kernel, View::new(&a, k, 1), m, block, output, false) };
+                c
+            })
+            .collect();
+        assert!(results.iter().all(|c| same_bits(c, &results[0]) && c.iter().all(|c| c.is_finite())));
+    }
+}
+
+#[test]
+fn bf16_rounds_to_nearest_even_and_keeps_what_is_not_a_number() {
+    let rounded = |x: f32| unpair(pair(x, 1.0))[0];
+    let cases =
+        [(1.0, 1.0), (1.003_906_25, 1.0), (1.011_718_75, 1.015_625), (-0.0, -0.0), (3.4e38, f32::INFINITY)];
+    for (x, expected) in cases {
+        assert_eq!(rounded(x).to_bits(), f32::to_bits(expected), "{x}");
+    }
+    assert!(rounded(f32::NAN).is_nan() && rounded(f32::from_bits(0xFFFF_FFFF)).is_nan());
+    assert!(rounded(f32::from_bits(0x7F80_0001)).is_nan());
+    assert_eq!(unpair(pair(0.5, -2.0)), [0.5, -2.0]);
 }
 
 fn same_bits(a: &[f32], b: &[f32]) -> bool {

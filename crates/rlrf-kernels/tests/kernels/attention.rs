@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
-use rlrf_kernels::attention::{Heads, Span, backward, decode, forward};
+use rlrf_kernels::attention::{DecodeScratch, Heads, KeyValueBlock, Query, Span, backward, decode, forward};
 
 /// A packed batch.
 #[derive(Default)]
@@ -250,7 +250,7 @@ fn large_scores_stay_finite() {
 }
 
 #[test]
-fn decode_is_the_last_row_of_forward_however_blocks_are_cut() {
+fn decode_is_the_last_row_of_forward_however_blocks_are_cut_or_shared() {
     for heads in HEADS {
         let heads = Heads { window: None, ..heads };
         let mut layout = Layout::default();
@@ -258,18 +258,36 @@ fn decode_is_the_last_row_of_forward_however_blocks_are_cut() {
         let data = Data::new(75, heads);
         let (out, _) = data.forward(&layout, heads);
         let (query, width) = (heads.query * heads.dim, heads.key_value * heads.dim);
-        let run = |cuts: &[usize]| {
-            let blocks: Vec<_> = cuts
-                .windows(2)
-                .map(|cut| (&data.k[cut[0] * width..cut[1] * width], &data.v[cut[0] * width..cut[1] * width]))
-                .collect();
-            let mut row = vec![f32::NAN; query];
-            let q = &data.q[74 * query..];
-            decode(q, &mut blocks.into_iter(), heads, &mut Vec::new(), &mut row);
-            row
+        let blocks = |cuts: &[usize]| -> Vec<KeyValueBlock<'_>> {
+            let range = |cut: &[usize]| cut[0] * width..cut[1] * width;
+            cuts.windows(2).map(|cut| (&data.k[range(cut)], &data.v[range(cut)])).collect()
         };
-        let whole = run(&[0, 75]);
-        assert_close(&whole, &wide(&out[74 * query..]), 1e-5);
-        assert_same_bits(&run(&[0, 1, 17, 33, 33, 64, 75]), &whole);
+        // Each of `rows` sees everything up to itself, of which the first `shared` keys are shared.
+        let run = |rows: &[usize], shared: &[usize], own: &dyn Fn(usize) -> Vec<usize>, split: bool| {
+            let mut outs = vec![vec![f32::NAN; query]; rows.len()];
+            let mut queries: Vec<_> = rows
+                .iter()
+                .zip(&mut outs)
+                .map(|(&row, out)| Query {
+                    q: &data.q[row * query..][..query],
+                    blocks: blocks(&own(row)),
+                    out,
+                })
+                .collect();
+            let mut scratch = DecodeScratch::default();
+            let heads_of_call = if split { 1 } else { heads.key_value };
+            for head in (0..heads.key_value).step_by(heads_of_call) {
+                decode(&mut queries, &blocks(shared), heads, head..head + heads_of_call, &mut scratch);
+            }
+            outs.concat()
+        };
+        let rows = [40, 74, 51, 33, 74];
+        let whole = run(&rows, &[], &|row| vec![0, row + 1], false);
+        let expected: Vec<f32> = rows.iter().flat_map(|row| &out[row * query..][..query]).copied().collect();
+        assert_close(&whole, &wide(&expected), 1e-5);
+        let cut = run(&rows, &[], &|row| vec![0, 1, 17, 33, 33, row + 1], false);
+        assert_same_bits(&cut, &whole);
+        let shared = run(&rows, &[0, 16, 32], &|row| vec![32, row, row + 1], true);
+        assert_same_bits(&shared, &whole);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
 use rlrf_kernels::logprobs::{backward, forward};
+use rlrf_kernels::matmul::Operands::{self, Bf16, F32};
 
 fn reference(hidden: &[f64], head: &[f64], targets: &[u32], dim: usize) -> Vec<f64> {
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -11,6 +12,9 @@ fn reference(hidden: &[f64], head: &[f64], targets: &[u32], dim: usize) -> Vec<f
     };
     hidden.chunks(dim).zip(targets).map(row).collect()
 }
+
+/// Half a unit in the last place of bf16, twice, for the two operands.
+const BF16: f64 = 1.0 / 128.0;
 
 fn targets(rows: usize, vocab: usize) -> Vec<u32> {
     (0..rows).map(|row| ((row * 7919 + vocab - 1) % vocab) as u32).collect()
@@ -22,41 +26,65 @@ fn forward_is_the_reference() {
         let (hidden, head) = (noise(rows * dim, 1), noise(vocab * dim, 2));
         let targets = targets(rows, vocab);
         let (mut logprobs, mut logsumexp) = (vec![f32::NAN; rows], vec![f32::NAN; rows]);
-        forward(&hidden, &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
-        assert_close(&logprobs, &reference(&wide(&hidden), &wide(&head), &targets, dim), 1e-5);
+        let expected = reference(&wide(&hidden), &wide(&head), &targets, dim);
+        forward(F32, &hidden, &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
+        assert_close(&logprobs, &expected, 1e-5);
+        forward(Bf16, &hidden, &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
+        assert_close(&logprobs, &expected, BF16);
     }
 }
 
 #[test]
 fn gradients_are_finite_differences() {
+    gradients(F32, 1e-5);
+    gradients(Bf16, 2.0 * BF16);
+}
+
+fn gradients(operands: Operands, tolerance: f64) {
     let (rows, dim, vocab) = (7, 9, 45);
     let (hidden, head) = (noise(rows * dim, 1), noise(vocab * dim, 2));
     let targets = targets(rows, vocab);
     let mut d_logprobs = noise(rows, 3);
     d_logprobs[2] = 0.0;
     let (mut logprobs, mut logsumexp) = (vec![0.0; rows], vec![0.0; rows]);
-    forward(&hidden, &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
+    forward(operands, &hidden, &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
     let mut d_hidden = vec![f32::NAN; rows * dim];
     let start = noise(vocab * dim, 4);
     let mut d_head = start.clone();
-    backward(&hidden, &head, &targets, &logsumexp, &d_logprobs, dim, vocab, &mut d_hidden, Some(&mut d_head));
+    backward(
+        operands,
+        &hidden,
+        &head,
+        &targets,
+        &logsumexp,
+        &d_logprobs,
+        dim,
+        vocab,
+        &mut d_hidden,
+        Some(&mut d_head),
+    );
     let loss = |hidden: &[f64], head: &[f64]| {
         let logprobs = reference(hidden, head, &targets, dim);
         logprobs.iter().zip(&d_logprobs).map(|(logprob, d)| logprob * f64::from(*d)).sum::<f64>()
     };
     let (hidden_wide, head_wide) = (wide(&hidden), wide(&head));
-    assert_close(&d_hidden, &finite_differences(&hidden_wide, |x| loss(x, &head_wide)), 1e-5);
+    assert_close(&d_hidden, &finite_differences(&hidden_wide, |x| loss(x, &head_wide)), tolerance);
     let mut expected = finite_differences(&head_wide, |x| loss(&hidden_wide, x));
     expected.iter_mut().zip(&start).for_each(|(expected, start)| *expected += f64::from(*start));
-    assert_close(&d_head, &expected, 1e-5);
+    assert_close(&d_head, &expected, tolerance);
 
     let mut frozen = vec![f32::NAN; rows * dim];
-    backward(&hidden, &head, &targets, &logsumexp, &d_logprobs, dim, vocab, &mut frozen, None);
+    backward(operands, &hidden, &head, &targets, &logsumexp, &d_logprobs, dim, vocab, &mut frozen, None);
     assert_same_bits(&frozen, &d_hidden);
 }
 
 #[test]
 fn neither_threads_nor_other_rows_change_a_row() {
+    invariance(F32);
+    invariance(Bf16);
+}
+
+fn invariance(operands: Operands) {
     let (rows, dim, vocab) = (150, 40, 900);
     let (hidden, head, d_logprobs) = (noise(rows * dim, 1), noise(vocab * dim, 2), noise(rows, 3));
     let targets = targets(rows, vocab);
@@ -64,11 +92,12 @@ fn neither_threads_nor_other_rows_change_a_row() {
         let rows = end - first;
         let (hidden, targets) = (&hidden[first * dim..end * dim], &targets[first..end]);
         let (mut logprobs, mut logsumexp) = (vec![0.0; rows], vec![0.0; rows]);
-        forward(hidden, &head, targets, dim, vocab, &mut logprobs, &mut logsumexp);
+        forward(operands, hidden, &head, targets, dim, vocab, &mut logprobs, &mut logsumexp);
         let mut d_hidden = vec![0.0; rows * dim];
         let mut d_head = vec![0.0; vocab * dim];
         let d_logprobs = &d_logprobs[first..end];
         backward(
+            operands,
             hidden,
             &head,
             targets,
@@ -95,8 +124,8 @@ fn neither_threads_nor_other_rows_change_a_row() {
 fn extreme_logits() {
     let head = [1e30, -1e30, 0.0];
     let (mut logprobs, mut logsumexp) = ([0.0; 3], [0.0; 3]);
-    forward(&[1.0; 3], &head, &[0, 1, 2], 1, 3, &mut logprobs, &mut logsumexp);
+    forward(F32, &[1.0; 3], &head, &[0, 1, 2], 1, 3, &mut logprobs, &mut logsumexp);
     assert_eq!(logprobs, [0.0, -2e30, -1e30]);
-    forward(&[f32::NAN, 1.0, 1.0], &head, &[0, 1, 2], 1, 3, &mut logprobs, &mut logsumexp);
+    forward(F32, &[f32::NAN, 1.0, 1.0], &head, &[0, 1, 2], 1, 3, &mut logprobs, &mut logsumexp);
     assert!(logprobs[0].is_nan() && logprobs[1] == -2e30);
 }

@@ -1,12 +1,21 @@
 //! Matrix products: against a plain chain, and the same bits for any rows, threads and packing.
 
 use crate::common::{assert_close, assert_same_bits, noise, wide, with_threads};
+use rlrf_kernels::matmul::Operands::{self, Bf16, F32, Int8};
 use rlrf_kernels::matmul::{PackedLinear, linear, linear_backward_input, linear_backward_weight};
 
 const SHAPES: [(usize, usize, usize); 7] =
     [(1, 1, 1), (3, 17, 5), (13, 70, 33), (40, 300, 129), (1, 64, 513), (150, 96, 160), (300, 257, 200)];
 
+/// `x` rounded to bf16 by way of f64: to the nearest of 8 significant bits.
+fn bf16(x: f32) -> f32 {
+    let ulp = 2f64.powi(f64::from(x.abs()).log2().floor() as i32 - 7);
+    if x == 0.0 { x } else { ((f64::from(x) / ulp).round_ties_even() * ulp) as f32 }
+}
+
+/// One chain of fused multiply-adds per element: in ascending `k`, or by pairs of `k` from the second to the first.
 fn chain(
+    operands: Operands,
     a: impl Fn(usize, usize) -> f32,
     b: impl Fn(usize, usize) -> f32,
     c: &mut [f32],
@@ -14,53 +23,62 @@ fn chain(
     k: usize,
 ) {
     for (at, c) in c.iter_mut().enumerate() {
-        for l in 0..k {
-            *c = a(at / n, l).mul_add(b(at % n, l), *c);
+        for l in 0..k.next_multiple_of(2) {
+            let l = if operands == Bf16 { l ^ 1 } else { l };
+            if l < k {
+                let (a, b) = (a(at / n, l), b(at % n, l));
+                *c = if operands == Bf16 { bf16(a).mul_add(bf16(b), *c) } else { a.mul_add(b, *c) };
+            }
         }
     }
 }
 
+/// Every shape with both kinds of operands.
+fn both<T: Copy + 'static, const N: usize>(shapes: [T; N]) -> impl Iterator<Item = (Operands, T)> {
+    [F32, Bf16].into_iter().flat_map(move |operands| shapes.into_iter().map(move |shape| (operands, shape)))
+}
+
 #[test]
 fn linear_is_one_chain_per_element_then_the_bias() {
-    for (rows, inp, out) in SHAPES {
+    for (operands, (rows, inp, out)) in both(SHAPES) {
         let (x, w, bias) = (noise(rows * inp, 1), noise(out * inp, 2), noise(out, 3));
         let mut expected = vec![0.0; rows * out];
-        chain(|t, i| x[t * inp + i], |o, i| w[o * inp + i], &mut expected, out, inp);
+        chain(operands, |t, i| x[t * inp + i], |o, i| w[o * inp + i], &mut expected, out, inp);
         let mut y = vec![f32::NAN; rows * out];
-        linear(&x, &w, None, &mut y, rows, inp, out);
+        linear(operands, &x, &w, None, &mut y, rows, inp, out);
         assert_same_bits(&y, &expected);
         for (at, y) in expected.iter_mut().enumerate() {
             *y += bias[at % out];
         }
-        linear(&x, &w, Some(&bias), &mut y, rows, inp, out);
+        linear(operands, &x, &w, Some(&bias), &mut y, rows, inp, out);
         assert_same_bits(&y, &expected);
         y.fill(f32::NAN);
-        PackedLinear::new(&w, Some(&bias), inp, out).forward(&x, &mut y, rows);
+        PackedLinear::new(operands, &w, Some(&bias), inp, out).forward(&x, &mut y, rows);
         assert_same_bits(&y, &expected);
     }
 }
 
 #[test]
 fn backwards_are_one_chain_per_element() {
-    for (rows, inp, out) in SHAPES {
+    for (operands, (rows, inp, out)) in both(SHAPES) {
         let (x, w, dy) = (noise(rows * inp, 4), noise(out * inp, 5), noise(rows * out, 6));
         let start = noise(rows * inp, 7);
         let mut expected = vec![0.0; rows * inp];
-        chain(|t, o| dy[t * out + o], |i, o| w[o * inp + i], &mut expected, inp, out);
+        chain(operands, |t, o| dy[t * out + o], |i, o| w[o * inp + i], &mut expected, inp, out);
         let mut dx = vec![f32::NAN; rows * inp];
-        linear_backward_input(&dy, &w, &mut dx, rows, inp, out, false);
+        linear_backward_input(operands, &dy, &w, &mut dx, rows, inp, out, false);
         assert_same_bits(&dx, &expected);
         expected.clone_from(&start);
-        chain(|t, o| dy[t * out + o], |i, o| w[o * inp + i], &mut expected, inp, out);
+        chain(operands, |t, o| dy[t * out + o], |i, o| w[o * inp + i], &mut expected, inp, out);
         dx.clone_from(&start);
-        linear_backward_input(&dy, &w, &mut dx, rows, inp, out, true);
+        linear_backward_input(operands, &dy, &w, &mut dx, rows, inp, out, true);
         assert_same_bits(&dx, &expected);
 
         let (start, start_bias) = (noise(out * inp, 8), noise(out, 9));
         let mut expected = start.clone();
-        chain(|o, t| dy[t * out + o], |i, t| x[t * inp + i], &mut expected, inp, rows);
+        chain(operands, |o, t| dy[t * out + o], |i, t| x[t * inp + i], &mut expected, inp, rows);
         let (mut dw, mut db) = (start, start_bias.clone());
-        linear_backward_weight(&dy, &x, &mut dw, Some(&mut db), rows, inp, out);
+        linear_backward_weight(operands, &dy, &x, &mut dw, Some(&mut db), rows, inp, out);
         assert_same_bits(&dw, &expected);
         let sums: Vec<f64> = (0..out)
             .map(|o| f64::from(start_bias[o]) + (0..rows).map(|t| f64::from(dy[t * out + o])).sum::<f64>())
@@ -73,25 +91,54 @@ fn backwards_are_one_chain_per_element() {
 fn a_row_is_the_same_alone_and_in_a_batch() {
     let (rows, inp, out) = (29, 200, 150);
     let (x, w) = (noise(rows * inp, 1), noise(out * inp, 2));
-    let packed = PackedLinear::new(&w, None, inp, out);
-    let mut together = vec![0.0; rows * out];
-    linear(&x, &w, None, &mut together, rows, inp, out);
-    for count in [1, 2, 3, 4, 5, 7, 8, 12, 13, 25] {
-        let mut y = vec![0.0; count * out];
-        packed.forward(&x[inp..(1 + count) * inp], &mut y, count);
-        assert_same_bits(&y, &together[out..(1 + count) * out]);
+    for operands in [F32, Bf16, Int8] {
+        let packed = PackedLinear::new(operands, &w, None, inp, out);
+        let mut together = vec![0.0; rows * out];
+        packed.forward(&x, &mut together, rows);
+        for count in [1, 2, 3, 4, 5, 7, 8, 12, 13, 25] {
+            let mut y = vec![0.0; count * out];
+            packed.forward(&x[inp..(1 + count) * inp], &mut y, count);
+            assert_same_bits(&y, &together[out..(1 + count) * out]);
+        }
+    }
+}
+
+#[test]
+fn eight_bits_are_within_half_a_step_of_the_weights() {
+    for (rows, inp, out) in SHAPES {
+        let (x, w, bias) = (noise(rows * inp, 1), noise(out * inp, 2), noise(out, 3));
+        let packed = PackedLinear::new(Int8, &w, Some(&bias), inp, out);
+        let mut read = vec![f32::NAN; out * inp];
+        for (row, read) in read.chunks_exact_mut(inp).enumerate() {
+            packed.read_row(row, read);
+        }
+        for (read, w) in read.chunks_exact(inp).zip(w.chunks_exact(inp)) {
+            let step = w.iter().fold(0f32, |most, w| most.max(w.abs())) / 127.0;
+            assert!(read.iter().zip(w).all(|(read, w)| (read - w).abs() <= 0.501 * step));
+        }
+        let mut y = vec![f32::NAN; rows * out];
+        packed.forward(&x, &mut y, rows);
+        let expected: Vec<f64> = (0..rows * out)
+            .map(|at| {
+                let (x, w) = (&x[at / out * inp..][..inp], &read[at % out * inp..][..inp]);
+                let sum: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                sum + f64::from(bias[at % out])
+            })
+            .collect();
+        assert_close(&y, &expected, 1e-5);
     }
 }
 
 #[test]
 fn packed_rows_read_back_as_they_were() {
-    for (_, inp, out) in SHAPES {
+    for (operands, (_, inp, out)) in both(SHAPES) {
         let w = noise(out * inp, 2);
-        let packed = PackedLinear::new(&w, None, inp, out);
+        let packed = PackedLinear::new(operands, &w, None, inp, out);
         let mut row = vec![f32::NAN; inp];
         for (at, expected) in w.chunks_exact(inp).enumerate() {
             packed.read_row(at, &mut row);
-            assert_same_bits(&row, expected);
+            let expected = expected.iter().map(|&w| if operands == Bf16 { bf16(w) } else { w });
+            assert_same_bits(&row, &expected.collect::<Vec<_>>());
         }
     }
 }
@@ -100,25 +147,28 @@ fn packed_rows_read_back_as_they_were() {
 fn threads_change_nothing() {
     let (rows, inp, out) = (200, 130, 330);
     let (x, w, dy) = (noise(rows * inp, 1), noise(out * inp, 2), noise(rows * out, 3));
-    let run = || {
-        let (mut y, mut dx, mut dw) = (vec![0.0; rows * out], vec![0.0; rows * inp], vec![0.0; out * inp]);
-        linear(&x, &w, None, &mut y, rows, inp, out);
-        linear_backward_input(&dy, &w, &mut dx, rows, inp, out, false);
-        linear_backward_weight(&dy, &x, &mut dw, None, rows, inp, out);
-        [y, dx, dw].concat()
-    };
-    let alone = with_threads(1, run);
-    for threads in [2, 3, 7] {
-        assert_same_bits(&with_threads(threads, run), &alone);
+    for operands in [F32, Bf16] {
+        let run = || {
+            let (mut y, mut dx, mut dw) =
+                (vec![0.0; rows * out], vec![0.0; rows * inp], vec![0.0; out * inp]);
+            linear(operands, &x, &w, None, &mut y, rows, inp, out);
+            linear_backward_input(operands, &dy, &w, &mut dx, rows, inp, out, false);
+            linear_backward_weight(operands, &dy, &x, &mut dw, None, rows, inp, out);
+            [y, dx, dw].concat()
+        };
+        let alone = with_threads(1, run);
+        for threads in [2, 3, 7] {
+            assert_same_bits(&with_threads(threads, run), &alone);
+        }
+        assert!(wide(&alone).iter().all(|x| x.is_finite()));
     }
-    assert!(wide(&alone).iter().all(|x| x.is_finite()));
 }
 
 #[test]
 fn empty_shapes_are_no_work() {
-    linear(&[], &[1.0, 2.0], None, &mut [], 0, 2, 1);
+    linear(F32, &[], &[1.0, 2.0], None, &mut [], 0, 2, 1);
     let mut y = [7.0];
-    linear(&[], &[], Some(&[3.0]), &mut y, 1, 0, 1);
+    linear(F32, &[], &[], Some(&[3.0]), &mut y, 1, 0, 1);
     assert_eq!(y, [3.0]);
-    linear_backward_weight(&[], &[], &mut [1.0, 2.0], None, 0, 2, 1);
+    linear_backward_weight(F32, &[], &[], &mut [1.0, 2.0], None, 0, 2, 1);
 }

@@ -1,13 +1,18 @@
 //! The buffers of forward and backward. They grow to the largest batch seen and are reused.
 
 use rlrf_kernels::attention::Heads;
+use rlrf_kernels::bf16::{narrow, widen};
 
-use crate::ModelConfig;
+use crate::{Computation, ModelConfig};
 
-/// What the forward keeps for the backward; its buffers are reused from call to call.
+/// What the forward keeps for the backward, and how both are computed; its buffers are reused from call to call.
 #[derive(Debug, Default)]
 pub struct Activations {
+    computation: Computation,
+    /// Every layer's; or one that serves all, where less is kept of them.
     pub(super) layers: Vec<LayerActivations>,
+    /// What is kept of each layer; empty where all is.
+    pub(super) kept: Vec<Kept>,
     /// Log-sum-exp of the attention scores of each layer, `[rows, heads]`.
     pub(super) logsumexp: Vec<Vec<f32>>,
     /// The residual stream after the last layer, `[rows, hidden]`.
@@ -20,6 +25,16 @@ pub struct Activations {
 }
 
 impl Activations {
+    /// Empty, for passes that are computed so.
+    pub fn new(computation: Computation) -> Self {
+        Self { computation, ..Self::default() }
+    }
+
+    /// How passes with these activations are computed.
+    pub fn computation(&self) -> Computation {
+        self.computation
+    }
+
     /// Final hidden states after the last norm, `[rows, hidden_size]`.
     pub fn hidden(&self) -> &[f32] {
         &self.hidden
@@ -27,10 +42,15 @@ impl Activations {
 
     /// Makes every buffer of the forward fit `rows` rows.
     pub(super) fn resize(&mut self, config: &ModelConfig, rows: usize) {
-        self.layers.resize_with(config.num_hidden_layers, LayerActivations::default);
-        self.logsumexp.resize_with(config.num_hidden_layers, Vec::new);
-        for (layer, logsumexp) in self.layers.iter_mut().zip(&mut self.logsumexp) {
+        let whole = self.computation == Computation::default();
+        let layers = config.num_hidden_layers;
+        self.layers.resize_with(if whole { layers } else { 1 }, LayerActivations::default);
+        self.kept.resize_with(if whole { 0 } else { layers }, || Kept::new(self.computation));
+        self.logsumexp.resize_with(layers, Vec::new);
+        for layer in &mut self.layers {
             layer.resize(config, rows);
+        }
+        for logsumexp in &mut self.logsumexp {
             logsumexp.resize(rows * config.num_attention_heads, 0.0);
         }
         self.residual.resize(rows * config.hidden_size, 0.0);
@@ -40,7 +60,60 @@ impl Activations {
     }
 }
 
-/// What one layer keeps of its forward.
+/// What is kept of one layer between forward and backward, if not everything as it is.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// Everything in bf16, the inverses of root mean squares as they are.
+    Narrow { activations: Vec<Vec<u16>>, inverses: Vec<Vec<f32>> },
+    /// The input alone.
+    Input(Vec<f32>),
+}
+
+impl Kept {
+    fn new(computation: Computation) -> Self {
+        match computation.recompute {
+            true => Self::Input(Vec::new()),
+            false => Self::Narrow { activations: Vec::new(), inverses: Vec::new() },
+        }
+    }
+
+    /// Keeps what the backward needs of the layer at work.
+    pub(super) fn keep(&mut self, layer: &mut LayerActivations) {
+        match self {
+            Self::Narrow { activations, inverses } => {
+                let (wide, kept_inverses) = layer.buffers();
+                activations.resize_with(wide.len(), Vec::new);
+                for (wide, kept) in wide.into_iter().zip(activations) {
+                    kept.resize(wide.len(), 0);
+                    narrow(wide, kept);
+                }
+                inverses.resize_with(kept_inverses.len(), Vec::new);
+                for (inverse, kept) in kept_inverses.into_iter().zip(inverses) {
+                    kept.clone_from(inverse);
+                }
+            }
+            Self::Input(kept) => kept.clone_from(&layer.input),
+        }
+    }
+
+    /// The opposite of [`Kept::keep`], as far as it goes.
+    pub(super) fn restore(&self, layer: &mut LayerActivations) {
+        match self {
+            Self::Narrow { activations, inverses } => {
+                let (wide, kept_inverses) = layer.buffers();
+                for (wide, kept) in wide.into_iter().zip(activations) {
+                    widen(kept, wide);
+                }
+                for (inverse, kept) in kept_inverses.into_iter().zip(inverses) {
+                    inverse.clone_from(kept);
+                }
+            }
+            Self::Input(kept) => layer.input.clone_from(kept),
+        }
+    }
+}
+
+/// The activations of one layer.
 #[derive(Debug, Default)]
 pub(crate) struct LayerActivations {
     /// The residual stream that enters the layer, `[rows, hidden]`.
@@ -64,6 +137,15 @@ pub(crate) struct LayerActivations {
 }
 
 impl LayerActivations {
+    /// All activations, and all inverses of root mean squares.
+    fn buffers(&mut self) -> ([&mut Vec<f32>; 10], [&mut Vec<f32>; 4]) {
+        let Self { input, q_projected, k_projected, q, k, v, attended, middle, gate, up, .. } = self;
+        (
+            [input, q_projected, k_projected, q, k, v, attended, middle, gate, up],
+            [&mut self.input_inv_rms, &mut self.middle_inv_rms, &mut self.q_inv_rms, &mut self.k_inv_rms],
+        )
+    }
+
     /// Makes every buffer fit `rows` rows.
     pub(crate) fn resize(&mut self, config: &ModelConfig, rows: usize) {
         let heads = config.heads();

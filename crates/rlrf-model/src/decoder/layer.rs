@@ -2,17 +2,19 @@
 //! attends.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use rlrf_kernels::attention::{self, Heads};
-use rlrf_kernels::matmul::PackedLinear;
+use rlrf_kernels::matmul::{Operands, PackedLinear};
 use rlrf_kernels::norm::{add_rms_norm, rms_norm, rms_norm_backward};
 use rlrf_kernels::rope::RopeTable;
 use rlrf_kernels::swiglu::{swiglu, swiglu_backward};
 
 use super::activations::{BackwardScratch, ForwardScratch, LayerActivations};
-use super::linear::{FlatLinear, Linear};
-use crate::Batch;
+use super::linear::{FlatLinear, Linear, LowRank};
+use crate::lora::LoraLayer;
 use crate::parameters::LayerPlaces;
+use crate::{Adapter, Batch};
 
 /// The weights of one layer; `L` is how its projections are stored.
 #[derive(Debug)]
@@ -109,22 +111,41 @@ fn project_heads<L: Linear>(
 }
 
 impl<'a> LayerWeights<'a, FlatLinear<'a>> {
-    /// The layer whose tensors lie at `places` of the flat `parameters`.
-    pub(super) fn new(places: &'a LayerPlaces, parameters: &'a [f32]) -> Self {
+    /// The layer whose tensors lie at `places` of the flat `parameters`; with the adapters at these places of theirs,
+    /// all else is frozen.
+    pub(super) fn new(
+        places: &'a LayerPlaces,
+        parameters: &'a [f32],
+        operands: Operands,
+        adapter: Option<(&'a Adapter, &'a LoraLayer)>,
+    ) -> Self {
         let vector = |range: &std::ops::Range<usize>| Cow::Borrowed(&parameters[range.clone()]);
-        let linear = |place| FlatLinear { place, parameters };
+        let linear = |name: &str, place| FlatLinear {
+            place,
+            parameters,
+            operands,
+            frozen: adapter.is_some(),
+            adapter: adapter.and_then(|(adapter, layer)| {
+                Some(LowRank {
+                    place: layer.place(name)?,
+                    parameters: adapter.parameters(),
+                    rank: adapter.config().rank,
+                    scale: adapter.config().scale(),
+                })
+            }),
+        };
         Self {
             input_layernorm: vector(&places.input_layernorm),
-            q_proj: linear(&places.q_proj),
-            k_proj: linear(&places.k_proj),
-            v_proj: linear(&places.v_proj),
-            o_proj: linear(&places.o_proj),
+            q_proj: linear("q_proj", &places.q_proj),
+            k_proj: linear("k_proj", &places.k_proj),
+            v_proj: linear("v_proj", &places.v_proj),
+            o_proj: linear("o_proj", &places.o_proj),
             q_norm: places.q_norm.as_ref().map(vector),
             k_norm: places.k_norm.as_ref().map(vector),
             post_attention_layernorm: vector(&places.post_attention_layernorm),
-            gate_proj: linear(&places.gate_proj),
-            up_proj: linear(&places.up_proj),
-            down_proj: linear(&places.down_proj),
+            gate_proj: linear("gate_proj", &places.gate_proj),
+            up_proj: linear("up_proj", &places.up_proj),
+            down_proj: linear("down_proj", &places.down_proj),
         }
     }
 
@@ -170,6 +191,11 @@ impl LayerBackward<'_> {
         self.attention(forward, scratch, gradients);
     }
 
+    /// The gradient of a norm's weight; none where only adapters are trained.
+    fn vector<'g>(&self, range: &Range<usize>, gradients: &'g mut [f32]) -> Option<&'g mut [f32]> {
+        (!self.weights.down_proj.frozen).then(|| &mut gradients[range.clone()])
+    }
+
     fn feed_forward(
         &self,
         forward: &mut ForwardScratch,
@@ -181,17 +207,14 @@ impl LayerBackward<'_> {
 
         // Here and below, cheap elementwise results are recomputed rather than kept for every layer.
         swiglu(&kept.gate, &kept.up, &mut forward.activated);
-        weights.down_proj.backward_weight(d_residual, &forward.activated, gradients, rows);
-        weights.down_proj.backward_input(d_residual, d_activated, rows, false);
+        weights.down_proj.backward(d_residual, &forward.activated, d_activated, false, gradients, rows);
         swiglu_backward(d_activated, &kept.gate, &kept.up, d_gate, d_up);
 
         let norm = &weights.post_attention_layernorm;
         rms_norm(&kept.middle, norm, self.block.rms_norm_eps, &mut forward.normed, inv_rms);
-        weights.gate_proj.backward_weight(d_gate, &forward.normed, gradients, rows);
-        weights.up_proj.backward_weight(d_up, &forward.normed, gradients, rows);
-        weights.gate_proj.backward_input(d_gate, d_normed, rows, false);
-        weights.up_proj.backward_input(d_up, d_normed, rows, true);
-        let d_norm = Some(&mut gradients[self.places.post_attention_layernorm.clone()]);
+        weights.gate_proj.backward(d_gate, &forward.normed, d_normed, false, gradients, rows);
+        weights.up_proj.backward(d_up, &forward.normed, d_normed, true, gradients, rows);
+        let d_norm = self.vector(&self.places.post_attention_layernorm, gradients);
         rms_norm_backward(d_normed, &kept.middle, norm, &kept.middle_inv_rms, d_residual, d_norm);
     }
 
@@ -200,8 +223,7 @@ impl LayerBackward<'_> {
         let (heads, positions) = (self.block.heads, &self.batch.positions);
         let BackwardScratch { d_residual, d_normed, d_attended, d_q, d_k, d_v, inv_rms, .. } = scratch;
 
-        weights.o_proj.backward_weight(d_residual, &kept.attended, gradients, rows);
-        weights.o_proj.backward_input(d_residual, d_attended, rows, false);
+        weights.o_proj.backward(d_residual, &kept.attended, d_attended, false, gradients, rows);
         attention::backward(
             &kept.q,
             &kept.k,
@@ -223,25 +245,22 @@ impl LayerBackward<'_> {
             weights.q_norm.as_deref(),
             [&kept.q_projected, &kept.q_inv_rms],
             &mut scratch.d_q_projected,
-            self.places.q_norm.clone().map(|range| &mut gradients[range]),
+            self.places.q_norm.as_ref().and_then(|range| self.vector(range, gradients)),
         );
         let d_k = head_norm_backward(
             d_k,
             weights.k_norm.as_deref(),
             [&kept.k_projected, &kept.k_inv_rms],
             &mut scratch.d_k_projected,
-            self.places.k_norm.clone().map(|range| &mut gradients[range]),
+            self.places.k_norm.as_ref().and_then(|range| self.vector(range, gradients)),
         );
 
         let norm = &weights.input_layernorm;
         rms_norm(&kept.input, norm, self.block.rms_norm_eps, &mut forward.normed, inv_rms);
-        weights.q_proj.backward_weight(d_q, &forward.normed, gradients, rows);
-        weights.k_proj.backward_weight(d_k, &forward.normed, gradients, rows);
-        weights.v_proj.backward_weight(d_v, &forward.normed, gradients, rows);
-        weights.q_proj.backward_input(d_q, d_normed, rows, false);
-        weights.k_proj.backward_input(d_k, d_normed, rows, true);
-        weights.v_proj.backward_input(d_v, d_normed, rows, true);
-        let d_norm = Some(&mut gradients[self.places.input_layernorm.clone()]);
+        weights.q_proj.backward(d_q, &forward.normed, d_normed, false, gradients, rows);
+        weights.k_proj.backward(d_k, &forward.normed, d_normed, true, gradients, rows);
+        weights.v_proj.backward(d_v, &forward.normed, d_normed, true, gradients, rows);
+        let d_norm = self.vector(&self.places.input_layernorm, gradients);
         rms_norm_backward(d_normed, &kept.input, norm, &kept.input_inv_rms, d_residual, d_norm);
     }
 }

@@ -1,7 +1,12 @@
 //! A projection, however its weights are stored.
 
-use rlrf_kernels::matmul::{PackedLinear, linear, linear_backward_input, linear_backward_weight};
+use std::cell::Cell;
 
+use rlrf_kernels::matmul::{
+    Operands, PackedLinear, linear, linear_add, linear_backward_input, linear_backward_weight,
+};
+
+use crate::lora::LoraPlace;
 use crate::parameters::LinearPlace;
 
 /// `y = x W^T (+ b)` for `rows` rows.
@@ -15,38 +20,131 @@ impl Linear for PackedLinear {
     }
 }
 
+/// The adapter of one projection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LowRank<'a> {
+    pub(crate) place: &'a LoraPlace,
+    /// The flat vector of all adapters.
+    pub(crate) parameters: &'a [f32],
+    pub(crate) rank: usize,
+    pub(crate) scale: f32,
+}
+
 /// A projection in a flat vector of parameters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FlatLinear<'a> {
     pub(crate) place: &'a LinearPlace,
     pub(crate) parameters: &'a [f32],
+    /// Of every product with it.
+    pub(crate) operands: Operands,
+    /// Whether weight and bias have no gradient.
+    pub(crate) frozen: bool,
+    pub(crate) adapter: Option<LowRank<'a>>,
+}
+
+thread_local! {
+    /// What adapters compute between their two matrices, forward and backward; kept from call to call.
+    static BETWEEN: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
 }
 
 impl Linear for FlatLinear<'_> {
     fn forward(&self, x: &[f32], y: &mut [f32], rows: usize) {
         let (weight, bias) = self.place.of(self.parameters);
-        linear(x, weight, bias, y, rows, self.place.inputs, self.place.outputs);
+        linear(self.operands, x, weight, bias, y, rows, self.place.inputs, self.place.outputs);
+        if let Some(adapter) = self.adapter {
+            let [mut down, other] = BETWEEN.take();
+            self.project_down(adapter, x, &mut down, rows);
+            let b = &adapter.parameters[adapter.place.b.clone()];
+            linear_add(self.operands, &down, b, y, rows, adapter.rank, self.place.outputs);
+            BETWEEN.set([down, other]);
+        }
     }
 }
 
 impl FlatLinear<'_> {
     /// The same projection, packed for generation.
+    ///
+    /// # Panics
+    /// If it has an adapter, which is to be merged before.
     pub(crate) fn pack(&self) -> PackedLinear {
+        assert!(self.adapter.is_none(), "adapters are merged before packing");
         let (weight, bias) = self.place.of(self.parameters);
-        PackedLinear::new(weight, bias, self.place.inputs, self.place.outputs)
+        PackedLinear::new(self.operands, weight, bias, self.place.inputs, self.place.outputs)
     }
 
-    /// Overwrites `dx`, or adds into it.
-    pub(crate) fn backward_input(&self, dy: &[f32], dx: &mut [f32], rows: usize, accumulate: bool) {
+    /// From the gradient `dy` of the output and the input `x`: adds the gradient of what is trained into the flat
+    /// `gradients`, and overwrites `dx` with that of the input, or adds into it.
+    pub(crate) fn backward(
+        &self,
+        dy: &[f32],
+        x: &[f32],
+        dx: &mut [f32],
+        accumulate: bool,
+        gradients: &mut [f32],
+        rows: usize,
+    ) {
+        let (inputs, outputs) = (self.place.inputs, self.place.outputs);
+        if !self.frozen {
+            let (d_weight, d_bias) = self.place.of_mut(gradients);
+            linear_backward_weight(self.operands, dy, x, d_weight, d_bias, rows, inputs, outputs);
+        }
         let (weight, _) = self.place.of(self.parameters);
-        let (inputs, outputs) = (self.place.inputs, self.place.outputs);
-        linear_backward_input(dy, weight, dx, rows, inputs, outputs, accumulate);
+        linear_backward_input(self.operands, dy, weight, dx, rows, inputs, outputs, accumulate);
+        if let Some(adapter) = self.adapter {
+            let [mut down, mut d_down] = BETWEEN.take();
+            self.project_down(adapter, x, &mut down, rows);
+            self.backward_adapter(adapter, dy, x, &down, &mut d_down, dx, gradients, rows);
+            BETWEEN.set([down, d_down]);
+        }
     }
 
-    /// Adds the gradient of weight and bias into the flat `gradients`.
-    pub(crate) fn backward_weight(&self, dy: &[f32], x: &[f32], gradients: &mut [f32], rows: usize) {
-        let (d_weight, d_bias) = self.place.of_mut(gradients);
-        let (inputs, outputs) = (self.place.inputs, self.place.outputs);
-        linear_backward_weight(dy, x, d_weight, d_bias, rows, inputs, outputs);
+    /// `down[t, r] = scale sum_i x[t, i] a[r, i]`.
+    fn project_down(&self, adapter: LowRank<'_>, x: &[f32], down: &mut Vec<f32>, rows: usize) {
+        down.resize(rows * adapter.rank, 0.0);
+        let a = &adapter.parameters[adapter.place.a.clone()];
+        linear(self.operands, x, a, None, down, rows, self.place.inputs, adapter.rank);
+        down.iter_mut().for_each(|value| *value *= adapter.scale);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "buffers of one backward")]
+    fn backward_adapter(
+        &self,
+        adapter: LowRank<'_>,
+        dy: &[f32],
+        x: &[f32],
+        down: &[f32],
+        d_down: &mut Vec<f32>,
+        dx: &mut [f32],
+        gradients: &mut [f32],
+        rows: usize,
+    ) {
+        let (inputs, outputs, rank) = (self.place.inputs, self.place.outputs, adapter.rank);
+        let LowRank { place, parameters, scale, .. } = adapter;
+        d_down.resize(rows * rank, 0.0);
+        linear_backward_input(
+            self.operands,
+            dy,
+            &parameters[place.b.clone()],
+            d_down,
+            rows,
+            rank,
+            outputs,
+            false,
+        );
+        d_down.iter_mut().for_each(|value| *value *= scale);
+        let d_b = &mut gradients[place.b.clone()];
+        linear_backward_weight(self.operands, dy, down, d_b, None, rows, rank, outputs);
+        let d_a = &mut gradients[place.a.clone()];
+        linear_backward_weight(self.operands, d_down, x, d_a, None, rows, inputs, rank);
+        linear_backward_input(
+            self.operands,
+            d_down,
+            &parameters[place.a.clone()],
+            dx,
+            rows,
+            inputs,
+            rank,
+            true,
+        );
     }
 }

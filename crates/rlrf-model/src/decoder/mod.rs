@@ -4,23 +4,25 @@ mod activations;
 mod layer;
 mod linear;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rlrf_kernels::attention::{self, Heads};
 use rlrf_kernels::logprobs;
-use rlrf_kernels::matmul::linear;
+use rlrf_kernels::matmul::{Operands, linear};
 use rlrf_kernels::norm::{add_rms_norm, rms_norm_backward};
 use rlrf_kernels::rope::RopeTable;
 
 pub use activations::Activations;
+use activations::Kept;
 pub(crate) use activations::{ForwardScratch, LayerActivations};
 use layer::LayerBackward;
 pub(crate) use layer::{Block, LayerWeights};
 use linear::FlatLinear;
 
-use crate::{Batch, Error, Layout, ModelConfig, Result};
+use crate::{Adapter, Batch, Error, Layout, ModelConfig, ParameterEntry, Result};
 
 /// A decoder with its parameters in f32.
 #[derive(Debug, Clone)]
@@ -28,6 +30,7 @@ pub struct Decoder {
     config: ModelConfig,
     layout: Layout,
     parameters: Vec<f32>,
+    adapter: Option<Adapter>,
     rope: Arc<RopeTable>,
 }
 
@@ -78,7 +81,7 @@ impl Decoder {
             config.max_position_embeddings,
             config.attention_factor(),
         ));
-        Ok(Self { config, layout, parameters, rope })
+        Ok(Self { config, layout, parameters, adapter: None, rope })
     }
 
     /// The configuration.
@@ -101,6 +104,41 @@ impl Decoder {
         &mut self.parameters
     }
 
+    /// From now on only the adapters of `adapter` are trained, and they take part in every pass.
+    pub fn attach(&mut self, adapter: Adapter) {
+        self.adapter = Some(adapter);
+    }
+
+    /// Adds the adapters to the weights and gives them back; none if there are none.
+    pub fn merge(&mut self) -> Option<Adapter> {
+        let adapter = self.adapter.take()?;
+        adapter.merge_into(&self.layout, &mut self.parameters);
+        Some(adapter)
+    }
+
+    /// The adapters, where there are any.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
+    /// The tensors that are trained: those of the adapters, or all.
+    pub fn trainable_entries(&self) -> &[ParameterEntry] {
+        self.adapter.as_ref().map_or(self.layout.entries(), Adapter::entries)
+    }
+
+    /// The flat vector that is trained.
+    pub fn trainable(&self) -> &[f32] {
+        self.adapter.as_ref().map_or(&self.parameters, Adapter::parameters)
+    }
+
+    /// The flat vector that is trained, to be updated by an optimizer.
+    pub fn trainable_mut(&mut self) -> &mut [f32] {
+        match &mut self.adapter {
+            Some(adapter) => adapter.parameters_mut(),
+            None => &mut self.parameters,
+        }
+    }
+
     /// The rotary table, shared with what is packed from this decoder.
     pub(crate) fn rope(&self) -> Arc<RopeTable> {
         Arc::clone(&self.rope)
@@ -121,11 +159,15 @@ impl Decoder {
         &self.parameters[self.layout.lm_head.clone()]
     }
 
-    /// The weights of every layer, first to last.
+    /// The weights of every layer, first to last, and the operands of products with them.
     pub(crate) fn layers(
         &self,
+        operands: Operands,
     ) -> impl DoubleEndedIterator<Item = LayerWeights<'_, FlatLinear<'_>>> + ExactSizeIterator {
-        self.layout.layers.iter().map(|places| LayerWeights::new(places, &self.parameters))
+        self.layout.layers.iter().enumerate().map(move |(index, places)| {
+            let adapter = self.adapter.as_ref().map(|adapter| (adapter, adapter.layer(index)));
+            LayerWeights::new(places, &self.parameters, operands, adapter)
+        })
     }
 
     fn block(&self) -> Block<'_> {
@@ -140,16 +182,22 @@ impl Decoder {
         batch.check(self.config.vocab_size, self.config.max_position_embeddings)?;
         let (rows, heads) = (batch.len(), self.config.heads());
         activations.resize(&self.config, rows);
-        let Activations { layers, logsumexp, residual, inv_rms, hidden, forward, .. } = activations;
+        let operands = activations.computation().precision.operands();
+        let Activations { layers, kept, logsumexp, residual, inv_rms, hidden, forward, .. } = activations;
 
         residual.fill(0.0);
         embed(self.embed_tokens(), &batch.tokens, self.config.hidden_size, &mut forward.delta);
-        for ((weights, kept), logsumexp) in self.layers().zip(layers).zip(logsumexp) {
-            std::mem::swap(&mut kept.input, residual);
-            weights.forward(self.block(), &batch.positions, kept, forward, &mut |q, k, v, out| {
+        let shared = layers.len();
+        for (index, (weights, logsumexp)) in self.layers(operands).zip(logsumexp).enumerate() {
+            let layer = &mut layers[index % shared];
+            std::mem::swap(&mut layer.input, residual);
+            weights.forward(self.block(), &batch.positions, layer, forward, &mut |q, k, v, out| {
                 attention::forward(q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
             });
-            residual.copy_from_slice(&kept.middle);
+            residual.copy_from_slice(&layer.middle);
+            if let Some(kept) = kept.get_mut(index) {
+                kept.keep(layer);
+            }
         }
         add_rms_norm(residual, &forward.delta, self.norm(), self.config.rms_norm_eps, hidden, inv_rms);
         Ok(())
@@ -164,7 +212,8 @@ impl Decoder {
         let mut hidden = Vec::new();
         gather(&activations.hidden, rows, dim, &mut hidden);
         let mut logits = vec![0.0; rows.len() * vocab];
-        linear(&hidden, self.lm_head(), None, &mut logits, rows.len(), dim, vocab);
+        let operands = activations.computation().precision.operands();
+        linear(operands, &hidden, self.lm_head(), None, &mut logits, rows.len(), dim, vocab);
         logits
     }
 
@@ -177,11 +226,13 @@ impl Decoder {
     pub fn logprobs(&self, activations: &mut Activations, rows: &[usize], targets: &[u32]) -> Vec<f32> {
         assert_eq!(rows.len(), targets.len(), "one target per row");
         let (dim, vocab) = (self.config.hidden_size, self.config.vocab_size);
+        let operands = activations.computation().precision.operands();
         let selection = &mut activations.selection;
         gather(&activations.hidden, rows, dim, &mut selection.hidden);
         selection.logsumexp.resize(rows.len(), 0.0);
         let mut logprobs = vec![0.0; rows.len()];
         logprobs::forward(
+            operands,
             &selection.hidden,
             self.lm_head(),
             targets,
@@ -194,10 +245,11 @@ impl Decoder {
     }
 
     /// After [`Decoder::logprobs`] with the same rows and targets: adds the gradient of
-    /// `sum_i d_logprobs[i] * logprob_i` with respect to every parameter into `gradients` (flat, same layout).
+    /// `sum_i d_logprobs[i] * logprob_i` with respect to everything that is trained into `gradients` (flat, as
+    /// [`Decoder::trainable`]).
     ///
     /// # Panics
-    /// If batch, rows, targets and `d_logprobs` are not those of the forward, or `gradients` is not of the layout.
+    /// If batch, rows, targets and `d_logprobs` are not those of the forward, or `gradients` has another length than what is trained.
     pub fn backward(
         &self,
         batch: &Batch,
@@ -212,6 +264,7 @@ impl Decoder {
         assert_eq!(selection.logsumexp.len(), rows.len(), "backward follows logprobs of the same rows");
         selection.d_hidden.resize(rows.len() * dim, 0.0);
         logprobs::backward(
+            activations.computation().precision.operands(),
             &selection.hidden,
             self.lm_head(),
             targets,
@@ -220,7 +273,7 @@ impl Decoder {
             dim,
             vocab,
             &mut selection.d_hidden,
-            Some(&mut gradients[self.layout.lm_head.clone()]),
+            self.part(&self.layout.lm_head, gradients),
         );
         self.backward_hidden(batch, activations, rows, &selection.d_hidden, gradients);
         activations.selection = selection;
@@ -239,17 +292,18 @@ impl Decoder {
         d_hidden: &[f32],
         gradients: &mut [f32],
     ) {
-        let dim = self.config.hidden_size;
+        let (dim, heads) = (self.config.hidden_size, self.config.heads());
         assert_eq!(activations.hidden.len(), batch.len() * dim, "backward follows forward of the same batch");
         assert_eq!(d_hidden.len(), rows.len() * dim, "one gradient per row");
-        assert_eq!(gradients.len(), self.layout.len(), "gradients are of the model's layout");
-        let Activations { layers, logsumexp, residual, inv_rms, forward, backward, .. } = activations;
+        assert_eq!(gradients.len(), self.trainable().len(), "gradients are those of what is trained");
+        let operands = activations.computation().precision.operands();
+        let Activations { layers, kept, logsumexp, residual, inv_rms, forward, backward, .. } = activations;
         backward.resize(&self.config, batch.len());
 
         backward.d_normed.fill(0.0);
         scatter_add(d_hidden, rows.iter().copied(), dim, &mut backward.d_normed);
         backward.d_residual.fill(0.0);
-        let d_norm = Some(&mut gradients[self.layout.norm.clone()]);
+        let d_norm = self.part(&self.layout.norm, gradients);
         rms_norm_backward(
             &backward.d_normed,
             residual,
@@ -258,13 +312,32 @@ impl Decoder {
             &mut backward.d_residual,
             d_norm,
         );
-        let kept = layers.iter().zip(logsumexp.iter());
-        for ((weights, places), (kept, logsumexp)) in self.layers().zip(&self.layout.layers).zip(kept).rev() {
-            LayerBackward { weights, places, block: self.block(), kept, logsumexp, batch }
+        let shared = layers.len();
+        let layers_backward = self.layers(operands).zip(&self.layout.layers).zip(logsumexp).enumerate().rev();
+        for (index, ((weights, places), logsumexp)) in layers_backward {
+            let layer = &mut layers[index % shared];
+            if let Some(kept) = kept.get(index) {
+                kept.restore(layer);
+                if matches!(kept, Kept::Input(_)) {
+                    // The input is the whole residual stream: nothing is yet to be added to it.
+                    forward.delta.fill(0.0);
+                    weights.forward(self.block(), &batch.positions, layer, forward, &mut |q, k, v, out| {
+                        attention::forward(q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
+                    });
+                }
+            }
+            LayerBackward { weights, places, block: self.block(), kept: layer, logsumexp, batch }
                 .run(forward, backward, gradients);
         }
-        let tokens = batch.tokens.iter().map(|&token| token as usize);
-        scatter_add(&backward.d_residual, tokens, dim, &mut gradients[self.layout.embed_tokens.clone()]);
+        if let Some(d_embeddings) = self.part(&self.layout.embed_tokens, gradients) {
+            let tokens = batch.tokens.iter().map(|&token| token as usize);
+            scatter_add(&backward.d_residual, tokens, dim, d_embeddings);
+        }
+    }
+
+    /// The gradient of a tensor outside the layers; none where only adapters are trained.
+    fn part<'g>(&self, range: &Range<usize>, gradients: &'g mut [f32]) -> Option<&'g mut [f32]> {
+        self.adapter.is_none().then(|| &mut gradients[range.clone()])
     }
 }
 

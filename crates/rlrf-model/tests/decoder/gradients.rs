@@ -4,7 +4,7 @@ use crate::support::{CONTEXT, FAMILIES, Loss, VOCAB, config, decoder, noise, rel
 use rlrf_model::{Activations, Batch, Decoder, Error};
 
 /// A sequence and a tree, with every row but the leaves' last one predicting.
-fn batch() -> (Batch, Loss) {
+pub(crate) fn batch() -> (Batch, Loss) {
     let (mut batch, mut loss) = (Batch::default(), Loss::default());
     let sequence = batch.push_sequence(&tokens(7, 1));
     loss.push_sequence(&batch, sequence, 1);
@@ -36,10 +36,16 @@ fn every_parameter_has_a_gradient() {
     }
 }
 
-/// Central differences of fourth order along directions that mix each tensor's own gradient with noise: the
-/// derivative is large beside the rounding of the loss (for k's bias only just), and every entry takes part.
 #[test]
 fn gradients_are_the_slope_of_the_loss() {
+    for (architecture, tied) in FAMILIES {
+        slope_is_gradient(decoder(architecture, tied), &format!("{architecture}, tied {tied}"));
+    }
+}
+
+/// Central differences of fourth order along directions that mix each tensor's own gradient with noise: the
+/// derivative is large beside the rounding of the loss (for k's bias only just), and every entry takes part.
+pub(crate) fn slope_is_gradient(mut decoder: Decoder, case: &str) {
     let (batch, loss) = batch();
     let mut activations = Activations::default();
     let mut value = |decoder: &Decoder| -> f64 {
@@ -51,36 +57,32 @@ fn gradients_are_the_slope_of_the_loss() {
             .map(|(&logprob, &weight)| f64::from(logprob) * f64::from(weight))
             .sum()
     };
-    for (architecture, tied) in FAMILIES {
-        let mut decoder = decoder(architecture, tied);
-        let (_, gradients) = loss.run(&decoder, &batch, &mut Activations::default());
-        let parameters = decoder.parameters().to_vec();
-        for entry in decoder.layout().entries().to_vec() {
-            let gradient = &gradients[entry.range.clone()];
-            for seed in 0..3 {
-                let direction = direction(gradient, seed);
-                let step = 5e-3;
-                let mut loss_at = |step: f32| {
-                    let place = &mut decoder.parameters_mut()[entry.range.clone()];
-                    for ((place, start), direction) in
-                        place.iter_mut().zip(&parameters[entry.range.clone()]).zip(&direction)
-                    {
-                        *place = start + step * direction;
-                    }
-                    value(&decoder)
-                };
-                let (near, far) =
-                    (loss_at(step) - loss_at(-step), loss_at(2.0 * step) - loss_at(-2.0 * step));
-                let slope = (8.0 * near - far) / (12.0 * f64::from(step));
-                loss_at(0.0);
-                let expected: f64 =
-                    gradient.iter().zip(&direction).map(|(&g, &d)| f64::from(g) * f64::from(d)).sum();
-                assert!(
-                    (slope - expected).abs() < 1e-3 * expected.abs().max(0.5),
-                    "{architecture}, tied {tied}: {}: slope {slope}, gradient {expected}",
-                    entry.name
-                );
-            }
+    let (_, gradients) = loss.run(&decoder, &batch, &mut Activations::default());
+    let parameters = decoder.trainable().to_vec();
+    for entry in decoder.trainable_entries().to_vec() {
+        let gradient = &gradients[entry.range.clone()];
+        for seed in 0..3 {
+            let direction = direction(gradient, seed);
+            let step = 5e-3;
+            let mut loss_at = |step: f32| {
+                let place = &mut decoder.trainable_mut()[entry.range.clone()];
+                for ((place, start), direction) in
+                    place.iter_mut().zip(&parameters[entry.range.clone()]).zip(&direction)
+                {
+                    *place = start + step * direction;
+                }
+                value(&decoder)
+            };
+            let (near, far) = (loss_at(step) - loss_at(-step), loss_at(2.0 * step) - loss_at(-2.0 * step));
+            let slope = (8.0 * near - far) / (12.0 * f64::from(step));
+            loss_at(0.0);
+            let expected: f64 =
+                gradient.iter().zip(&direction).map(|(&g, &d)| f64::from(g) * f64::from(d)).sum();
+            assert!(
+                (slope - expected).abs() < 1e-3 * expected.abs().max(0.5),
+                "{case}: {}: slope {slope}, gradient {expected}",
+                entry.name
+            );
         }
     }
 }

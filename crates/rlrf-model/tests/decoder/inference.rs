@@ -1,9 +1,9 @@
 //! Generation sees what training sees.
 
 use crate::support::{FAMILIES, decoder, relative_error, tokens};
-use rlrf_kernels::attention;
+use rlrf_kernels::attention::{self, DecodeScratch, Query};
 use rlrf_model::inference::{InferenceDecoder, Scratch};
-use rlrf_model::{Activations, Batch, Decoder};
+use rlrf_model::{Activations, Batch, Computation, Decoder, Precision, WeightFormat};
 
 /// One sequence's keys and values, per layer.
 #[derive(Default, Clone)]
@@ -22,7 +22,7 @@ fn run(decoder: &InferenceDecoder, scratch: &mut Scratch, parts: &mut [(&mut Cac
         positions.extend((cache.len as u32..).take(part.len()));
         cache.len += part.len();
     }
-    let mut attention_scratch = Vec::new();
+    let mut attention_scratch = DecodeScratch::default();
     let hidden = decoder.hidden(&tokens, &positions, scratch, &mut |layer, q, k, v, out| {
         let (query, key_value) = (heads.query * heads.dim, heads.key_value * heads.dim);
         let mut rows =
@@ -33,8 +33,9 @@ fn run(decoder: &InferenceDecoder, scratch: &mut Scratch, parts: &mut [(&mut Cac
                 keys.extend_from_slice(k);
                 values.extend_from_slice(v);
                 let unseen = heads.window.map_or(0, |window| keys.len().saturating_sub(window * key_value));
-                let mut blocks = std::iter::once((&keys[unseen..], &values[unseen..]));
-                attention::decode(q, &mut blocks, heads, &mut attention_scratch, out);
+                let blocks = vec![(&keys[unseen..], &values[unseen..])];
+                let mut query = [Query { q, blocks, out }];
+                attention::decode(&mut query, &[], heads, 0..heads.key_value, &mut attention_scratch);
             }
         }
     });
@@ -43,8 +44,8 @@ fn run(decoder: &InferenceDecoder, scratch: &mut Scratch, parts: &mut [(&mut Cac
     logits
 }
 
-fn training_logits(decoder: &Decoder, tokens: &[u32]) -> Vec<f32> {
-    let (mut batch, mut activations) = (Batch::default(), Activations::default());
+fn training_logits(decoder: &Decoder, computation: Computation, tokens: &[u32]) -> Vec<f32> {
+    let (mut batch, mut activations) = (Batch::default(), Activations::new(computation));
     let rows = batch.push_sequence(tokens);
     decoder.forward(&batch, &mut activations).unwrap();
     decoder.logits(&activations, &rows.collect::<Vec<_>>())
@@ -53,25 +54,37 @@ fn training_logits(decoder: &Decoder, tokens: &[u32]) -> Vec<f32> {
 #[test]
 fn decoding_token_by_token_gives_the_logits_of_training() {
     let sequence = tokens(12, 1);
-    for (architecture, tied) in FAMILIES {
+    let formats = [
+        (WeightFormat::F32, Precision::F32, 1e-5),
+        // Embeddings that are the head's are rounded with it; in training they are not.
+        (WeightFormat::Bf16, Precision::Bf16, 2e-2),
+        (WeightFormat::Int8, Precision::F32, 3e-2),
+    ];
+    for ((format, precision, tolerance), (architecture, tied)) in
+        formats.into_iter().flat_map(|format| FAMILIES.map(|family| (format, family)))
+    {
         let decoder = decoder(architecture, tied);
-        let expected = training_logits(&decoder, &sequence);
-        let inference = InferenceDecoder::new(&decoder);
+        let computation = Computation { precision, recompute: false };
+        let expected = training_logits(&decoder, computation, &sequence);
+        let inference = InferenceDecoder::new(&decoder, format);
         let (mut cache, mut scratch) = (Cache::default(), Scratch::default());
         let logits: Vec<f32> = sequence
             .chunks(1)
             .flat_map(|token| run(&inference, &mut scratch, &mut [(&mut cache, token)]))
             .collect();
         let error = relative_error(&logits, &expected);
-        assert!(error < 1e-5, "{architecture}, tied {tied}: relative error {error:.1e}");
+        assert!(error < tolerance, "{format:?} {architecture}, tied {tied}: relative error {error:.1e}");
     }
 }
 
 #[test]
 fn a_row_does_not_depend_on_how_rows_are_cut_into_calls() {
     let (sequence, neighbour) = (tokens(12, 1), tokens(5, 2));
-    for (architecture, tied) in FAMILIES {
-        let inference = InferenceDecoder::new(&decoder(architecture, tied));
+    let formats = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8];
+    for (format, (architecture, tied)) in
+        formats.into_iter().flat_map(|format| FAMILIES.map(|family| (format, family)))
+    {
+        let inference = InferenceDecoder::new(&decoder(architecture, tied), format);
         let mut scratch = Scratch::default();
         let at_once = run(&inference, &mut scratch, &mut [(&mut Cache::default(), &sequence)]);
 
@@ -83,6 +96,6 @@ fn a_row_does_not_depend_on_how_rows_are_cut_into_calls() {
             &mut [(&mut Cache::default(), &neighbour), (&mut cache, &sequence[7..])],
         );
         in_two.extend(&beside_another[neighbour.len() * inference.config().vocab_size..]);
-        assert_eq!(in_two, at_once, "{architecture}, tied {tied}");
+        assert_eq!(in_two, at_once, "{format:?} {architecture}, tied {tied}");
     }
 }

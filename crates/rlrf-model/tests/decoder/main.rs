@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy's exemption of tests does not reach their helpers")]
 
+mod computation;
 mod gradients;
 mod inference;
+mod lora;
 mod packing;
 mod parity;
 mod support;

@@ -92,7 +92,7 @@ impl Loss {
         batch: &Batch,
         activations: &mut Activations,
     ) -> (Vec<f32>, Vec<f32>) {
-        let mut gradients = vec![0.0; decoder.layout().len()];
+        let mut gradients = vec![0.0; decoder.trainable().len()];
         decoder.forward(batch, activations).unwrap();
         let logprobs = decoder.logprobs(activations, &self.rows, &self.targets);
         decoder.backward(batch, activations, &self.rows, &self.targets, &self.weights, &mut gradients);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rlrf_model::{Activations, Decoder, Layout, ModelConfig};
+use rlrf_model::{Activations, Decoder, Layout, ModelConfig, Precision};
 use rlrf_train::{
     DpoConfig, DpoObjective, Objective, PreferenceGroup, ScheduleShape, SftExample, StepLoss, TrainingConfig,
     reference_logprobs,
@@ -66,7 +66,7 @@ pub(crate) fn preference_groups(decoder: &Decoder, count: usize) -> Vec<Preferen
         })
         .collect();
     let trees: Vec<_> = groups.iter().map(PreferenceGroup::tree).collect();
-    let ref_logprobs = reference_logprobs(decoder, &trees, 64).unwrap();
+    let ref_logprobs = reference_logprobs(decoder, &trees, 64, Precision::F32).unwrap();
     for (group, ref_logprobs) in groups.iter_mut().zip(ref_logprobs) {
         group.ref_logprobs = ref_logprobs;
     }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use rlrf_model::Decoder;
+use rlrf_model::{Decoder, LoraConfig, Precision};
 use rlrf_train::{
     DpoConfig, Error, Result, StepMetrics, TrainingConfig, TrainingControl, TrainingSummary, dpo,
     remove_checkpoint, sft,
@@ -86,6 +86,33 @@ fn a_stopped_run_resumes_to_the_same_bytes() {
     assert!(bits(resumed.parameters()) == bits(undisturbed.parameters()));
     remove_checkpoint(&checkpoint).unwrap();
     assert!(!checkpoint.exists());
+}
+
+#[test]
+fn adapters_in_bf16_resume_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let lora = LoraConfig { rank: 4, ..LoraConfig::default() };
+    let config = TrainingConfig { lora: Some(lora), precision: Precision::Bf16, ..run_config() };
+    let run = |config: &TrainingConfig, control: &mut Saboteur<'_>| {
+        let mut decoder = decoder();
+        let outcome = sft(&mut decoder, &sft_examples(10), config, control);
+        let untouched = bits(decoder.parameters());
+        (outcome, bits(decoder.trainable()), untouched, decoder)
+    };
+    let (_, expected, untouched, mut trained) =
+        run(&config, &mut Saboteur::new(&folder.path().join("undisturbed")));
+    assert!(untouched == bits(decoder().parameters()), "the base is frozen");
+    let checkpoint = folder.path().join("checkpoint");
+    let mut first = Saboteur { stop_after: Some(3), ..Saboteur::new(&checkpoint) };
+    assert!(matches!(run(&config, &mut first).0, Err(Error::Interrupted { .. })));
+    // Only the adapters and their moments are kept.
+    let bytes = std::fs::metadata(checkpoint.join("training.safetensors")).unwrap().len() as usize;
+    assert!(bytes < 3 * 4 * trained.trainable().len() + 2000, "{bytes}");
+    let mut second = Saboteur::new(&checkpoint);
+    let (summary, resumed, ..) = run(&config, &mut second);
+    assert_eq!(summary.unwrap().resumed_from, Some(3));
+    assert!(resumed == expected);
+    assert!(trained.merge().is_some() && bits(trained.parameters()) != untouched);
 }
 
 #[test]

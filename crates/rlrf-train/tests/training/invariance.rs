@@ -1,6 +1,6 @@
 //! What must not matter, does not: the microbatch budget, packing, trees, the number of threads.
 
-use rlrf_model::Decoder;
+use rlrf_model::{Decoder, Precision};
 use rlrf_train::{
     DpoConfig, Error, PreferenceGroup, ResponseTree, SftExample, SftObjective, dpo, reference_logprobs, sft,
 };
@@ -94,9 +94,12 @@ fn reference_logprobs_do_not_depend_on_the_other_trees() {
     let decoder = decoder();
     let groups = preference_groups(&decoder, 5);
     let trees: Vec<_> = groups.iter().map(PreferenceGroup::tree).collect();
-    let together = reference_logprobs(&decoder, &trees, 1000).unwrap();
+    let together = reference_logprobs(&decoder, &trees, 1000, Precision::F32).unwrap();
     for (tree, expected) in trees.iter().zip(&together) {
-        assert_eq!(&reference_logprobs(&decoder, std::slice::from_ref(tree), 1000).unwrap()[0], expected);
+        assert_eq!(
+            &reference_logprobs(&decoder, std::slice::from_ref(tree), 1000, Precision::F32).unwrap()[0],
+            expected
+        );
     }
 }
 
@@ -163,7 +166,10 @@ fn unusable_examples_are_named() {
     assert!(refuse(&|group| group.ref_logprobs[0] = f64::NAN).contains("NaN"));
     assert!(refuse(&|group| group.ref_logprobs.truncate(2)).contains("2 reference log-probabilities for 3"));
     let out_of_vocabulary = ResponseTree { prompt: &[3, 4], completions: vec![&[5, 999, 2]] };
-    assert!(matches!(reference_logprobs(&decoder, &[out_of_vocabulary], 100), Err(Error::Model(_))));
+    assert!(matches!(
+        reference_logprobs(&decoder, &[out_of_vocabulary], 100, Precision::F32),
+        Err(Error::Model(_))
+    ));
 }
 
 #[test]

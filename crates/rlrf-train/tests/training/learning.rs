@@ -1,5 +1,6 @@
 //! Training learns, reports what it does, and stops before it ruins a model.
 
+use rlrf_model::{LoraConfig, Precision};
 use rlrf_train::{
     DpoConfig, Error, PreferenceGroup, StepMetrics, TrainingConfig, TrainingControl, dpo, reference_logprobs,
     sft,
@@ -36,6 +37,20 @@ fn sft_learns_its_examples_by_heart() {
 }
 
 #[test]
+fn bf16_and_adapters_learn_as_well() {
+    let full = TrainingConfig { epochs: 150, learning_rate: 1e-2, ..config() };
+    let lora = LoraConfig { rank: 8, ..LoraConfig::default() };
+    let bf16 = TrainingConfig { precision: Precision::Bf16, ..full.clone() };
+    // Embeddings and head stay as they are: what is learnt is less.
+    for (config, learnt) in [(bf16.clone(), 0.3), (TrainingConfig { lora: Some(lora), ..bf16 }, 1.0)] {
+        let (mut decoder, mut recorder) = (decoder(), Recorder::default());
+        sft(&mut decoder, &sft_examples(4), &config, &mut recorder).unwrap();
+        let (first, last) = (recorder.steps[0].loss, recorder.steps.last().unwrap().loss);
+        assert!(first > 3.0 && last < learnt, "{:?}: {first} -> {last}", config.lora);
+    }
+}
+
+#[test]
 fn dpo_learns_the_preferences_and_the_sft_term_holds_up_the_chosen() {
     let groups = preference_groups(&decoder(), 4);
     let config = TrainingConfig { epochs: 60, learning_rate: 3e-3, ..config() };
@@ -54,7 +69,7 @@ fn dpo_learns_the_preferences_and_the_sft_term_holds_up_the_chosen() {
     assert!(held_up.sft_loss < first.sft_loss && held_up.chosen_fall_per_token < 0.0);
 
     let trees: Vec<_> = groups.iter().map(PreferenceGroup::tree).collect();
-    let logprobs = reference_logprobs(&decoder, &trees, 1000).unwrap();
+    let logprobs = reference_logprobs(&decoder, &trees, 1000, Precision::F32).unwrap();
     for (group, now) in groups.iter().zip(&logprobs) {
         let gain = |place: usize| now[place] - group.ref_logprobs[place];
         assert!(group.pairs.iter().all(|&(chosen, rejected)| gain(chosen) > gain(rejected)));

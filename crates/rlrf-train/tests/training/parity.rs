@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rlrf_model::Decoder;
+use rlrf_model::{Decoder, Precision};
 use rlrf_train::{
     DpoConfig, Optimizer, PreferenceGroup, Schedule, ScheduleShape, SftExample, SftObjective, TrainingConfig,
     reference_logprobs,
@@ -95,7 +95,7 @@ fn completion_logprobs() {
     let groups = groups(pairs);
     let trees: Vec<_> = groups.iter().map(PreferenceGroup::tree).collect();
     for budget in [1, 20, 1000] {
-        let logprobs = reference_logprobs(&decoder(), &trees, budget).unwrap();
+        let logprobs = reference_logprobs(&decoder(), &trees, budget, Precision::F32).unwrap();
         let numbered = groups
             .iter()
             .zip(&logprobs)
@@ -149,7 +149,7 @@ fn adamw_with_and_without_decay() {
         max_grad_norm: 0.0,
         ..TrainingConfig::default()
     };
-    let mut optimizer = Optimizer::new(layout, &config);
+    let mut optimizer = Optimizer::new(layout.entries(), &config);
     let (mut parameters, mut gradients) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
     let start = |decay: bool| layout.entries().iter().find(|entry| entry.decay == decay).unwrap().range.start;
     let places = [("adamw.decay", start(true)), ("adamw.no_decay", start(false))];

@@ -20,7 +20,7 @@ pub(crate) enum Benchmark {
     #[command(
         after_help = "Example:\n  rlrf eval problems --model MODEL --problems heldout.jsonl --set checker=arithmetic\n\n\
         Answers are greedy.\n\
-        Settings: checker, evaluation.max_new_tokens, [engine]."
+        Settings: checker, evaluation.max_new_tokens, [generation], [engine]."
     )]
     Problems(ProblemsOptions),
     /// GSM8K: word problems, exact match, strict (`#### n`) and flexible (last number)
@@ -29,18 +29,18 @@ pub(crate) enum Benchmark {
         rlrf eval gsm8k --model MODEL --problems test.jsonl --template cot --samples 8\n  \
         rlrf eval gsm8k --problems test.jsonl --responses responses.jsonl --json\n\n\
         The problems are test.jsonl of github.com/openai/grade-school-math. Templates: chat, cot, cot-turns, question.\n\
-        Settings: evaluation.max_new_tokens, seed, [engine].")]
+        Settings: evaluation.max_new_tokens, seed, [generation], [engine].")]
     Gsm8k(WordProblemOptions),
     /// SVAMP: word problems, exact match
     #[command(after_help = "Example:\n  rlrf eval svamp --model MODEL --problems SVAMP.json\n\n\
         The problems are SVAMP.json of github.com/arkilpatel/SVAMP; everything else is as in `rlrf eval gsm8k`.\n\
-        Settings: evaluation.max_new_tokens, seed, [engine].")]
+        Settings: evaluation.max_new_tokens, seed, [generation], [engine].")]
     Svamp(WordProblemOptions),
     /// MAWPS and ASDiv-A: word problems, exact match
     #[command(after_help = "Example:\n  rlrf eval mawps --model MODEL --problems dev.csv\n\n\
         The problems are a CSV file of github.com/arkilpatel/SVAMP (data/mawps-asdiv-a_svamp); everything else is as in \
         `rlrf eval gsm8k`.\n\
-        Settings: evaluation.max_new_tokens, seed, [engine].")]
+        Settings: evaluation.max_new_tokens, seed, [generation], [engine].")]
     Mawps(WordProblemOptions),
     /// Just-Eval-Instruct: a judge scores responses on helpfulness, clarity, factuality, depth, engagement, and safety
     #[command(after_help = "Examples:\n  \
@@ -51,7 +51,7 @@ pub(crate) enum Benchmark {
         \"regular\" or \"safety\"}, as JSONL or as a JSON list: leaderboard/outputs/gpt-4-0613.to_eval.json of \
         https://github.com/Re-Align/just-eval (commit 3e1a1265) is such a file.\n\
         Responses and replies are greedy. An unreadable reply is asked for once more, then excluded and counted.\n\
-        Settings: evaluation.max_new_tokens, [engine].")]
+        Settings: evaluation.max_new_tokens, [generation], [engine].")]
     JustEval(JustEvalOptions),
     /// Which of two models' answers a judge prefers, asked in both orders
     #[command(after_help = "Examples:\n  \
@@ -60,7 +60,7 @@ pub(crate) enum Benchmark {
         rlrf eval pairwise --replies judgements.jsonl --json\n\n\
         Questions: JSONL as MT-bench has it (`question_id`, `turns`), as Just-Eval has it (`instruction`), or with \
         `prompt` or `messages`. Answers: JSONL with `id` and `response` (a list has one text a turn).\n\
-        Settings: evaluation.max_new_tokens, [engine].")]
+        Settings: evaluation.max_new_tokens, [generation], [engine].")]
     Pairwise(PairwiseOptions),
     /// Paired test between two evaluations of the same items
     #[command(after_help = "Example:\n  rlrf eval compare runs/eval/gsm8k-M0 runs/eval/gsm8k-M1\n\n\
@@ -74,7 +74,7 @@ pub(crate) enum Benchmark {
         rlrf eval factscore --model MODEL --judge JUDGE --topics prompt_entities.txt --index wikipedia\n  \
         rlrf eval factscore --judge JUDGE --responses responses.jsonl --index wikipedia\n  \
         rlrf eval factscore --facts labeled/ChatGPT.jsonl\n\n\
-        Settings: evaluation.max_new_tokens, [engine]."
+        Settings: evaluation.max_new_tokens, [generation], [engine]."
     )]
     FactScore(FactScoreOptions),
 }

@@ -15,6 +15,7 @@ pub(crate) use evaluate::{
 };
 pub(crate) use factscore::{AbstentionRule, FactScoreOptions};
 pub(crate) use index::{IndexBuildOptions, IndexCommand, IndexSearchOptions};
+use crate::bench::arguments::BenchCommand;
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
 ///
@@ -104,6 +105,14 @@ pub(crate) enum Command {
     Model {
         #[command(subcommand)]
         command: ModelCommand,
+    },
+    /// Measure the speed and memory of this machine on a fixed workload
+    #[command(after_help = "Example:\n  rlrf bench decode --model MODEL --samples 16 --json\n\n\
+        Peak memory is the whole process's: measure one workload per process. `bench/compare` runs the same \
+        workloads beside PyTorch, TRL and llama.cpp.")]
+    Bench {
+        #[command(subcommand)]
+        command: BenchCommand,
     },
 }
 

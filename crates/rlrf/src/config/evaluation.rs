@@ -246,7 +246,7 @@ sets = [
   { benchmark = "svamp", name = "s", file = "s.json", samples = 1 },
   { benchmark = "mawps", name = "m", file = "m.csv", samples = 1 },
   { benchmark = "just-eval", name = "j", file = "j.jsonl", limit = 3, max_new_tokens = 9, compat = true },
-  { benchmark = "factscore", name = "f", file = "f.txt", index = "i", limit = 3, max_new_tokens = 9, prompt = "<entity>?", gamma = 5.0, passages = 2, abstention = "never" },
+  { benchmark = "factscore", name = "f", file = "f.txt", index = "i", limit = 3, max_new_tokens = 9, prompt = "<entity>?", gamma = 5.0, passages = 2, abstention = "perplexity-ai" },
 ]
 judge = { model = "JUDGE", name = "served", max_new_tokens = 64 }
 max_new_tokens = 8

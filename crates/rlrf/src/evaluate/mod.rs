@@ -56,7 +56,7 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// `keys` are the settings of configuration files that the benchmark heeds, beside `[engine]`.
+    /// `keys` are the settings of configuration files that the benchmark heeds, beside `[generation]` and `[engine]`.
     fn new(
         benchmark: &'static str,
         options: &'a EvaluateOptions,
@@ -66,7 +66,7 @@ impl<'a> Call<'a> {
     ) -> Result<Self> {
         let Settings { config, set } = &options.settings;
         let reader = Reader::new(config.as_deref());
-        let config = Config::load_stage(config.as_deref(), set, &[keys, &["engine"]].concat())?;
+        let config = Config::load_stage(config.as_deref(), set, &[keys, &["generation", "engine"]].concat())?;
         Ok(Self { benchmark, options, config, reader, json, console })
     }
 
