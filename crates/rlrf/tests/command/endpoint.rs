@@ -74,6 +74,40 @@ fn what_an_endpoint_answered_once_is_never_asked_again() {
     }
 }
 
+#[test]
+fn gsm8k_is_scored_at_an_endpoint_and_repeated_without_a_request() {
+    let folder = Folder::new();
+    let records = [("1 + 1", "2"), ("600 + 480", "1,080"), ("1 - 9", "-8"), ("the answer", "18")];
+    let records =
+        records.map(|(question, gold)| json!({ "question": question, "answer": format!("So.\n#### {gold}") }));
+    folder.write("test.jsonl", jsonl(&records));
+    let server = Server::start(|asked, _| {
+        let prompt = asked.body["messages"][0]["content"].as_str().unwrap_or_default();
+        let replies =
+            [("1 + 1", "#### 2"), ("600 + 480", "It is $1080.00."), ("1 - 9", "#### 8\nNo, -8"), ("the", "Eighteen")];
+        said(replies.iter().find(|(question, _)| prompt.contains(question)).unwrap().1)
+    });
+    let evaluate = |url: &str, out: &str| {
+        let arguments = ["eval", "gsm8k", "--problems", "test.jsonl", "--model-name", "served", "--json"];
+        folder.run(&[&arguments[..], &["--model", url, "--out", out]].concat()).expect_success()
+    };
+    let first = evaluate(&server.url(), "out");
+    let evaluation = first.json();
+    assert_eq!(evaluation["metrics"]["strict_accuracy"], 0.25, "{evaluation:#}");
+    assert_eq!(evaluation["metrics"]["flexible_accuracy"], 0.75, "{evaluation:#}");
+    let counts = [("items", 4), ("answered", 4), ("strict_unparseable", 2), ("flexible_unparseable", 1)];
+    for (count, expected) in counts {
+        assert_eq!(evaluation["counts"][count], expected, "{count}: {evaluation:#}");
+    }
+    assert_eq!(server.asked().len(), 4);
+
+    let items = folder.read("out/items.jsonl");
+    assert_eq!(evaluate(&server.url(), "out").stdout, first.stdout);
+    let unreachable = "http://127.0.0.1:9/v1";
+    assert_eq!(evaluate(unreachable, "out").stdout, first.stdout, "nothing is left to ask");
+    assert_eq!((server.asked().len(), folder.read("out/items.jsonl")), (4, items));
+}
+
 fn interrupt(child: &mut Child) -> (Option<i32>, Duration) {
     let started = Instant::now();
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());

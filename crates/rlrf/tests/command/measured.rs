@@ -132,6 +132,53 @@ fn an_endpoint_judges_a_run_once_and_may_move() {
     assert!(refused.stderr.contains("another configuration"), "{}", refused.stderr);
 }
 
+/// Finds three facts in every sentence; affirms the first, denies the second, and says neither of the third.
+fn fact_checker(asked: &Asked, _: usize) -> Answer {
+    let prompt = asked.body["messages"][0]["content"].as_str().unwrap_or_default();
+    if asked.body["logprobs"] != true {
+        assert!(prompt.contains("into independent facts"), "{prompt}");
+        return said("- It is known.\n- It is doubted.\n- It is odd.");
+    }
+    let first = match prompt {
+        prompt if prompt.contains("Input: It is known.") => "True",
+        prompt if prompt.contains("Input: It is doubted.") => "False",
+        _ => "Perhaps",
+    };
+    let content = json!([{ "top_logprobs": [{ "token": first, "logprob": -0.1 }] }]);
+    let choice = json!({ "message": { "content": first }, "logprobs": { "content": content } });
+    Answer::Reply(200, "", json!({ "choices": [choice] }).to_string())
+}
+
+#[test]
+fn facts_are_checked_in_a_run_and_what_no_judge_decided_is_counted() {
+    let folder = Folder::new();
+    let page = |title: &str| json!({ "title": title, "text": format!("{title} is known for a theorem.") });
+    folder.write("data/corpus.jsonl", jsonl(&["Ann", "Tom"].map(page)));
+    folder.write("data/topics.txt", "Ann\nTom\nNobody\n");
+    folder.run(&["index", "build", "data/corpus.jsonl", "--out", "data/index"]).expect_success();
+    let server = Server::start(fact_checker);
+    let sets = "sets = [{ name = \"people\", benchmark = \"factscore\", file = \"data/topics.txt\", index = \"data/index\" }]";
+    measured_on(&folder, &format!("{sets}\njudge = {{ model = \"{}\", name = \"served\" }}", server.url()));
+    run(&folder, &[]).expect_success();
+    let summary: Value = serde_json::from_slice(&folder.read("run/summary.json")).unwrap();
+    let mut facts = 0;
+    for evaluation in evaluations(&summary, "people") {
+        let counts = |name: &str| evaluation["counts"][name].as_u64().unwrap();
+        assert_eq!((counts("items"), counts("no_page")), (3, 1), "{evaluation:#}");
+        assert_eq!(counts("answered") + counts("abstained") + counts("without_facts"), 2, "{evaluation:#}");
+        assert_eq!(counts("facts_supported") * 3, counts("facts"), "{evaluation:#}");
+        assert_eq!(counts("facts_unjudged") * 3, counts("facts"), "{evaluation:#}");
+        if counts("answered") > 0 {
+            assert_eq!(evaluation["metrics"]["init_score"], 0.5, "{evaluation:#}");
+        }
+        facts += counts("facts");
+    }
+    assert!(facts > 0, "no model said anything");
+    let asked = server.asked().len();
+    run(&folder, &[]).expect_success();
+    assert_eq!(server.asked().len(), asked, "nothing was asked again");
+}
+
 #[test]
 fn what_cannot_be_measured_is_refused_before_any_time_is_spent() {
     let gsm8k = |more: &str| {
