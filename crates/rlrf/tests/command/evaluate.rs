@@ -241,7 +241,7 @@ fn a_run_measures_on_benchmarks_and_refuses_to_train_on_them() {
         .as_array()
         .unwrap()
         .iter()
-        .filter(|evaluation| evaluation["benchmark"] == "gsm8k")
+        .filter(|evaluation| evaluation["set"] == "gsm8k")
         .collect();
     assert_eq!(benchmarks.iter().map(|e| e["iteration"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1]);
     assert!(benchmarks.iter().all(|e| e["intervals"]["strict_accuracy"].is_array()));

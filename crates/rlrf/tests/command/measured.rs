@@ -54,7 +54,7 @@ fn a_run_shows_the_curve_of_a_benchmark_with_its_intervals() {
     for metric in ["strict", "flexible"] {
         assert!(finished.stdout.contains(&row(metric)), "{}", finished.stdout);
         // The curve's points are described with their intervals.
-        let described = report.split("<figure").find(|figure| figure.contains(&row(metric)));
+        let described = report.split("<figure").skip(1).find(|figure| figure.contains(&row(metric)));
         let described = described.unwrap_or_else(|| panic!("no figure of {metric}"));
         for model in ["M_0: ", "M_1: ", "M_2: "] {
             let point = described.split_once(model).unwrap_or_else(|| panic!("{metric} lacks {model}")).1;
@@ -121,7 +121,7 @@ fn an_endpoint_judges_a_run_once_and_may_move() {
     assert_eq!((server.asked().len(), moved.asked().len()), (asked, 0));
     for (path, content) in folder.tree("run") {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let timed = ["run.db", "report.html", "summary.json"].iter().any(|timed| name.starts_with(timed));
+        let timed = ["run.db", "run.lock", "report.html", "summary.json"].iter().any(|timed| name.starts_with(timed));
         assert!(timed || before.get(&path) == Some(&content), "{name} changed");
         let holds = |part: &str| content.windows(part.len()).any(|window| window == part.as_bytes());
         assert!(!holds(&server.url()) && !holds(&moved.url()), "{name} holds the address");
@@ -149,16 +149,49 @@ fn fact_checker(asked: &Asked, _: usize) -> Answer {
     Answer::Reply(200, "", json!({ "choices": [choice] }).to_string())
 }
 
+const TALKATIVE: &str = r#"
+name = "talkative"
+iterations = 2
+checker = "arithmetic"
+
+[instructions]
+file = "data/instructions.jsonl"
+limit = 3
+
+[policy]
+model = "model"
+
+[feedback]
+source = "checker"
+aspects = ["logical correctness"]
+
+[sample]
+n = 2
+sampling = { max_new_tokens = 8 }
+
+[refine]
+m = 1
+sampling = { max_new_tokens = 8 }
+
+[evaluation]
+max_new_tokens = 12
+sets = [{ name = "people", benchmark = "factscore", file = "data/topics.txt", index = "data/index" }]
+"#;
+
 #[test]
 fn facts_are_checked_in_a_run_and_what_no_judge_decided_is_counted() {
     let folder = Folder::new();
+    folder.write_inputs();
     let page = |title: &str| json!({ "title": title, "text": format!("{title} is known for a theorem.") });
     folder.write("data/corpus.jsonl", jsonl(&["Ann", "Tom"].map(page)));
     folder.write("data/topics.txt", "Ann\nTom\nNobody\n");
     folder.run(&["index", "build", "data/corpus.jsonl", "--out", "data/index"]).expect_success();
     let server = Server::start(fact_checker);
-    let sets = "sets = [{ name = \"people\", benchmark = \"factscore\", file = \"data/topics.txt\", index = \"data/index\" }]";
-    measured_on(&folder, &format!("{sets}\njudge = {{ model = \"{}\", name = \"served\" }}", server.url()));
+    // Random weights: one that was taught sums has nothing to say about people.
+    let new = ["model", "new", "--preset", "tiny", "--text", "data/corpus.jsonl", "--vocab-size", "290"];
+    folder.run(&[&new[..], &["--out", "model"]].concat()).expect_success();
+    let configuration = format!("{TALKATIVE}judge = {{ model = \"{}\", name = \"served\" }}\n", server.url());
+    folder.write("rlrf.toml", configuration);
     run(&folder, &[]).expect_success();
     let summary: Value = serde_json::from_slice(&folder.read("run/summary.json")).unwrap();
     let mut facts = 0;
