@@ -66,7 +66,6 @@ fn left<'w>(
 ///
 /// # Panics
 /// If a target is not below `vocab`, or a length is wrong.
-#[expect(clippy::too_many_arguments, reason = "plain slices are the interface of every operation here")]
 pub fn forward(
     operands: Operands,
     hidden: &[f32],
