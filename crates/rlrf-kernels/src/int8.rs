@@ -56,14 +56,12 @@ pub(crate) fn left_blocks(a: View<'_>, rows: usize, depth: usize, words: &mut Ve
     if words.len() < rows * line {
         words.resize(rows * line, 0.0);
     }
-    if line > 0 {
-        let lines = (CHUNK / line).max(1);
-        words[..rows * line].par_chunks_mut(lines * line).enumerate().for_each(|(chunk, words)| {
-            for (row, words) in (chunk * lines..).zip(words.chunks_exact_mut(line)) {
-                quantise_row(a.row(row, depth), words);
-            }
-        });
-    }
+    let lines = CHUNK.checked_div(line).unwrap_or(1).max(1);
+    words[..rows * line].par_chunks_mut((lines * line).max(1)).enumerate().for_each(|(chunk, words)| {
+        for (row, words) in (chunk * lines..).zip(words.chunks_exact_mut(line)) {
+            quantise_row(a.row(row, depth), words);
+        }
+    });
     line
 }
 

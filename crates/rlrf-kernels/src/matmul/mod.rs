@@ -274,7 +274,7 @@ impl PackedLinear {
     pub fn new(operands: Operands, w: &[f32], bias: Option<&[f32]>, inp: usize, out: usize) -> Self {
         assert!(w.len() == inp * out && bias.is_none_or(|bias| bias.len() == out));
         let mut panels = Panels::default();
-        panels.pack_as(operands, View::new(w, inp, 1), out, inp);
+        panels.pack(operands, View::new(w, inp, 1), out, inp);
         Self { panels, bias: bias.map(<[f32]>::to_vec) }
     }
 
@@ -469,7 +469,7 @@ unsafe fn product_part(
                         let depth = (steps - first_step).min(pass_depth);
                         let first = first_step * per_step;
                         let elements = (depth * per_step).min(k - first);
-                        panels.pack_as(operands, b.offset(first_column, first), count, elements);
+                        panels.pack(operands, b.offset(first_column, first), count, elements);
                         let block = Block { panels, first_column: 0, columns: count, first_step: 0, depth };
                         let (a, c) = (a.offset(0, first_step), c.offset(0, first_column));
                         multiply(a, rows.len(), block, c, accumulate || first_step > 0);

@@ -26,13 +26,8 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    /// Packs `columns x depth` elements of `source` as f32, keeping the buffer of earlier calls.
-    pub(crate) fn pack(&mut self, source: View<'_>, columns: usize, depth: usize) {
-        self.pack_as(Operands::F32, source, columns, depth);
-    }
-
     /// Packs `columns x depth` elements of `source`, keeping the buffer of earlier calls.
-    pub(crate) fn pack_as(&mut self, operands: Operands, source: View<'_>, columns: usize, depth: usize) {
+    pub(crate) fn pack(&mut self, operands: Operands, source: View<'_>, columns: usize, depth: usize) {
         let panels = columns.div_ceil(WIDTH);
         let steps = operands.steps(depth);
         let lines = panels * steps * (WIDTH / 16);

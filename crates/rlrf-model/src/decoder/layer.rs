@@ -199,6 +199,7 @@ impl LayerBackward<'_> {
 
         weights.o_proj.backward(d_residual, &kept.attended, d_attended, false, gradients, rows);
         attention::backward(
+            self.weights.o_proj.operands,
             &kept.q,
             &kept.k,
             &kept.v,
