@@ -37,11 +37,30 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Room for `blocks` blocks; untouched pages cost no memory.
-    pub(crate) fn new(layers: usize, heads: Heads, blocks: usize) -> Self {
-        let len = blocks * BLOCK_TOKENS * heads.key_value * heads.dim;
-        let layers = (0..layers).map(|_| Layer { keys: vec![0.0; len], values: vec![0.0; len] }).collect();
+    /// Empty; it grows to the blocks that are used.
+    pub(crate) fn new(layers: usize, heads: Heads) -> Self {
+        let layers = (0..layers).map(|_| Layer { keys: Vec::new(), values: Vec::new() }).collect();
         Self { layers, heads }
+    }
+
+    /// Makes room for all blocks of a call's rows.
+    pub(crate) fn hold(&mut self, queries: &[Query<'_>]) {
+        if let Some(&last) = queries.iter().flat_map(|query| query.chain).max() {
+            self.grow(last);
+        }
+    }
+
+    /// Makes room for a block, and for some more, so that growing costs little.
+    fn grow(&mut self, block: BlockId) {
+        let needed = (block + 1) * BLOCK_TOKENS * self.row_len();
+        for layer in &mut self.layers {
+            for storage in [&mut layer.keys, &mut layer.values] {
+                if storage.len() < needed {
+                    storage.reserve(needed - storage.len());
+                    storage.resize(storage.capacity(), 0.0);
+                }
+            }
+        }
     }
 
     fn row_len(&self) -> usize {
@@ -50,6 +69,7 @@ impl Cache {
 
     /// Copies one block over another, in all layers.
     pub(crate) fn copy_block(&mut self, from: BlockId, to: BlockId) {
+        self.grow(to);
         let len = BLOCK_TOKENS * self.row_len();
         for layer in &mut self.layers {
             layer.keys.copy_within(from * len..(from + 1) * len, to * len);

@@ -22,7 +22,7 @@ pub struct EngineOptions {
     /// Samples that are decoded together at most. The samples of the last prompt to enter may wait for their turn.
     pub max_rows: usize,
     /// Tokens of key/value cache, in whole blocks of 16. One token takes
-    /// `ModelConfig::cache_bytes_per_token`; memory is touched as the cache fills.
+    /// `ModelConfig::cache_bytes_per_token`; memory is taken as the cache fills.
     pub cache_tokens: usize,
     /// Prompt tokens that join the decoding rows of one step at most.
     pub prefill_tokens: usize,
@@ -107,13 +107,14 @@ impl Engine {
             self.validate(request).map_err(|error| error.of_request(index))?;
         }
         let config = self.decoder.config();
-        let mut cache = Cache::new(config.num_hidden_layers, config.heads(), self.options.blocks());
+        let mut cache = Cache::new(config.num_hidden_layers, config.heads());
         let mut scheduler = Scheduler::new(requests, self.options);
         let mut scratch = Default::default();
         let (mut last_rows, mut logits) = (Vec::new(), Vec::new());
         let mut stats = Stats::default();
         while let Some(step) = scheduler.step(&mut cache) {
             let queries = scheduler.queries(&step);
+            cache.hold(&queries);
             let mut attend = |layer: usize, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| {
                 cache.attend(layer, &queries, q, k, v, out);
             };

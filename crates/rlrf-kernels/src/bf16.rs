@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::matmul::View;
+use crate::matmul::{Operands, View};
 
 /// Elements per parallel task.
 const CHUNK: usize = 32 * 1024;
@@ -154,4 +154,19 @@ pub(crate) fn left_words(
         false => words.chunks_mut(lines * line).enumerate().for_each(fill),
     }
     place
+}
+
+/// `a` as the products take it, in `words` if need be; with the calling thread alone unless
+/// `parallel`.
+pub(crate) fn left<'w>(
+    operands: Operands,
+    a: View<'w>,
+    [rows, depth]: [usize; 2],
+    words: &'w mut Vec<f32>,
+    parallel: bool,
+) -> View<'w> {
+    match operands {
+        Operands::Bf16 => left_words(a, rows, depth, words, parallel).view(words),
+        _ => a,
+    }
 }

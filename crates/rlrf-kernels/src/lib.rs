@@ -12,6 +12,7 @@ mod simd;
 pub mod adamw;
 pub mod attention;
 pub mod bf16;
+mod int8;
 pub mod logprobs;
 pub mod matmul;
 pub mod norm;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use crate::bf16::{left_words, pair_in_place};
+use crate::bf16::{left, pair_in_place};
 use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, multiply};
 use crate::simd;
 
@@ -46,27 +46,11 @@ struct Buffers {
     d_hidden: Vec<f32>,
 }
 
-/// `a` as the products take it, in `words` if need be; with the calling thread alone unless
-/// `parallel`.
-fn left<'w>(
-    operands: Operands,
-    a: View<'w>,
-    [rows, depth]: [usize; 2],
-    words: &'w mut Vec<f32>,
-    parallel: bool,
-) -> View<'w> {
-    match operands {
-        Operands::Bf16 => left_words(a, rows, depth, words, parallel).view(words),
-        _ => a,
-    }
-}
-
 /// `hidden: [rows, dim]`, `head: [vocab, dim]`, `targets: [rows]` -> `logprobs: [rows]`; keeps `logsumexp: [rows]`. The
 /// logits are a product of `operands`; all else is f32.
 ///
 /// # Panics
 /// If a target is not below `vocab`, or a length is wrong.
-#[expect(clippy::too_many_arguments, reason = "plain slices are the interface of every operation here")]
 pub fn forward(
     operands: Operands,
     hidden: &[f32],
@@ -96,7 +80,7 @@ pub fn forward(
         SCRATCH.with_borrow_mut(|(panels, logits, _)| {
             let start = block * size;
             let columns = size.min(vocab - start);
-            panels.pack_as(operands, View::new(&head[start * dim..], dim, 1), columns, dim);
+            panels.pack(operands, View::new(&head[start * dim..], dim, 1), columns, dim);
             logits.resize(logits.len().max(FORWARD_ROWS.min(rows) * size), 0.0);
             for first in (0..rows).step_by(FORWARD_ROWS) {
                 let count = FORWARD_ROWS.min(rows - first);
@@ -207,7 +191,7 @@ impl Chunk<'_> {
         let d_head = d_head.map(|d_head| Output { data: d_head.as_mut_ptr(), row: dim });
         let mut by_channel = Panels::default();
         if d_head.is_some() {
-            by_channel.pack_as(self.operands, View::new(self.hidden, 1, dim), dim, rows);
+            by_channel.pack(self.operands, View::new(self.hidden, 1, dim), dim, rows);
         }
         let hidden = left(self.operands, View::new(self.hidden, dim, 1), [rows, dim], words, true);
         let logits = logits[..vocab.div_ceil(size) * rows * size].par_chunks_mut(rows * size);
@@ -215,7 +199,7 @@ impl Chunk<'_> {
             let start = block * size;
             let columns = size.min(vocab - start);
             SCRATCH.with_borrow_mut(|(panels, ..)| {
-                panels.pack_as(self.operands, View::new(&head[start * dim..], dim, 1), columns, dim);
+                panels.pack(self.operands, View::new(&head[start * dim..], dim, 1), columns, dim);
                 let depth = panels.steps();
                 let right = Block { panels, first_column: 0, columns, first_step: 0, depth };
                 let to = Output { data: logits.as_mut_ptr(), row: size };
@@ -265,7 +249,7 @@ impl Chunk<'_> {
                 for (block, logits) in logits.chunks(rows * size).take(vocab.div_ceil(size)).enumerate() {
                     let start = block * size;
                     let head = View::new(&head[start * dim + first..], 1, dim);
-                    panels.pack_as(self.operands, head, end - first, size.min(vocab - start));
+                    panels.pack(self.operands, head, end - first, size.min(vocab - start));
                     let depth = panels.steps();
                     let right = Block { panels, first_column: 0, columns: end - first, first_step: 0, depth };
                     // SAFETY: these channels of `d_hidden` belong to this task.

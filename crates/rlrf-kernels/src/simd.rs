@@ -53,6 +53,13 @@ pub(crate) fn has_bf16_products() -> bool {
     *DETECTED.get_or_init(|| is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"))
 }
 
+/// Whether the processor adds four 8-bit products at once.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_byte_products() -> bool {
+    static DETECTED: OnceLock<bool> = OnceLock::new();
+    *DETECTED.get_or_init(|| is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni"))
+}
+
 /// Compiles one function for every [`InstructionSet`] and calls the best at run time.
 ///
 /// The body must be plain loops and `#[inline(always)]` functions: only what is inlined into it is

@@ -45,7 +45,8 @@ pub enum WeightFormat {
     F32,
     /// Rounded to bf16, as are the activations that meet them: half the memory, about twice as fast.
     Bf16,
-    /// 8 bits with one scale per output channel, activations in f32: a quarter of the memory.
+    /// 8 bits with one scale per output channel; the activations that meet them in 8 bits with one scale per 64: a
+    /// quarter of the memory.
     Int8,
 }
 

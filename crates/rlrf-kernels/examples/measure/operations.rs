@@ -59,12 +59,23 @@ fn attend(on: &str, heads: Heads, spans: &[Span], pairs: usize) {
     // Useful work: what lies beyond the diagonal does not count.
     let gflop = (4 * pairs * query * dim) as f64 / 1e9;
     let seconds = best(|| {
-        attention::forward(black_box(&q), &k, &v, &positions, spans, heads, &mut out, &mut logsumexp);
+        attention::forward(
+            Operands::F32,
+            black_box(&q),
+            &k,
+            &v,
+            &positions,
+            spans,
+            heads,
+            &mut out,
+            &mut logsumexp,
+        );
     });
     report("attention forward", &shape, seconds, gflop);
     let (mut dq, mut dk, mut dv) = (q.clone(), k.clone(), v.clone());
     let seconds = best(|| {
         attention::backward(
+            Operands::F32,
             black_box(&q),
             &k,
             &v,

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 pub use decode::{DecodeScratch, KeyValueBlock, Query, decode};
 
-use crate::matmul::Output;
+use crate::matmul::{Operands, Output};
 use forest::{forest, work};
 use scratch::{Scratch, with_scratch};
 
@@ -69,6 +69,7 @@ impl Heads {
 /// The inputs of both directions.
 #[derive(Clone, Copy)]
 struct Inputs<'a> {
+    operands: Operands,
     q: &'a [f32],
     k: &'a [f32],
     v: &'a [f32],
@@ -79,11 +80,13 @@ struct Inputs<'a> {
 /// `q, out: [T, query, dim]`, `k, v: [T, key_value, dim]`, `logsumexp: [T, query]` (kept for the backward).
 /// The scale is `1/sqrt(dim)`. `positions: [T]` are used for the window only.
 ///
-/// A row's result is the same to the bit whether its prefix is shared or copied into its own span.
+/// Products are of `operands`, f32 or bf16; all else is f32. In f32, a row's result is the same to the bit whether its
+/// prefix is shared or copied into its own span.
 ///
 /// # Panics
 /// If the spans do not cover the `T` rows in order, or a length is wrong.
 pub fn forward(
+    operands: Operands,
     q: &[f32],
     k: &[f32],
     v: &[f32],
@@ -94,7 +97,7 @@ pub fn forward(
     logsumexp: &mut [f32],
 ) {
     heads.check(positions.len(), &[q.len(), out.len()], &[k.len(), v.len()], logsumexp.len());
-    let inputs = Inputs { q, k, v, positions, heads };
+    let inputs = Inputs { operands, q, k, v, positions, heads };
     let out = Output { data: out.as_mut_ptr(), row: heads.query * heads.dim };
     let logsumexp = Output { data: logsumexp.as_mut_ptr(), row: heads.query };
     each_task(spans, heads, forest(spans, positions.len()), true, |tree, key_value, group, scratch| {
@@ -114,6 +117,7 @@ pub fn forward(
 /// If the spans do not cover the `T` rows in order, or a length is wrong.
 #[expect(clippy::too_many_arguments, reason = "plain slices are the interface of every operation here")]
 pub fn backward(
+    operands: Operands,
     q: &[f32],
     k: &[f32],
     v: &[f32],
@@ -129,7 +133,7 @@ pub fn backward(
 ) {
     let query_sized = [q.len(), out.len(), dout.len(), dq.len()];
     heads.check(positions.len(), &query_sized, &[k.len(), v.len(), dk.len(), dv.len()], logsumexp.len());
-    let inputs = Inputs { q, k, v, positions, heads };
+    let inputs = Inputs { operands, q, k, v, positions, heads };
     let results = scratch::Results { out, logsumexp, dout };
     let gradients = scratch::Gradients {
         dq: Output { data: dq.as_mut_ptr(), row: heads.query * heads.dim },

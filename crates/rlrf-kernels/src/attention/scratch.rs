@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::{Heads, Inputs, Span};
-use crate::matmul::{Block, Output, Panels, View, WIDTH, multiply};
+use crate::bf16;
+use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, multiply};
 use crate::simd;
 
 /// Most queries of a block: whole strips of the widest tile.
@@ -68,6 +69,8 @@ pub(super) struct Scratch {
     /// A block of queries and of incoming gradients, columns are channels.
     q: Panels,
     dout: Panels,
+    /// A left operand as words.
+    words: Vec<f32>,
 }
 
 /// Lends the calling thread's buffers.
@@ -124,15 +127,15 @@ impl QueryBlock {
 impl Keys {
     fn load(&mut self, inputs: Inputs<'_>, rows: Range<usize>, key_value: usize, gradients: bool) {
         let Heads { key_value: heads, dim, .. } = inputs.heads;
-        let width = heads * dim;
+        let (width, operands) = (heads * dim, inputs.operands);
         let start = rows.start * width + key_value * dim;
         let (k, v) = (&inputs.k[start..], &inputs.v[start..]);
-        self.by_key.pack(View::new(k, width, 1), rows.len(), dim);
+        self.by_key.pack(operands, View::new(k, width, 1), rows.len(), dim);
         if gradients {
-            self.value_by_key.pack(View::new(v, width, 1), rows.len(), dim);
-            self.by_channel.pack(View::new(k, 1, width), dim, rows.len());
+            self.value_by_key.pack(operands, View::new(v, width, 1), rows.len(), dim);
+            self.by_channel.pack(operands, View::new(k, 1, width), dim, rows.len());
         } else {
-            self.value_by_channel.pack(View::new(v, 1, width), dim, rows.len());
+            self.value_by_channel.pack(operands, View::new(v, 1, width), dim, rows.len());
         }
         self.rows = rows;
         self.key_value = key_value;
@@ -179,7 +182,7 @@ impl Scratch {
         out: Output,
         logsumexp: Output,
     ) {
-        let dim = inputs.heads.dim;
+        let (dim, operands) = (inputs.heads.dim, inputs.operands);
         for block in query_blocks(inputs, span) {
             // SAFETY: the block's rows are the span's; the buffers are sized for the block.
             unsafe {
@@ -196,12 +199,13 @@ impl Scratch {
                 let corner = out.offset(block.rows.start, head * dim);
                 let mut accumulate = false;
                 for (in_prefix, keys) in [(true, &self.prefix), (false, &self.own)] {
-                    let (first_step, depth, column) = block.part(in_prefix);
-                    if depth > 0 {
-                        let panels = &keys.value_by_channel;
-                        let right = Block { panels, first_column: 0, columns: dim, first_step, depth };
+                    let (first, len, column) = block.part(in_prefix);
+                    if len > 0 {
+                        let right = by_channel(operands, &keys.value_by_channel, dim, first, len);
                         let left = View::new(&self.scores[column..], block.stride, 1);
-                        multiply(left, block.rows.len(), right, corner, accumulate);
+                        let count = block.rows.len();
+                        let left = bf16::left(operands, left, [count, len], &mut self.words, false);
+                        multiply(left, count, right, corner, accumulate);
                         accumulate = true;
                     }
                 }
@@ -224,26 +228,29 @@ impl Scratch {
         head: usize,
         gradients: Gradients,
     ) {
-        let Heads { query, dim, .. } = inputs.heads;
+        let (Heads { query, dim, .. }, operands) = (inputs.heads, inputs.operands);
         let scale = inputs.heads.scale();
         for block in query_blocks(inputs, span) {
             let count = block.rows.len();
             let start = (block.rows.start * query + head) * dim;
             let (q, dout) = (&inputs.q[start..], &results.dout[start..]);
-            self.q.pack(View::new(q, 1, query * dim), dim, count);
-            self.dout.pack(View::new(dout, 1, query * dim), dim, count);
+            self.q.pack(operands, View::new(q, 1, query * dim), dim, count);
+            self.dout.pack(operands, View::new(dout, 1, query * dim), dim, count);
             self.d_scores.resize(self.d_scores.len().max(count * block.stride), 0.0);
             // SAFETY: the block's rows are the span's; the buffers are sized for the block.
             unsafe {
                 self.compute_scores(inputs, span, &block, head);
+                let dout = View::new(dout, query * dim, 1);
+                let dout = bf16::left(operands, dout, [count, dim], &mut self.words, false);
                 for (in_prefix, keys) in [(true, &self.prefix), (false, &self.own)] {
                     let (first_column, columns, column) = block.part(in_prefix);
                     let panels = &keys.value_by_key;
                     let whole = columns.next_multiple_of(WIDTH);
-                    let right = Block { panels, first_column, columns: whole, first_step: 0, depth: dim };
+                    let depth = operands.steps(dim);
+                    let right = Block { panels, first_column, columns: whole, first_step: 0, depth };
                     let to = Output { data: self.d_scores.as_mut_ptr(), row: block.stride };
                     if columns > 0 {
-                        multiply(View::new(dout, query * dim, 1), count, right, to.offset(0, column), false);
+                        multiply(dout, count, right, to.offset(0, column), false);
                     }
                 }
                 for i in 0..count {
@@ -266,26 +273,22 @@ impl Scratch {
                     if len == 0 {
                         continue;
                     }
-                    let panels = &keys.by_channel;
-                    let right =
-                        Block { panels, first_column: 0, columns: dim, first_step: first, depth: len };
-                    multiply(
-                        View::new(&self.d_scores[column..], block.stride, 1),
-                        count,
-                        right,
-                        dq,
-                        accumulate,
-                    );
+                    let right = by_channel(operands, &keys.by_channel, dim, first, len);
+                    let left = View::new(&self.d_scores[column..], block.stride, 1);
+                    let left = bf16::left(operands, left, [count, len], &mut self.words, false);
+                    multiply(left, count, right, dq, accumulate);
                     accumulate = true;
 
-                    let of_queries =
-                        |panels| Block { panels, first_column: 0, columns: dim, first_step: 0, depth: count };
                     let to =
                         |gradient: Output| gradient.offset(keys.rows.start + first, keys.key_value * dim);
-                    let left = View::new(&self.d_scores[column..], 1, block.stride);
-                    multiply(left, len, of_queries(&self.q), to(gradients.dk), true);
-                    let left = View::new(&self.scores[column..], 1, block.stride);
-                    multiply(left, len, of_queries(&self.dout), to(gradients.dv), true);
+                    for (scores, panels, to) in [
+                        (&self.d_scores, &self.q, to(gradients.dk)),
+                        (&self.scores, &self.dout, to(gradients.dv)),
+                    ] {
+                        let left = View::new(&scores[column..], 1, block.stride);
+                        let left = bf16::left(operands, left, [len, count], &mut self.words, false);
+                        multiply(left, len, by_channel(operands, panels, dim, 0, count), to, true);
+                    }
                 }
             }
         }
@@ -296,14 +299,16 @@ impl Scratch {
     /// # Safety
     /// The span's keys are loaded.
     unsafe fn compute_scores(&mut self, inputs: Inputs<'_>, span: &Span, block: &QueryBlock, head: usize) {
-        let Heads { query, dim, window, .. } = inputs.heads;
+        let (Heads { query, dim, window, .. }, operands) = (inputs.heads, inputs.operands);
         let count = block.rows.len();
         self.scores.resize(self.scores.len().max(count * block.stride), 0.0);
         let q = View::new(&inputs.q[(block.rows.start * query + head) * dim..], query * dim, 1);
+        let q = bf16::left(operands, q, [count, dim], &mut self.words, false);
         for (in_prefix, keys) in [(true, &self.prefix), (false, &self.own)] {
             let (first_column, columns, column) = block.part(in_prefix);
             let (panels, whole) = (&keys.by_key, columns.next_multiple_of(WIDTH));
-            let right = Block { panels, first_column, columns: whole, first_step: 0, depth: dim };
+            let depth = operands.steps(dim);
+            let right = Block { panels, first_column, columns: whole, first_step: 0, depth };
             let to = Output { data: self.scores.as_mut_ptr(), row: block.stride };
             if columns > 0 {
                 // SAFETY: `scores` holds the block, and its stride holds whole panels from `column` on.
@@ -321,6 +326,13 @@ impl Scratch {
             }
         }
     }
+}
+
+/// The part of panels whose columns are channels that begins with the row `first`, an even number.
+fn by_channel(operands: Operands, panels: &Panels, dim: usize, first: usize, rows: usize) -> Block<'_> {
+    debug_assert!(first.is_multiple_of(2));
+    let (first_step, depth) = (operands.steps(first), operands.steps(rows));
+    Block { panels, first_column: 0, columns: dim, first_step, depth }
 }
 
 fn sees(positions: &[u32], query: usize, key: usize, window: usize) -> bool {

@@ -5,7 +5,10 @@
 
 use super::Operands;
 use super::panels::WIDTH;
-use crate::simd::{InstructionSet, has_bf16_products};
+use crate::int8::{BLOCK_STEPS, BLOCK_WORDS};
+use crate::simd::InstructionSet;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{has_bf16_products, has_byte_products};
 
 /// One SIMD register of sums, and of a step's words.
 ///
@@ -13,11 +16,8 @@ use crate::simd::{InstructionSet, has_bf16_products};
 /// The methods may only run where the processor has the register's instruction set.
 trait Register: Copy {
     const LANES: usize;
-    /// One column's packed weight of one step.
-    type Weight;
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
-    unsafe fn load_weights(from: *const Self::Weight) -> Self;
     unsafe fn store(self, to: *mut f32);
     /// `self * factor + addend`, rounded once for each `k` of the step.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
@@ -32,7 +32,7 @@ pub(super) struct Tile {
     pub(super) a_row: usize,
     pub(super) a_step: usize,
     /// Panels of `WIDTH` columns, step after step; `b_panel` steps from one panel to the next.
-    pub(super) b: *const u8,
+    pub(super) b: *const f32,
     pub(super) b_panel: usize,
     /// First column group of the tile, counted from `b`.
     pub(super) group: usize,
@@ -66,8 +66,10 @@ impl Microkernel {
     /// The tiles for this processor.
     pub(super) fn detect(operands: Operands) -> &'static Self {
         #[cfg(target_arch = "x86_64")]
-        if operands == Operands::Bf16 && has_bf16_products() {
-            return &x86::AVX512_BF16;
+        match operands {
+            Operands::Bf16 if has_bf16_products() => return &x86::AVX512_BF16,
+            Operands::Int8 if has_byte_products() => return &x86::AVX512_VNNI,
+            _ => {}
         }
         Self::of(InstructionSet::detect(), operands)
     }
@@ -98,7 +100,7 @@ impl Microkernel {
 ///
 /// # Safety
 /// As [`Register`].
-trait Halves: Register<Weight = f32> {
+trait Halves: Register {
     /// The bf16 of the smaller `k` of each word, as f32.
     unsafe fn low(self) -> Self;
     /// The bf16 of the larger `k` of each word, as f32.
@@ -112,7 +114,6 @@ struct Pairs<V>(V);
 
 impl<V: Halves> Register for Pairs<V> {
     const LANES: usize = V::LANES;
-    type Weight = f32;
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: see the trait.
@@ -120,11 +121,6 @@ impl<V: Halves> Register for Pairs<V> {
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: see the trait.
-        Self(unsafe { V::load(from) })
-    }
-    #[inline(always)]
-    unsafe fn load_weights(from: *const f32) -> Self {
         // SAFETY: see the trait.
         Self(unsafe { V::load(from) })
     }
@@ -143,46 +139,18 @@ impl<V: Halves> Register for Pairs<V> {
     }
 }
 
-/// A register that widens 8-bit weights.
+/// Where the column groups of a tile begin.
 ///
 /// # Safety
-/// As [`Register`].
-trait Widen: Register<Weight = f32> {
-    unsafe fn widen(from: *const i8) -> Self;
-}
-
-/// Weights of 8 bits, multiplied as f32; their scales are the caller's.
-#[derive(Clone, Copy)]
-struct Bytes<V>(V);
-
-impl<V: Widen> Register for Bytes<V> {
-    const LANES: usize = V::LANES;
-    type Weight = i8;
-    #[inline(always)]
-    unsafe fn splat(value: f32) -> Self {
-        // SAFETY: see the trait.
-        Self(unsafe { V::splat(value) })
-    }
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: see the trait.
-        Self(unsafe { V::load(from) })
-    }
-    #[inline(always)]
-    unsafe fn load_weights(from: *const i8) -> Self {
-        // SAFETY: see the trait.
-        Self(unsafe { V::widen(from) })
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: see the trait.
-        unsafe { self.0.store(to) }
-    }
-    #[inline(always)]
-    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
-        // SAFETY: see the trait.
-        Self(unsafe { self.0.mul_add(factor.0, addend.0) })
-    }
+/// The groups exist.
+#[inline(always)]
+unsafe fn columns<const G: usize>(tile: &Tile, lanes: usize) -> [*const f32; G] {
+    let groups_per_panel = WIDTH / (2 * lanes);
+    std::array::from_fn(|g| {
+        let (panel, place) = ((tile.group + g) / groups_per_panel, (tile.group + g) % groups_per_panel);
+        // SAFETY: the caller vouches for the groups.
+        unsafe { tile.b.add(panel * tile.b_panel * WIDTH + place * 2 * lanes) }
+    })
 }
 
 /// Computes a tile of `R` rows and `G` column groups, all in registers if there are enough.
@@ -194,7 +162,6 @@ impl<V: Widen> Register for Bytes<V> {
 unsafe fn compute<V: Register, const R: usize, const G: usize>(tile: &Tile) {
     // SAFETY: the caller vouches for the pointers and for the instruction set.
     unsafe {
-        let groups_per_panel = WIDTH / (2 * V::LANES);
         let mut sums = [[[V::splat(0.0); 2]; G]; R];
         let c_at = |r: usize, g: usize, h: usize| r * tile.c_row + (2 * g + h) * V::LANES;
         if tile.accumulate {
@@ -206,14 +173,11 @@ unsafe fn compute<V: Register, const R: usize, const G: usize>(tile: &Tile) {
                 }
             }
         }
-        let b: [*const V::Weight; G] = std::array::from_fn(|g| {
-            let (panel, place) = ((tile.group + g) / groups_per_panel, (tile.group + g) % groups_per_panel);
-            tile.b.cast::<V::Weight>().add(panel * tile.b_panel * WIDTH + place * 2 * V::LANES)
-        });
+        let b = columns::<G>(tile, V::LANES);
         let mut a = tile.a;
         for step in 0..tile.depth {
             let columns: [[V; 2]; G] = std::array::from_fn(|g| {
-                std::array::from_fn(|h| V::load_weights(b[g].add(step * WIDTH + h * V::LANES)))
+                std::array::from_fn(|h| V::load(b[g].add(step * WIDTH + h * V::LANES)))
             });
             for r in 0..R {
                 let factor = V::splat(*a.add(r * tile.a_row));
@@ -224,6 +188,76 @@ unsafe fn compute<V: Register, const R: usize, const G: usize>(tile: &Tile) {
                 }
             }
             a = a.add(tile.a_step);
+        }
+        for r in 0..R {
+            for g in 0..G {
+                for h in 0..2 {
+                    sums[r][g][h].store(tile.c.add(c_at(r, g, h)));
+                }
+            }
+        }
+    }
+}
+
+/// One SIMD register of sums of 8-bit products.
+///
+/// # Safety
+/// As [`Register`], whose registers it is turned into.
+trait ByteRegister: Copy {
+    type Sums: Register;
+    unsafe fn splat(value: i32) -> Self;
+    /// Adds to each lane the four products of the bytes of its word of `weights`, unsigned, and those of `left`, signed.
+    unsafe fn add_products(self, weights: *const f32, left: f32) -> Self;
+    unsafe fn to_f32(self) -> Self::Sums;
+}
+
+/// [`compute`] for 8-bit operands: exact sums over each block of the left operand, whose scale then multiplies them.
+///
+/// # Safety
+/// As [`compute`]; `a` holds blocks as `quantise_row` writes them.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "the indices are what the compiler unrolls into registers")]
+unsafe fn compute_bytes<V: ByteRegister, const R: usize, const G: usize>(tile: &Tile) {
+    // SAFETY: the caller vouches for the pointers and for the instruction set.
+    unsafe {
+        let lanes = V::Sums::LANES;
+        let c_at = |r: usize, g: usize, h: usize| r * tile.c_row + (2 * g + h) * lanes;
+        let mut sums = [[[V::Sums::splat(0.0); 2]; G]; R];
+        if tile.accumulate {
+            for r in 0..R {
+                for g in 0..G {
+                    for h in 0..2 {
+                        sums[r][g][h] = V::Sums::load(tile.c.add(c_at(r, g, h)));
+                    }
+                }
+            }
+        }
+        let b = columns::<G>(tile, lanes);
+        for block in 0..tile.depth / BLOCK_STEPS {
+            let a: [*const f32; R] =
+                std::array::from_fn(|r| tile.a.add(r * tile.a_row + block * BLOCK_WORDS));
+            let mut products: [[[V; 2]; G]; R] = std::array::from_fn(|r| {
+                [[V::splat((*a[r].add(BLOCK_STEPS + 1)).to_bits().cast_signed()); 2]; G]
+            });
+            for step in 0..BLOCK_STEPS {
+                for r in 0..R {
+                    let left = *a[r].add(step);
+                    for g in 0..G {
+                        for h in 0..2 {
+                            let weights = b[g].add((block * BLOCK_STEPS + step) * WIDTH + h * lanes);
+                            products[r][g][h] = products[r][g][h].add_products(weights, left);
+                        }
+                    }
+                }
+            }
+            for r in 0..R {
+                let scale = V::Sums::splat(*a[r].add(BLOCK_STEPS));
+                for g in 0..G {
+                    for h in 0..2 {
+                        sums[r][g][h] = scale.mul_add(products[r][g][h].to_f32(), sums[r][g][h]);
+                    }
+                }
+            }
         }
         for r in 0..R {
             for g in 0..G {
@@ -246,14 +280,13 @@ macro_rules! tile_rows {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Bytes, Halves, Microkernel, Pairs, Register, Tile, TileRow, Widen, compute};
+    use super::{ByteRegister, Halves, Microkernel, Pairs, Register, Tile, TileRow, compute, compute_bytes};
 
     /// Implements [`Register`] with its loads, stores and products.
     macro_rules! register {
         ($register:ty: $lanes:literal, $splat:ident, $load:ident, $store:ident, $mul_add:ident) => {
             impl Register for $register {
                 const LANES: usize = $lanes;
-                type Weight = f32;
                 #[inline(always)]
                 unsafe fn splat(value: f32) -> Self {
                     // SAFETY: see the trait.
@@ -261,11 +294,6 @@ mod x86 {
                 }
                 #[inline(always)]
                 unsafe fn load(from: *const f32) -> Self {
-                    // SAFETY: see the trait.
-                    unsafe { $load(from) }
-                }
-                #[inline(always)]
-                unsafe fn load_weights(from: *const f32) -> Self {
                     // SAFETY: see the trait.
                     unsafe { $load(from) }
                 }
@@ -318,29 +346,12 @@ mod x86 {
         }
     }
 
-    impl Widen for __m512 {
-        #[inline(always)]
-        unsafe fn widen(from: *const i8) -> Self {
-            // SAFETY: see the trait.
-            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
-        }
-    }
-
-    impl Widen for __m256 {
-        #[inline(always)]
-        unsafe fn widen(from: *const i8) -> Self {
-            // SAFETY: see the trait.
-            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
-        }
-    }
-
     /// Words of two bf16 where the processor multiplies them itself.
     #[derive(Clone, Copy)]
     struct Bf16(__m512);
 
     impl Register for Bf16 {
         const LANES: usize = 16;
-        type Weight = f32;
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
             // SAFETY: see the trait.
@@ -348,11 +359,6 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: see the trait.
-            Self(unsafe { _mm512_loadu_ps(from) })
-        }
-        #[inline(always)]
-        unsafe fn load_weights(from: *const f32) -> Self {
             // SAFETY: see the trait.
             Self(unsafe { _mm512_loadu_ps(from) })
         }
@@ -365,31 +371,58 @@ mod x86 {
         unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
             // SAFETY: see the trait; the casts change the type of the same bits.
             Self(unsafe {
-                let (a, b): (__m512bh, __m512bh) =
-                    (std::mem::transmute(self.0), std::mem::transmute(factor.0));
+                let pairs = |words: __m512| std::mem::transmute::<__m512, __m512bh>(words);
+                let (a, b) = (pairs(self.0), pairs(factor.0));
                 _mm512_dpbf16_ps(addend.0, a, b)
             })
         }
     }
 
+    /// Sums of 8-bit products where the processor adds four at once.
+    #[derive(Clone, Copy)]
+    struct Vnni(__m512i);
+
+    impl ByteRegister for Vnni {
+        type Sums = __m512;
+        #[inline(always)]
+        unsafe fn splat(value: i32) -> Self {
+            // SAFETY: see the trait.
+            Self(unsafe { _mm512_set1_epi32(value) })
+        }
+        #[inline(always)]
+        unsafe fn add_products(self, weights: *const f32, left: f32) -> Self {
+            // SAFETY: see the trait.
+            Self(unsafe {
+                let left = _mm512_set1_epi32(left.to_bits().cast_signed());
+                _mm512_dpbusd_epi32(self.0, _mm512_loadu_si512(weights.cast()), left)
+            })
+        }
+        #[inline(always)]
+        unsafe fn to_f32(self) -> __m512 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_cvtepi32_ps(self.0) }
+        }
+    }
+
     /// Compiles a tile for an instruction set.
     macro_rules! tile {
-        ($name:ident: $register:ty, $features:literal) => {
+        ($name:ident: $compute:ident, $register:ty, $features:literal) => {
             #[target_feature(enable = $features)]
             unsafe fn $name<const R: usize, const G: usize>(tile: &Tile) {
                 // SAFETY: the features are enabled here; the caller vouches for the pointers.
-                unsafe { compute::<$register, R, G>(tile) }
+                unsafe { $compute::<$register, R, G>(tile) }
             }
         };
     }
 
-    tile!(avx512: __m512, "avx512f");
-    tile!(avx512_bf16: Bf16, "avx512f,avx512bf16");
-    tile!(avx512_pairs: Pairs<__m512>, "avx512f");
-    tile!(avx512_bytes: Bytes<__m512>, "avx512f");
-    tile!(avx2: __m256, "avx2,fma");
-    tile!(avx2_pairs: Pairs<__m256>, "avx2,fma");
-    tile!(avx2_bytes: Bytes<__m256>, "avx2,fma");
+    tile!(avx512: compute, __m512, "avx512f");
+    tile!(avx512_bf16: compute, Bf16, "avx512f,avx512bf16");
+    tile!(avx512_pairs: compute, Pairs<__m512>, "avx512f");
+    tile!(avx512_bytes: compute_bytes, super::PlainBytes, "avx512f,avx512bw,avx512dq,avx512vl");
+    tile!(avx512_vnni: compute_bytes, Vnni, "avx512f,avx512vnni");
+    tile!(avx2: compute, __m256, "avx2,fma");
+    tile!(avx2_pairs: compute, Pairs<__m256>, "avx2,fma");
+    tile!(avx2_bytes: compute_bytes, super::PlainBytes, "avx2,fma");
 
     // Few rows take many groups: a fused multiply-add takes four cycles and two start in each, so fewer
     // than eight chains at once leave the units idle. Many rows are bounded by the number of registers.
@@ -414,7 +447,12 @@ mod x86 {
     pub(super) static AVX512: Microkernel = wide!(avx512);
     pub(super) static AVX512_BF16: Microkernel = wide!(avx512_bf16);
     pub(super) static AVX512_PAIRS: Microkernel = wide!(avx512_pairs);
-    pub(super) static AVX512_BYTES: Microkernel = wide!(avx512_bytes);
+    // Twice the registers: exact sums of a block beside those over all blocks.
+    pub(super) static AVX512_VNNI: Microkernel = Microkernel {
+        group_width: 32,
+        rows: tile_rows!(avx512_vnni: 1 x 4, 2 x 3, 3 x 2, 4 x 2, 5 x 1, 6 x 1, 7 x 1, 8 x 1, 9 x 1, 10 x 1, 11 x 1, 12 x 1),
+    };
+    pub(super) static AVX512_BYTES: Microkernel = narrow!(avx512_bytes);
     pub(super) static AVX2: Microkernel = narrow!(avx2);
     pub(super) static AVX2_PAIRS: Microkernel = narrow!(avx2_pairs);
     pub(super) static AVX2_BYTES: Microkernel = narrow!(avx2_bytes);
@@ -426,7 +464,6 @@ struct Plain([f32; 8]);
 
 impl Register for Plain {
     const LANES: usize = 8;
-    type Weight = f32;
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         Self([value; 8])
@@ -435,11 +472,6 @@ impl Register for Plain {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: see the trait.
         Self(unsafe { from.cast::<[f32; 8]>().read() })
-    }
-    #[inline(always)]
-    unsafe fn load_weights(from: *const f32) -> Self {
-        // SAFETY: see the trait.
-        unsafe { Self::load(from) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
@@ -463,27 +495,45 @@ impl Halves for Plain {
     }
 }
 
-impl Widen for Plain {
+/// Sums of 8-bit products in plain code.
+#[derive(Clone, Copy)]
+struct PlainBytes([i32; 8]);
+
+impl ByteRegister for PlainBytes {
+    type Sums = Plain;
     #[inline(always)]
-    unsafe fn widen(from: *const i8) -> Self {
+    unsafe fn splat(value: i32) -> Self {
+        Self([value; 8])
+    }
+    #[inline(always)]
+    unsafe fn add_products(self, weights: *const f32, left: f32) -> Self {
         // SAFETY: see the trait.
-        Self(unsafe { from.cast::<[i8; 8]>().read() }.map(f32::from))
+        let weights = unsafe { weights.cast::<[u32; 8]>().read() };
+        let left = left.to_bits();
+        let product = |word: u32, byte: u32| {
+            (word >> (8 * byte) & 0xFF).cast_signed() * i32::from((left >> (8 * byte)) as u8 as i8)
+        };
+        Self(std::array::from_fn(|i| (0..4).fold(self.0[i], |sum, byte| sum + product(weights[i], byte))))
+    }
+    #[inline(always)]
+    unsafe fn to_f32(self) -> Plain {
+        Plain(self.0.map(|sum| sum as f32))
     }
 }
 
 /// Compiles a tile of plain code.
 macro_rules! portable_tile {
-    ($name:ident: $register:ty) => {
+    ($name:ident: $compute:ident, $register:ty) => {
         unsafe fn $name<const R: usize, const G: usize>(tile: &Tile) {
             // SAFETY: plain code needs no instruction set; the caller vouches for the pointers.
-            unsafe { compute::<$register, R, G>(tile) }
+            unsafe { $compute::<$register, R, G>(tile) }
         }
     };
 }
 
-portable_tile!(portable: Plain);
-portable_tile!(portable_pairs: Pairs<Plain>);
-portable_tile!(portable_bytes: Bytes<Plain>);
+portable_tile!(portable: compute, Plain);
+portable_tile!(portable_pairs: compute, Pairs<Plain>);
+portable_tile!(portable_bytes: compute_bytes, PlainBytes);
 
 static PORTABLE: Microkernel =
     Microkernel { group_width: 16, rows: tile_rows!(portable: 1 x 2, 2 x 1, 3 x 1, 4 x 1) };

@@ -17,6 +17,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::bf16::left_words;
+use crate::int8::{BLOCK, BLOCK_STEPS, BLOCK_WORDS, left_blocks};
 pub(crate) use panels::{Panels, WIDTH};
 pub(crate) use product::{Block, Output, multiply};
 
@@ -37,24 +38,29 @@ pub enum Operands {
     F32,
     /// Both rounded to bf16.
     Bf16,
-    /// Weights in 8 bits with one scale per output; the left operand as it is. For packed weights only.
+    /// Both in 8 bits: weights with one scale per output, the left operand with one per row and block of 64. For packed
+    /// weights only.
     Int8,
 }
 
 impl Operands {
     /// Steps of an inner dimension of `depth`.
     pub(crate) fn steps(self, depth: usize) -> usize {
-        if self == Self::Bf16 { depth.div_ceil(2) } else { depth }
+        match self {
+            Self::F32 => depth,
+            Self::Bf16 => depth.div_ceil(2),
+            Self::Int8 => depth.div_ceil(BLOCK) * BLOCK_STEPS,
+        }
     }
 
-    /// Inner dimension of one step.
+    /// Inner dimension of one step of operands that need not be packed before.
     fn per_step(self) -> usize {
         if self == Self::Bf16 { 2 } else { 1 }
     }
 
-    /// Bytes of one column's packed weight of one step.
-    pub(crate) fn weight_bytes(self) -> usize {
-        if self == Self::Int8 { 1 } else { 4 }
+    /// Place of a step's word in a row of the left operand.
+    fn left_word(self, step: usize) -> usize {
+        if self == Self::Int8 { step / BLOCK_STEPS * BLOCK_WORDS } else { step }
     }
 }
 
@@ -150,9 +156,55 @@ pub fn linear(
     inp: usize,
     out: usize,
 ) {
-    assert!(x.len() == rows * inp && w.len() == inp * out && y.len() == rows * out);
-    let right = Right::Plain(View::new(w, inp, 1));
-    product(operands, View::new(x, inp, 1), right, y, [rows, out, inp], false, bias);
+    project(operands, x, rows, inp, &mut [(Weights::Plain { w, bias, out }, y)]);
+}
+
+/// Weights of one projection.
+#[derive(Clone, Copy)]
+pub enum Weights<'a> {
+    /// In the Hugging Face layout.
+    Plain {
+        /// `[out, in]`.
+        w: &'a [f32],
+        /// `[out]`.
+        bias: Option<&'a [f32]>,
+        /// Number of outputs.
+        out: usize,
+    },
+    /// Packed before, with their own operands.
+    Packed(&'a PackedLinear),
+}
+
+/// Several projections of the same `x: [rows, inp]` at once, each as [`linear`] or [`PackedLinear::forward`] computes it: the
+/// left operand is rounded once, and threads meet once.
+///
+/// # Panics
+/// If a length is wrong, or packed weights are of other operands.
+pub fn project(
+    operands: Operands,
+    x: &[f32],
+    rows: usize,
+    inp: usize,
+    projections: &mut [(Weights<'_>, &mut [f32])],
+) {
+    assert_eq!(x.len(), rows * inp);
+    let jobs: Vec<Job<'_>> = projections
+        .iter_mut()
+        .map(|(weights, y)| {
+            let (right, n, bias) = match *weights {
+                Weights::Plain { w, bias, out } => {
+                    assert_eq!(w.len(), inp * out);
+                    (Right::Plain(View::new(w, inp, 1)), out, bias)
+                }
+                Weights::Packed(packed) => {
+                    assert!(packed.panels.operands() == operands && packed.panels.depth() == inp);
+                    (Right::Packed(&packed.panels), packed.panels.columns(), packed.bias.as_deref())
+                }
+            };
+            Job::new(right, y, rows, n, bias)
+        })
+        .collect();
+    products(operands, View::new(x, inp, 1), &jobs, rows, inp, false);
 }
 
 /// `y[t, o] += sum_i x[t, i] w[o, i]`.
@@ -167,7 +219,7 @@ pub fn linear_add(
 ) {
     assert!(x.len() == rows * inp && w.len() == inp * out && y.len() == rows * out);
     let right = Right::Plain(View::new(w, inp, 1));
-    product(operands, View::new(x, inp, 1), right, y, [rows, out, inp], true, None);
+    product(operands, View::new(x, inp, 1), right, y, [rows, out, inp], true);
 }
 
 /// `dx[t, i] (+)= sum_o dy[t, o] w[o, i]`; adds into `dx` if `accumulate`.
@@ -183,7 +235,7 @@ pub fn linear_backward_input(
 ) {
     assert!(dy.len() == rows * out && w.len() == inp * out && dx.len() == rows * inp);
     let right = Right::Plain(View::new(w, 1, inp));
-    product(operands, View::new(dy, out, 1), right, dx, [rows, inp, out], accumulate, None);
+    product(operands, View::new(dy, out, 1), right, dx, [rows, inp, out], accumulate);
 }
 
 /// `dw[o, i] += sum_t dy[t, o] x[t, i]`, and `db[o] += sum_t dy[t, o]` where `db` is given.
@@ -199,7 +251,7 @@ pub fn linear_backward_weight(
 ) {
     assert!(dy.len() == rows * out && x.len() == rows * inp && dw.len() == out * inp);
     let right = Right::Plain(View::new(x, 1, inp));
-    product(operands, View::new(dy, 1, out), right, dw, [out, inp, rows], true, None);
+    product(operands, View::new(dy, 1, out), right, dw, [out, inp, rows], true);
     if let Some(db) = db {
         assert_eq!(db.len(), out);
         db.par_chunks_mut(BIAS).enumerate().for_each(|(chunk, db)| {
@@ -222,7 +274,7 @@ impl PackedLinear {
     pub fn new(operands: Operands, w: &[f32], bias: Option<&[f32]>, inp: usize, out: usize) -> Self {
         assert!(w.len() == inp * out && bias.is_none_or(|bias| bias.len() == out));
         let mut panels = Panels::default();
-        panels.pack_as(operands, View::new(w, inp, 1), out, inp);
+        panels.pack(operands, View::new(w, inp, 1), out, inp);
         Self { panels, bias: bias.map(<[f32]>::to_vec) }
     }
 
@@ -242,18 +294,17 @@ impl PackedLinear {
 
     /// `y[t, o]`, bit-identical to [`linear`] with the same operands.
     pub fn forward(&self, x: &[f32], y: &mut [f32], rows: usize) {
-        let (inp, out) = (self.panels.depth(), self.panels.columns());
-        assert!(x.len() == rows * inp && y.len() == rows * out);
-        let right = Right::Packed(&self.panels);
-        product(
-            self.panels.operands(),
-            View::new(x, inp, 1),
-            right,
-            y,
-            [rows, out, inp],
-            false,
-            self.bias.as_deref(),
-        );
+        project(self.operands(), x, rows, self.panels.depth(), &mut [(Weights::Packed(self), y)]);
+    }
+
+    /// How the weights are held.
+    pub fn operands(&self) -> Operands {
+        self.panels.operands()
+    }
+
+    /// Number of inputs.
+    pub fn inputs(&self) -> usize {
+        self.panels.depth()
     }
 }
 
@@ -264,7 +315,22 @@ enum Right<'a> {
     Packed(&'a Panels),
 }
 
-/// `C[m, n] (+)= A B (+ bias)`, in parallel where that pays.
+/// One of the products of a left operand: `C[m, n] (+)= A B (+ bias)`.
+struct Job<'a> {
+    right: Right<'a>,
+    c: Output,
+    n: usize,
+    bias: Option<&'a [f32]>,
+}
+
+impl<'a> Job<'a> {
+    fn new(right: Right<'a>, c: &mut [f32], m: usize, n: usize, bias: Option<&'a [f32]>) -> Self {
+        assert!(c.len() == m * n && bias.is_none_or(|bias| bias.len() == n));
+        Self { right, c: Output { data: c.as_mut_ptr(), row: n }, n, bias }
+    }
+}
+
+/// One product, in parallel where that pays.
 fn product(
     operands: Operands,
     a: View<'_>,
@@ -272,56 +338,73 @@ fn product(
     c: &mut [f32],
     [m, n, k]: [usize; 3],
     accumulate: bool,
-    bias: Option<&[f32]>,
 ) {
-    if operands != Operands::Bf16 {
-        return product_of_words(operands, a, right, c, [m, n, k], accumulate, bias);
+    products(operands, a, &[Job::new(right, c, m, n, None)], m, k, accumulate);
+}
+
+/// Products of the left operand `a: [m, k]`.
+fn products(operands: Operands, a: View<'_>, jobs: &[Job<'_>], m: usize, k: usize, accumulate: bool) {
+    if operands == Operands::F32 {
+        return products_of_words(operands, a, jobs, m, k, accumulate);
     }
     // Taken, not borrowed: while this thread waits for others, it may be lent to another product.
     let mut words = LEFT.take();
-    let place = left_words(a, m, k, &mut words, true);
-    product_of_words(operands, place.view(&words), right, c, [m, n, k], accumulate, bias);
+    let a = match operands {
+        Operands::Int8 => {
+            let row = left_blocks(a, m, k, &mut words);
+            View::new(&words[..m * row], row, 1)
+        }
+        _ => left_words(a, m, k, &mut words, true).view(&words),
+    };
+    products_of_words(operands, a, jobs, m, k, accumulate);
     LEFT.set(words);
 }
 
-/// [`product`] of a left operand that holds words already.
-fn product_of_words(
+/// [`products`] of a left operand that holds words already.
+fn products_of_words(
     operands: Operands,
     a: View<'_>,
-    right: Right<'_>,
-    c: &mut [f32],
-    [m, n, k]: [usize; 3],
+    jobs: &[Job<'_>],
+    m: usize,
+    k: usize,
     accumulate: bool,
-    bias: Option<&[f32]>,
 ) {
-    assert!(bias.is_none_or(|bias| bias.len() == n));
-    let c = Output { data: c.as_mut_ptr(), row: n };
-    let (row_tasks, column_tasks) = grid(m, n, k);
-    let columns_of = |task: usize| {
-        let panels = n.div_ceil(WIDTH);
-        let at = |task: usize| (panels * task / column_tasks * WIDTH).min(n);
-        at(task)..at(task + 1)
+    let columns: usize = jobs.iter().map(|job| job.n).sum();
+    // Reading B, or packing it, costs as much as a few rows.
+    let parallel = rayon::current_num_threads() > 1 && (m + 4) * columns * k >= PARALLEL;
+    let tasks: Vec<(usize, Range<usize>, Range<usize>)> =
+        jobs.iter().enumerate().flat_map(|(index, job)| cut(index, [m, job.n, k], parallel)).collect();
+    let run = |(index, rows, columns): (usize, Range<usize>, Range<usize>)| {
+        let Job { right, c, bias, .. } = jobs[index];
+        // SAFETY: tasks cover disjoint rectangles of the outputs, each of which has `m` rows.
+        unsafe { product_part(operands, a, right, rows, columns, k, c, accumulate, bias) }
     };
-    let run = |task: usize| {
+    match parallel {
+        true => tasks.into_par_iter().with_max_len(1).for_each(run),
+        false => tasks.into_iter().for_each(run),
+    }
+}
+
+/// The rectangles of job `index` that tasks compute.
+fn cut(
+    index: usize,
+    [m, n, k]: [usize; 3],
+    parallel: bool,
+) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> {
+    let (row_tasks, column_tasks) = if parallel { grid(m, n, k) } else { (1, 1) };
+    let panels = n.div_ceil(WIDTH);
+    let column_at = move |task: usize| (panels * task / column_tasks * WIDTH).min(n);
+    (0..row_tasks * column_tasks).map(move |task| {
         let (row, column) = (task / column_tasks, task % column_tasks);
         let rows = m * row / row_tasks..m * (row + 1) / row_tasks;
-        // SAFETY: tasks cover disjoint rectangles of `c`, which has `m` rows of `n`.
-        unsafe { product_part(operands, a, right, rows, columns_of(column), k, c, accumulate, bias) }
-    };
-    match row_tasks * column_tasks {
-        1 => run(0),
-        tasks => (0..tasks).into_par_iter().with_max_len(1).for_each(run),
-    }
+        (index, rows, column_at(column)..column_at(column + 1))
+    })
 }
 
 /// Into how many row and column ranges a product is cut for the threads at hand.
 fn grid(m: usize, n: usize, k: usize) -> (usize, usize) {
     let threads = rayon::current_num_threads();
-    // Reading B, or packing it, costs as much as a few rows.
     let work = (m + 4) * n * k;
-    if threads == 1 || work < PARALLEL {
-        return (1, 1);
-    }
     // A few tasks per thread, so that a thread that is held up leaves its share to the others.
     let tasks = (work / TASK).clamp(2, threads * 4).next_multiple_of(threads);
     // Columns first: tasks that share columns would pack the same part of B again.
@@ -386,7 +469,7 @@ unsafe fn product_part(
                         let depth = (steps - first_step).min(pass_depth);
                         let first = first_step * per_step;
                         let elements = (depth * per_step).min(k - first);
-                        panels.pack_as(operands, b.offset(first_column, first), count, elements);
+                        panels.pack(operands, b.offset(first_column, first), count, elements);
                         let block = Block { panels, first_column: 0, columns: count, first_step: 0, depth };
                         let (a, c) = (a.offset(0, first_step), c.offset(0, first_column));
                         multiply(a, rows.len(), block, c, accumulate || first_step > 0);

@@ -2,6 +2,7 @@
 
 use super::{Operands, View};
 use crate::bf16::{pair, unpair};
+use crate::int8::{OFFSET, quantise_weights};
 use crate::simd::InstructionSet;
 
 /// Columns of a panel.
@@ -13,7 +14,7 @@ pub(crate) const WIDTH: usize = 32;
 struct Line([f32; 16]);
 
 /// A right operand `B[k, n]` packed into panels of [`WIDTH`] columns: `[panel][step][WIDTH]`, padded. A step holds one
-/// `k`, or two in bf16.
+/// `k`, two in bf16, four in 8 bits.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Panels {
     lines: Vec<Line>,
@@ -25,16 +26,11 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    /// Packs `columns x depth` elements of `source` as f32, keeping the buffer of earlier calls.
-    pub(crate) fn pack(&mut self, source: View<'_>, columns: usize, depth: usize) {
-        self.pack_as(Operands::F32, source, columns, depth);
-    }
-
     /// Packs `columns x depth` elements of `source`, keeping the buffer of earlier calls.
-    pub(crate) fn pack_as(&mut self, operands: Operands, source: View<'_>, columns: usize, depth: usize) {
+    pub(crate) fn pack(&mut self, operands: Operands, source: View<'_>, columns: usize, depth: usize) {
         let panels = columns.div_ceil(WIDTH);
         let steps = operands.steps(depth);
-        let lines = (panels * steps * WIDTH * operands.weight_bytes()).div_ceil(size_of::<Line>());
+        let lines = panels * steps * (WIDTH / 16);
         if self.lines.len() < lines {
             self.lines.resize(lines, Line([0.0; 16]));
         }
@@ -64,26 +60,21 @@ impl Panels {
         }
     }
 
-    /// 8-bit weights with one scale per column: the largest magnitude is 127.
+    /// 8-bit weights with one scale per column.
     fn quantise(&mut self, source: View<'_>) {
-        let (columns, depth) = (self.columns, self.depth);
-        // SAFETY: `pack_as` made room for `panels x depth x WIDTH` bytes.
-        let bytes = unsafe {
-            let panels = columns.div_ceil(WIDTH);
-            std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<i8>(), panels * depth * WIDTH)
-        };
-        bytes.fill(0);
+        let (columns, depth, steps) = (self.columns, self.depth, self.steps());
+        let lines = &mut self.lines[..columns.div_ceil(WIDTH) * steps * (WIDTH / 16)];
+        // SAFETY: every bit pattern is a byte, and lines have no padding.
+        let bytes: &mut [u8] = unsafe { lines.align_to_mut().1 };
+        bytes.fill(OFFSET as u8);
         let mut weights = vec![0f32; depth];
         for column in 0..columns {
             source.offset(column, 0).read_row(&mut weights);
-            let largest = weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
-            let scale = largest / 127.0;
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            let panel = &mut bytes[column / WIDTH * steps * WIDTH * 4..];
+            let scale = quantise_weights(&weights, |k, byte| {
+                panel[(k / 4 * WIDTH + column % WIDTH) * 4 + k % 4] = byte;
+            });
             self.scales.push(scale);
-            let panel = &mut bytes[column / WIDTH * depth * WIDTH..];
-            for (step, weight) in weights.iter().enumerate() {
-                panel[step * WIDTH + column % WIDTH] = (weight * inverse).round() as i8;
-            }
         }
     }
 
@@ -126,35 +117,34 @@ impl Panels {
     pub(crate) fn read_column(&self, column: usize, to: &mut [f32]) {
         assert!(column < self.columns && to.len() == self.depth);
         let (panel, place) = (self.panel(column / WIDTH, 0), column % WIDTH);
-        let (words, bytes) = (panel.cast::<f32>(), panel.cast::<i8>());
         // SAFETY: the panel holds every step of its columns.
         unsafe {
             match self.operands {
                 Operands::F32 => {
                     for (step, element) in to.iter_mut().enumerate() {
-                        *element = *words.add(step * WIDTH + place);
+                        *element = *panel.add(step * WIDTH + place);
                     }
                 }
                 Operands::Bf16 => {
                     for (step, elements) in to.chunks_mut(2).enumerate() {
-                        elements.copy_from_slice(&unpair(*words.add(step * WIDTH + place))[..elements.len()]);
+                        elements.copy_from_slice(&unpair(*panel.add(step * WIDTH + place))[..elements.len()]);
                     }
                 }
                 Operands::Int8 => {
-                    for (step, element) in to.iter_mut().enumerate() {
-                        *element = f32::from(*bytes.add(step * WIDTH + place)) * self.scales[column];
+                    for (k, element) in to.iter_mut().enumerate() {
+                        let word = (*panel.add(k / 4 * WIDTH + place)).to_bits();
+                        let byte = i32::from(word.to_le_bytes()[k % 4]) - OFFSET;
+                        *element = byte as f32 * self.scales[column];
                     }
                 }
             }
         }
     }
 
-    /// The first column's weight of a panel at `step`.
-    pub(super) fn panel(&self, panel: usize, step: usize) -> *const u8 {
-        let byte = (panel * self.steps() + step) * WIDTH * self.operands.weight_bytes();
-        let lines: &[Line] = &self.lines[byte / size_of::<Line>()..];
-        // SAFETY: the rest of `byte` lies within the first of these lines.
-        unsafe { lines.as_ptr().cast::<u8>().add(byte % size_of::<Line>()) }
+    /// The first column's word of a panel at `step`.
+    pub(super) fn panel(&self, panel: usize, step: usize) -> *const f32 {
+        let line = (panel * self.steps() + step) * (WIDTH / 16);
+        self.lines[line..].as_ptr().cast()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::View;
 use super::microkernel::{Microkernel, Tile};
 use super::panels::{Panels, WIDTH};
+use crate::int8::BLOCK_STEPS;
 
 /// Steps of the inner dimension per pass: the rows of `A` that a tile reads then stay in the first-level cache,
 /// so that `A` needs no packing.
@@ -14,9 +15,9 @@ const PACKED: usize = 96 * 1024;
 /// Columns per pass.
 pub(super) const COLUMNS: usize = PACKED / DEPTH;
 
-/// Cuts the steps of an inner dimension into equal passes of at most [`DEPTH`].
+/// Cuts the steps of an inner dimension into nearly equal passes of at most [`DEPTH`], of whole blocks.
 pub(super) fn pass_depth(steps: usize) -> usize {
-    steps.div_ceil(steps.div_ceil(DEPTH).max(1)).max(1)
+    steps.div_ceil(steps.div_ceil(DEPTH).max(1)).max(1).next_multiple_of(BLOCK_STEPS)
 }
 
 /// Where a product goes: the first element, and the distance between rows.
@@ -50,7 +51,7 @@ pub(crate) struct Block<'a> {
     pub(crate) first_column: usize,
     pub(crate) columns: usize,
     pub(crate) first_step: usize,
-    /// Steps of the inner dimension: of one `k`, or two in bf16.
+    /// Steps of the inner dimension: of one `k`, two in bf16, four in 8 bits.
     pub(crate) depth: usize,
 }
 
@@ -109,7 +110,8 @@ pub(super) unsafe fn multiply_with(
                 let (first, end) = (strip * rows / strips, (strip + 1) * rows / strips);
                 // SAFETY: the strip's rows lie in `a` and `c`.
                 unsafe {
-                    let (a, c) = (a.offset(first, step), c.offset(first, column));
+                    let left_step = block.panels.operands().left_word(step);
+                    let (a, c) = (a.offset(first, left_step), c.offset(first, column));
                     multiply_strip(kernel, &pass, a, end - first, c);
                 }
             }
@@ -119,7 +121,7 @@ pub(super) unsafe fn multiply_with(
 
 /// The right operand of one pass over the inner dimension.
 struct Pass {
-    b: *const u8,
+    b: *const f32,
     b_panel: usize,
     columns: usize,
     depth: usize,

@@ -42,7 +42,7 @@ fn every_instruction_set_gives_one_chain_of_fused_multiply_adds() {
             }
         }
         let mut panels = Panels::default();
-        panels.pack(View::new(&b, k, 1), n, k);
+        panels.pack(Operands::F32, View::new(&b, k, 1), n, k);
         for instructions in instruction_sets() {
             let mut c = start.clone();
             let block = Block { panels: &panels, first_column: 0, columns: n, first_step: 0, depth: k };
@@ -81,7 +81,7 @@ fn every_instruction_set_gives_one_chain_of_bf16_pairs() {
             .map(|at| chain_of_pairs(&a[at / n * k..][..k], &b[at % n * k..][..k], start[at]))
             .collect();
         let mut panels = Panels::default();
-        panels.pack_as(Operands::Bf16, View::new(&b, k, 1), n, k);
+        panels.pack(Operands::Bf16, View::new(&b, k, 1), n, k);
         let mut words = Vec::new();
         let place = left_words(View::new(&a, k, 1), m, k, &mut words, false);
         let sets = instruction_sets().into_iter().map(|set| Microkernel::of(set, Operands::Bf16));
@@ -99,19 +99,22 @@ fn every_instruction_set_gives_one_chain_of_bf16_pairs() {
 
 #[test]
 fn every_instruction_set_multiplies_bytes_alike() {
-    for (m, n, k) in [(1, 1, 1), (1, 300, 20), (3, 97, 257), (25, 33, 515)] {
+    for (m, n, k) in [(1, 1, 1), (1, 300, 20), (2, 70, 64), (3, 97, 257), (25, 33, 2600)] {
         let (a, b) = (noise(m * k, 1), noise(n * k, 2));
         let mut panels = Panels::default();
-        panels.pack_as(Operands::Int8, View::new(&b, k, 1), n, k);
-        let results: Vec<Vec<f32>> = instruction_sets()
-            .into_iter()
-            .map(|set| {
+        panels.pack(Operands::Int8, View::new(&b, k, 1), n, k);
+        let mut words = Vec::new();
+        let row = left_blocks(View::new(&a, k, 1), m, k, &mut words);
+        let sets = instruction_sets().into_iter().map(|set| Microkernel::of(set, Operands::Int8));
+        let results: Vec<Vec<f32>> = sets
+            .chain([Microkernel::detect(Operands::Int8)])
+            .map(|kernel| {
                 let mut c = vec![f32::NAN; m * n];
-                let block = Block { panels: &panels, first_column: 0, columns: n, first_step: 0, depth: k };
+                let depth = panels.steps();
+                let block = Block { panels: &panels, first_column: 0, columns: n, first_step: 0, depth };
                 let output = Output { data: c.as_mut_ptr(), row: n };
-                let kernel = Microkernel::of(set, Operands::Int8);
                 // SAFETY: the shapes are those of the buffers, and the set is one of this processor's.
-                unsafe { multiply_with(kernel, View::new(&a, k, 1), m, block, output, false) };
+                unsafe { multiply_with(kernel, View::new(&words, row, 1), m, block, output, false) };
                 c
             })
             .collect();

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
 use rlrf_kernels::attention::{DecodeScratch, Heads, KeyValueBlock, Query, Span, backward, decode, forward};
+use rlrf_kernels::matmul::Operands;
 
 /// A packed batch.
 #[derive(Default)]
@@ -72,6 +73,7 @@ impl Layout {
 }
 
 struct Data {
+    operands: Operands,
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
@@ -82,6 +84,7 @@ impl Data {
     fn new(rows: usize, heads: Heads) -> Self {
         let times = |x: Vec<f32>, factor: f32| x.into_iter().map(|x| x * factor).collect();
         Self {
+            operands: Operands::F32,
             q: times(noise(rows * heads.query * heads.dim, 1), 4.0),
             k: times(noise(rows * heads.key_value * heads.dim, 2), 4.0),
             v: noise(rows * heads.key_value * heads.dim, 3),
@@ -92,7 +95,17 @@ impl Data {
     fn forward(&self, layout: &Layout, heads: Heads) -> (Vec<f32>, Vec<f32>) {
         let mut out = vec![f32::NAN; self.q.len()];
         let mut logsumexp = vec![f32::NAN; layout.positions.len() * heads.query];
-        forward(&self.q, &self.k, &self.v, &layout.positions, &layout.spans, heads, &mut out, &mut logsumexp);
+        forward(
+            self.operands,
+            &self.q,
+            &self.k,
+            &self.v,
+            &layout.positions,
+            &layout.spans,
+            heads,
+            &mut out,
+            &mut logsumexp,
+        );
         (out, logsumexp)
     }
 
@@ -101,6 +114,7 @@ impl Data {
         let nan = |len| vec![f32::NAN; len];
         let [mut dq, mut dk, mut dv] = [nan(self.q.len()), nan(self.k.len()), nan(self.v.len())];
         backward(
+            self.operands,
             &self.q,
             &self.k,
             &self.v,
@@ -124,6 +138,7 @@ impl Data {
         };
         let (query, key_value) = (heads.query * heads.dim, heads.key_value * heads.dim);
         Self {
+            operands: self.operands,
             q: pick(&self.q, query),
             k: pick(&self.k, key_value),
             v: pick(&self.v, key_value),
@@ -247,6 +262,28 @@ fn large_scores_stay_finite() {
     let (out, logsumexp) = data.forward(&layout, heads);
     assert!(out.iter().chain(&logsumexp).all(|x| x.is_finite()));
     assert!(data.backward(&layout, heads).concat().iter().all(|x| x.is_finite()));
+}
+
+/// Rounding queries and keys moves a score by up to some hundredths, and a probability by as much of itself.
+#[test]
+fn bf16_is_within_its_rounding_of_f32() {
+    let layout = Layout::mixed();
+    let rows = layout.positions.len();
+    for heads in HEADS {
+        let data = Data::new(rows, heads);
+        let rounded = Data { operands: Operands::Bf16, ..Data::new(rows, heads) };
+        let (out, logsumexp) = data.forward(&layout, heads);
+        let (found, found_logsumexp) = rounded.forward(&layout, heads);
+        assert!(found != out, "nothing was rounded");
+        assert_close(&found, &wide(&out), 0.03);
+        assert_close(&found_logsumexp, &wide(&logsumexp), 0.03);
+        for (found, exact) in rounded.backward(&layout, heads).iter().zip(data.backward(&layout, heads)) {
+            assert_close(found, &wide(&exact), 0.03);
+        }
+        let run =
+            || [vec![rounded.forward(&layout, heads).0], rounded.backward(&layout, heads).to_vec()].concat();
+        assert_eq!(with_threads(1, run), with_threads(3, run));
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use rlrf_kernels::rope::RopeTable;
 use rlrf_kernels::swiglu::{swiglu, swiglu_backward};
 
 use super::activations::{BackwardScratch, ForwardScratch, LayerActivations};
-use super::linear::{FlatLinear, Linear, LowRank};
+use super::linear::{self, FlatLinear, Linear, LowRank};
 use crate::lora::LoraLayer;
 use crate::parameters::LayerPlaces;
 use crate::{Adapter, Batch};
@@ -60,23 +60,16 @@ impl<L: Linear> LayerWeights<'_, L> {
         let eps = block.rms_norm_eps;
 
         add_rms_norm(&mut kept.input, delta, &self.input_layernorm, eps, normed, &mut kept.input_inv_rms);
-        project_heads(
-            &self.q_proj,
-            self.q_norm.as_deref(),
-            eps,
-            normed,
-            rows,
-            [&mut kept.q_projected, &mut kept.q_inv_rms, &mut kept.q],
-        );
-        project_heads(
-            &self.k_proj,
-            self.k_norm.as_deref(),
-            eps,
-            normed,
-            rows,
-            [&mut kept.k_projected, &mut kept.k_inv_rms, &mut kept.k],
-        );
-        self.v_proj.forward(normed, &mut kept.v, rows);
+        // Before their norms, where there are any.
+        let q = if self.q_norm.is_some() { &mut kept.q_projected } else { &mut kept.q };
+        let k = if self.k_norm.is_some() { &mut kept.k_projected } else { &mut kept.k };
+        linear::forward([&self.q_proj, &self.k_proj, &self.v_proj], normed, [q, k, &mut kept.v], rows);
+        if let Some(weight) = &self.q_norm {
+            rms_norm(&kept.q_projected, weight, eps, &mut kept.q, &mut kept.q_inv_rms);
+        }
+        if let Some(weight) = &self.k_norm {
+            rms_norm(&kept.k_projected, weight, eps, &mut kept.k, &mut kept.k_inv_rms);
+        }
         block.rope.rotate(&mut kept.q, positions, block.heads.query);
         block.rope.rotate(&mut kept.k, positions, block.heads.key_value);
         attend(&kept.q, &kept.k, &kept.v, &mut kept.attended);
@@ -85,28 +78,9 @@ impl<L: Linear> LayerWeights<'_, L> {
         kept.middle.copy_from_slice(&kept.input);
         let norm = &self.post_attention_layernorm;
         add_rms_norm(&mut kept.middle, delta, norm, eps, normed, &mut kept.middle_inv_rms);
-        self.gate_proj.forward(normed, &mut kept.gate, rows);
-        self.up_proj.forward(normed, &mut kept.up, rows);
+        linear::forward([&self.gate_proj, &self.up_proj], normed, [&mut kept.gate, &mut kept.up], rows);
         swiglu(&kept.gate, &kept.up, activated);
         self.down_proj.forward(activated, delta, rows);
-    }
-}
-
-/// Projects queries or keys and normalises each head where the family does; `[projected, inv_rms, out]` are written.
-fn project_heads<L: Linear>(
-    projection: &L,
-    norm: Option<&[f32]>,
-    eps: f32,
-    x: &[f32],
-    rows: usize,
-    [projected, inv_rms, out]: [&mut [f32]; 3],
-) {
-    match norm {
-        Some(weight) => {
-            projection.forward(x, projected, rows);
-            rms_norm(projected, weight, eps, out, inv_rms);
-        }
-        None => projection.forward(x, out, rows),
     }
 }
 
@@ -120,7 +94,7 @@ impl<'a> LayerWeights<'a, FlatLinear<'a>> {
         adapter: Option<(&'a Adapter, &'a LoraLayer)>,
     ) -> Self {
         let vector = |range: &std::ops::Range<usize>| Cow::Borrowed(&parameters[range.clone()]);
-        let linear = |name: &str, place| FlatLinear {
+        let projection = |name: &str, place| FlatLinear {
             place,
             parameters,
             operands,
@@ -136,16 +110,16 @@ impl<'a> LayerWeights<'a, FlatLinear<'a>> {
         };
         Self {
             input_layernorm: vector(&places.input_layernorm),
-            q_proj: linear("q_proj", &places.q_proj),
-            k_proj: linear("k_proj", &places.k_proj),
-            v_proj: linear("v_proj", &places.v_proj),
-            o_proj: linear("o_proj", &places.o_proj),
+            q_proj: projection("q_proj", &places.q_proj),
+            k_proj: projection("k_proj", &places.k_proj),
+            v_proj: projection("v_proj", &places.v_proj),
+            o_proj: projection("o_proj", &places.o_proj),
             q_norm: places.q_norm.as_ref().map(vector),
             k_norm: places.k_norm.as_ref().map(vector),
             post_attention_layernorm: vector(&places.post_attention_layernorm),
-            gate_proj: linear("gate_proj", &places.gate_proj),
-            up_proj: linear("up_proj", &places.up_proj),
-            down_proj: linear("down_proj", &places.down_proj),
+            gate_proj: projection("gate_proj", &places.gate_proj),
+            up_proj: projection("up_proj", &places.up_proj),
+            down_proj: projection("down_proj", &places.down_proj),
         }
     }
 
@@ -225,6 +199,7 @@ impl LayerBackward<'_> {
 
         weights.o_proj.backward(d_residual, &kept.attended, d_attended, false, gradients, rows);
         attention::backward(
+            self.weights.o_proj.operands,
             &kept.q,
             &kept.k,
             &kept.v,

@@ -3,20 +3,51 @@
 use std::cell::Cell;
 
 use rlrf_kernels::matmul::{
-    Operands, PackedLinear, linear, linear_add, linear_backward_input, linear_backward_weight,
+    Operands, PackedLinear, Weights, linear, linear_add, linear_backward_input, linear_backward_weight,
+    project,
 };
 
 use crate::lora::LoraPlace;
 use crate::parameters::LinearPlace;
 
-/// `y = x W^T (+ b)` for `rows` rows.
+/// `y = x W^T (+ b)`.
 pub(crate) trait Linear {
-    fn forward(&self, x: &[f32], y: &mut [f32], rows: usize);
+    /// The weights, and the operands of products with them.
+    fn weights(&self) -> (Operands, Weights<'_>);
+    /// Number of inputs.
+    fn inputs(&self) -> usize;
+    /// Adds what is not in the weights.
+    fn add_adapter(&self, _x: &[f32], _y: &mut [f32], _rows: usize) {}
+    /// Of `rows` rows.
+    fn forward(&self, x: &[f32], y: &mut [f32], rows: usize) {
+        forward([self], x, [y], rows);
+    }
+}
+
+/// Several projections of the same `rows` rows.
+pub(crate) fn forward<L: Linear + ?Sized, const N: usize>(
+    linears: [&L; N],
+    x: &[f32],
+    mut ys: [&mut [f32]; N],
+    rows: usize,
+) {
+    let (operands, _) = linears[0].weights();
+    let mut outputs = ys.iter_mut();
+    let mut projections =
+        linears.map(|linear| (linear.weights().1, outputs.next().map_or(&mut [][..], |y| &mut **y)));
+    project(operands, x, rows, linears[0].inputs(), &mut projections);
+    for (linear, y) in linears.into_iter().zip(ys) {
+        linear.add_adapter(x, y, rows);
+    }
 }
 
 impl Linear for PackedLinear {
-    fn forward(&self, x: &[f32], y: &mut [f32], rows: usize) {
-        PackedLinear::forward(self, x, y, rows);
+    fn weights(&self) -> (Operands, Weights<'_>) {
+        (self.operands(), Weights::Packed(self))
+    }
+
+    fn inputs(&self) -> usize {
+        PackedLinear::inputs(self)
     }
 }
 
@@ -48,16 +79,22 @@ thread_local! {
 }
 
 impl Linear for FlatLinear<'_> {
-    fn forward(&self, x: &[f32], y: &mut [f32], rows: usize) {
-        let (weight, bias) = self.place.of(self.parameters);
-        linear(self.operands, x, weight, bias, y, rows, self.place.inputs, self.place.outputs);
-        if let Some(adapter) = self.adapter {
-            let [mut down, other] = BETWEEN.take();
-            self.project_down(adapter, x, &mut down, rows);
-            let b = &adapter.parameters[adapter.place.b.clone()];
-            linear_add(self.operands, &down, b, y, rows, adapter.rank, self.place.outputs);
-            BETWEEN.set([down, other]);
-        }
+    fn weights(&self) -> (Operands, Weights<'_>) {
+        let (w, bias) = self.place.of(self.parameters);
+        (self.operands, Weights::Plain { w, bias, out: self.place.outputs })
+    }
+
+    fn inputs(&self) -> usize {
+        self.place.inputs
+    }
+
+    fn add_adapter(&self, x: &[f32], y: &mut [f32], rows: usize) {
+        let Some(adapter) = self.adapter else { return };
+        let [mut down, other] = BETWEEN.take();
+        self.project_down(adapter, x, &mut down, rows);
+        let b = &adapter.parameters[adapter.place.b.clone()];
+        linear_add(self.operands, &down, b, y, rows, adapter.rank, self.place.outputs);
+        BETWEEN.set([down, other]);
     }
 }
 
@@ -106,7 +143,6 @@ impl FlatLinear<'_> {
         down.iter_mut().for_each(|value| *value *= adapter.scale);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "buffers of one backward")]
     fn backward_adapter(
         &self,
         adapter: LowRank<'_>,

@@ -192,7 +192,7 @@ impl Decoder {
             let layer = &mut layers[index % shared];
             std::mem::swap(&mut layer.input, residual);
             weights.forward(self.block(), &batch.positions, layer, forward, &mut |q, k, v, out| {
-                attention::forward(q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
+                attention::forward(operands, q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
             });
             residual.copy_from_slice(&layer.middle);
             if let Some(kept) = kept.get_mut(index) {
@@ -322,7 +322,17 @@ impl Decoder {
                     // The input is the whole residual stream: nothing is yet to be added to it.
                     forward.delta.fill(0.0);
                     weights.forward(self.block(), &batch.positions, layer, forward, &mut |q, k, v, out| {
-                        attention::forward(q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
+                        attention::forward(
+                            operands,
+                            q,
+                            k,
+                            v,
+                            &batch.positions,
+                            &batch.spans,
+                            heads,
+                            out,
+                            logsumexp,
+                        );
                     });
                 }
             }
