@@ -53,7 +53,8 @@ impl Trained {
     /// The places that train on one of `questions`: that ask it, or, where it is long enough to be no accident, a
     /// longer prompt that holds it whole.
     fn shared<S: AsRef<str>>(&self, questions: &[S]) -> Vec<&str> {
-        let questions: HashSet<String> = questions.iter().map(|question| normalised(question.as_ref())).collect();
+        let questions: HashSet<String> =
+            questions.iter().map(|question| normalised(question.as_ref())).collect();
         let mut by_beginning: HashMap<&str, Vec<&str>> = HashMap::new();
         for question in &questions {
             if let Some(beginning) = word_windows(question).next() {

@@ -14,12 +14,12 @@ pub(super) fn accuracy(summary: &Summary) -> Option<Section> {
         return None;
     }
     let sets = SetProgress::of(summary);
-    // One scale for all shares, so that a steep line means a large change in every chart.
+    // One scale for all shares, of one percent at least, so that a steep line means a large change in every chart.
     let shares = summary.evaluations.iter().flat_map(|evaluation| &evaluation.intervals);
     let highest = shares
         .filter(|(metric, _)| unit(metric) == Unit::Share)
         .map(|(_, [_, high])| high * 100.0)
-        .fold(0.0, f64::max);
+        .fold(1.0, f64::max);
     let figures: String = sets.iter().map(|progress| chart(progress, highest)).collect();
     let mut rows: Vec<Vec<String>> = Vec::new();
     for evaluation in &summary.evaluations {

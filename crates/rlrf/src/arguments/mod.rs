@@ -9,13 +9,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::arguments::BenchCommand;
 pub(crate) use evaluate::{
     Benchmark, CompareOptions, EvalOptions, EvaluateOptions, JudgeOptions, JustEvalOptions, PairwiseOptions,
     ProblemsOptions, WordProblemOptions,
 };
 pub(crate) use factscore::{AbstentionRule, FactScoreOptions};
 pub(crate) use index::{IndexBuildOptions, IndexCommand, IndexSearchOptions};
-use crate::bench::arguments::BenchCommand;
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
 ///

@@ -50,7 +50,10 @@ fn what_an_endpoint_answered_once_is_never_asked_again() {
     let (folder, server) = (problem_folder(), Server::start(answer));
     let first = finished(eval(&folder, &server.url(), &[])).expect_success();
     let evaluation = first.json();
-    assert_eq!(evaluation["counts"], json!({ "correct": 1, "incomplete": 0, "items": 12, "tokens_unknown": 12, "unreadable": 0 }));
+    assert_eq!(
+        evaluation["counts"],
+        json!({ "correct": 1, "incomplete": 0, "items": 12, "tokens_unknown": 12, "unreadable": 0 })
+    );
     assert!(evaluation["metrics"].get("mean_tokens").is_none(), "the endpoint tells no tokens: {evaluation}");
     let asked = server.asked();
     assert_eq!(asked.len(), 1 + 12);
@@ -78,13 +81,17 @@ fn what_an_endpoint_answered_once_is_never_asked_again() {
 fn gsm8k_is_scored_at_an_endpoint_and_repeated_without_a_request() {
     let folder = Folder::new();
     let records = [("1 + 1", "2"), ("600 + 480", "1,080"), ("1 - 9", "-8"), ("the answer", "18")];
-    let records =
-        records.map(|(question, gold)| json!({ "question": question, "answer": format!("So.\n#### {gold}") }));
+    let records = records
+        .map(|(question, gold)| json!({ "question": question, "answer": format!("So.\n#### {gold}") }));
     folder.write("test.jsonl", jsonl(&records));
     let server = Server::start(|asked, _| {
         let prompt = asked.body["messages"][0]["content"].as_str().unwrap_or_default();
-        let replies =
-            [("1 + 1", "#### 2"), ("600 + 480", "It is $1080.00."), ("1 - 9", "#### 8\nNo, -8"), ("the", "Eighteen")];
+        let replies = [
+            ("1 + 1", "#### 2"),
+            ("600 + 480", "It is $1080.00."),
+            ("1 - 9", "#### 8\nNo, -8"),
+            ("the", "Eighteen"),
+        ];
         said(replies.iter().find(|(question, _)| prompt.contains(question)).unwrap().1)
     });
     let evaluate = |url: &str, out: &str| {

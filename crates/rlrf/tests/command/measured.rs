@@ -121,7 +121,8 @@ fn an_endpoint_judges_a_run_once_and_may_move() {
     assert_eq!((server.asked().len(), moved.asked().len()), (asked, 0));
     for (path, content) in folder.tree("run") {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let timed = ["run.db", "run.lock", "report.html", "summary.json"].iter().any(|timed| name.starts_with(timed));
+        let timed =
+            ["run.db", "run.lock", "report.html", "summary.json"].iter().any(|timed| name.starts_with(timed));
         assert!(timed || before.get(&path) == Some(&content), "{name} changed");
         let holds = |part: &str| content.windows(part.len()).any(|window| window == part.as_bytes());
         assert!(!holds(&server.url()) && !holds(&moved.url()), "{name} holds the address");
