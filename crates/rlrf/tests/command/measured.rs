@@ -160,7 +160,11 @@ file = "data/instructions.jsonl"
 limit = 3
 
 [policy]
-model = "model"
+new = { preset = "tiny", vocab_size = 300 }
+
+[policy.sft]
+files = ["data/bios.jsonl"]
+training = { epochs = 100, batch_size = 2, learning_rate = 3e-3 }
 
 [feedback]
 source = "checker"
@@ -188,9 +192,11 @@ fn facts_are_checked_in_a_run_and_what_no_judge_decided_is_counted() {
     folder.write("data/topics.txt", "Ann\nTom\nNobody\n");
     folder.run(&["index", "build", "data/corpus.jsonl", "--out", "data/index"]).expect_success();
     let server = Server::start(fact_checker);
-    // Random weights: one that was taught sums has nothing to say about people.
-    let new = ["model", "new", "--preset", "tiny", "--text", "data/corpus.jsonl", "--vocab-size", "290"];
-    folder.run(&[&new[..], &["--out", "model"]].concat()).expect_success();
+    let bio = |name: &str| {
+        let prompt = format!("Question: Tell me a bio of {name}.");
+        json!({ "prompt": prompt, "completion": format!("{name} is known.") })
+    };
+    folder.write("data/bios.jsonl", jsonl(&["Eva", "Max"].map(bio)));
     let configuration = format!("{TALKATIVE}judge = {{ model = \"{}\", name = \"served\" }}\n", server.url());
     folder.write("rlrf.toml", configuration);
     run(&folder, &[]).expect_success();
