@@ -201,10 +201,11 @@ pub fn project(
                     (Right::Packed(&packed.panels), packed.panels.columns(), packed.bias.as_deref())
                 }
             };
-            Job::new(right, y, rows, n, bias)
+            assert!(bias.is_none_or(|bias| bias.len() == n));
+            Job { bias, ..Job::new(right, y, rows, n) }
         })
         .collect();
-    products(operands, View::new(x, inp, 1), &jobs, rows, inp, false);
+    products(operands, View::new(x, inp, 1), &jobs, rows, inp);
 }
 
 /// `y[t, o] += sum_i x[t, i] w[o, i]`.
@@ -233,9 +234,39 @@ pub fn linear_backward_input(
     out: usize,
     accumulate: bool,
 ) {
-    assert!(dy.len() == rows * out && w.len() == inp * out && dx.len() == rows * inp);
-    let right = Right::Plain(View::new(w, 1, inp));
-    product(operands, View::new(dy, out, 1), right, dx, [rows, inp, out], accumulate);
+    backward_inputs(operands, dy, rows, out, &mut [InputGradient { w, dx, inp, accumulate }]);
+}
+
+/// The gradient of one projection's input.
+pub struct InputGradient<'a> {
+    /// `[out, inp]`.
+    pub w: &'a [f32],
+    /// `[rows, inp]`: overwritten, or added into.
+    pub dx: &'a mut [f32],
+    /// Number of inputs.
+    pub inp: usize,
+    /// Whether to add into `dx`.
+    pub accumulate: bool,
+}
+
+/// Several [`linear_backward_input`] of the same `dy: [rows, out]` at once, as [`project`] is several projections.
+pub fn backward_inputs(
+    operands: Operands,
+    dy: &[f32],
+    rows: usize,
+    out: usize,
+    gradients: &mut [InputGradient<'_>],
+) {
+    assert_eq!(dy.len(), rows * out);
+    let jobs: Vec<Job<'_>> = gradients
+        .iter_mut()
+        .map(|InputGradient { w, dx, inp, accumulate }| {
+            assert_eq!(w.len(), *inp * out);
+            let right = Right::Plain(View::new(w, 1, *inp));
+            Job { accumulate: *accumulate, ..Job::new(right, dx, rows, *inp) }
+        })
+        .collect();
+    products(operands, View::new(dy, out, 1), &jobs, rows, out);
 }
 
 /// `dw[o, i] += sum_t dy[t, o] x[t, i]`, and `db[o] += sum_t dy[t, o]` where `db` is given.
@@ -320,13 +351,14 @@ struct Job<'a> {
     right: Right<'a>,
     c: Output,
     n: usize,
+    accumulate: bool,
     bias: Option<&'a [f32]>,
 }
 
 impl<'a> Job<'a> {
-    fn new(right: Right<'a>, c: &mut [f32], m: usize, n: usize, bias: Option<&'a [f32]>) -> Self {
-        assert!(c.len() == m * n && bias.is_none_or(|bias| bias.len() == n));
-        Self { right, c: Output { data: c.as_mut_ptr(), row: n }, n, bias }
+    fn new(right: Right<'a>, c: &mut [f32], m: usize, n: usize) -> Self {
+        assert_eq!(c.len(), m * n);
+        Self { right, c: Output { data: c.as_mut_ptr(), row: n }, n, accumulate: false, bias: None }
     }
 }
 
@@ -339,13 +371,13 @@ fn product(
     [m, n, k]: [usize; 3],
     accumulate: bool,
 ) {
-    products(operands, a, &[Job::new(right, c, m, n, None)], m, k, accumulate);
+    products(operands, a, &[Job { accumulate, ..Job::new(right, c, m, n) }], m, k);
 }
 
 /// Products of the left operand `a: [m, k]`.
-fn products(operands: Operands, a: View<'_>, jobs: &[Job<'_>], m: usize, k: usize, accumulate: bool) {
+fn products(operands: Operands, a: View<'_>, jobs: &[Job<'_>], m: usize, k: usize) {
     if operands == Operands::F32 {
-        return products_of_words(operands, a, jobs, m, k, accumulate);
+        return products_of_words(operands, a, jobs, m, k);
     }
     // Taken, not borrowed: while this thread waits for others, it may be lent to another product.
     let mut words = LEFT.take();
@@ -356,26 +388,19 @@ fn products(operands: Operands, a: View<'_>, jobs: &[Job<'_>], m: usize, k: usiz
         }
         _ => left_words(a, m, k, &mut words, true).view(&words),
     };
-    products_of_words(operands, a, jobs, m, k, accumulate);
+    products_of_words(operands, a, jobs, m, k);
     LEFT.set(words);
 }
 
 /// [`products`] of a left operand that holds words already.
-fn products_of_words(
-    operands: Operands,
-    a: View<'_>,
-    jobs: &[Job<'_>],
-    m: usize,
-    k: usize,
-    accumulate: bool,
-) {
+fn products_of_words(operands: Operands, a: View<'_>, jobs: &[Job<'_>], m: usize, k: usize) {
     let columns: usize = jobs.iter().map(|job| job.n).sum();
     // Reading B, or packing it, costs as much as a few rows.
     let parallel = rayon::current_num_threads() > 1 && (m + 4) * columns * k >= PARALLEL;
     let tasks: Vec<(usize, Range<usize>, Range<usize>)> =
         jobs.iter().enumerate().flat_map(|(index, job)| cut(index, [m, job.n, k], parallel)).collect();
     let run = |(index, rows, columns): (usize, Range<usize>, Range<usize>)| {
-        let Job { right, c, bias, .. } = jobs[index];
+        let Job { right, c, accumulate, bias, .. } = jobs[index];
         // SAFETY: tasks cover disjoint rectangles of the outputs, each of which has `m` rows.
         unsafe { product_part(operands, a, right, rows, columns, k, c, accumulate, bias) }
     };

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use rlrf_kernels::matmul::{
-    Operands, PackedLinear, Weights, linear, linear_add, linear_backward_input, linear_backward_weight,
-    project,
+    InputGradient, Operands, PackedLinear, Weights, backward_inputs, linear, linear_add,
+    linear_backward_input, linear_backward_weight, project,
 };
 
 use crate::lora::LoraPlace;
@@ -16,8 +16,10 @@ pub(crate) trait Linear {
     fn weights(&self) -> (Operands, Weights<'_>);
     /// Number of inputs.
     fn inputs(&self) -> usize;
-    /// Adds what is not in the weights.
-    fn add_adapter(&self, _x: &[f32], _y: &mut [f32], _rows: usize) {}
+    /// What is added to the product with the weights.
+    fn adapter(&self) -> Option<LowRank<'_>> {
+        None
+    }
     /// Of `rows` rows.
     fn forward(&self, x: &[f32], y: &mut [f32], rows: usize) {
         forward([self], x, [y], rows);
@@ -28,17 +30,38 @@ pub(crate) trait Linear {
 pub(crate) fn forward<L: Linear + ?Sized, const N: usize>(
     linears: [&L; N],
     x: &[f32],
-    mut ys: [&mut [f32]; N],
+    ys: [&mut [f32]; N],
     rows: usize,
 ) {
-    let (operands, _) = linears[0].weights();
-    let mut outputs = ys.iter_mut();
-    let mut projections =
-        linears.map(|linear| (linear.weights().1, outputs.next().map_or(&mut [][..], |y| &mut **y)));
-    project(operands, x, rows, linears[0].inputs(), &mut projections);
-    for (linear, y) in linears.into_iter().zip(ys) {
-        linear.add_adapter(x, y, rows);
+    let (operands, inputs) = (linears[0].weights().0, linears[0].inputs());
+    let mut between = BETWEEN.take();
+    between.resize_with(between.len().max(N), Vec::new);
+    let mut projections = Vec::with_capacity(2 * N);
+    for ((linear, y), down) in linears.into_iter().zip(ys).zip(&mut between) {
+        projections.push((linear.weights().1, y));
+        if let Some(adapter) = linear.adapter() {
+            projections.push((adapter.down(), resized(down, rows * adapter.rank)));
+        }
     }
+    project(operands, x, rows, inputs, &mut projections);
+    let mut projections = projections.into_iter();
+    for linear in linears {
+        let (Some((_, y)), Some(adapter)) = (projections.next(), linear.adapter()) else { continue };
+        let Some((_, down)) = projections.next() else { continue };
+        adapter.scale(down);
+        linear_add(operands, down, adapter.b(), y, rows, adapter.rank, y.len() / rows.max(1));
+    }
+    BETWEEN.set(between);
+}
+
+thread_local! {
+    /// What adapters compute between their two matrices; kept from call to call.
+    static BETWEEN: Cell<Vec<Vec<f32>>> = const { Cell::new(Vec::new()) };
+}
+
+fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    buffer.resize(buffer.len().max(len), 0.0);
+    &mut buffer[..len]
 }
 
 impl Linear for PackedLinear {
@@ -61,6 +84,25 @@ pub(crate) struct LowRank<'a> {
     pub(crate) scale: f32,
 }
 
+impl<'a> LowRank<'a> {
+    fn a(self) -> &'a [f32] {
+        &self.parameters[self.place.a.clone()]
+    }
+
+    fn b(self) -> &'a [f32] {
+        &self.parameters[self.place.b.clone()]
+    }
+
+    /// The first matrix as a projection.
+    fn down(self) -> Weights<'a> {
+        Weights::Plain { w: self.a(), bias: None, out: self.rank }
+    }
+
+    fn scale(self, values: &mut [f32]) {
+        values.iter_mut().for_each(|value| *value *= self.scale);
+    }
+}
+
 /// A projection in a flat vector of parameters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FlatLinear<'a> {
@@ -73,11 +115,6 @@ pub(crate) struct FlatLinear<'a> {
     pub(crate) adapter: Option<LowRank<'a>>,
 }
 
-thread_local! {
-    /// What adapters compute between their two matrices, forward and backward; kept from call to call.
-    static BETWEEN: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
-}
-
 impl Linear for FlatLinear<'_> {
     fn weights(&self) -> (Operands, Weights<'_>) {
         let (w, bias) = self.place.of(self.parameters);
@@ -88,13 +125,8 @@ impl Linear for FlatLinear<'_> {
         self.place.inputs
     }
 
-    fn add_adapter(&self, x: &[f32], y: &mut [f32], rows: usize) {
-        let Some(adapter) = self.adapter else { return };
-        let [mut down, other] = BETWEEN.take();
-        self.project_down(adapter, x, &mut down, rows);
-        let b = &adapter.parameters[adapter.place.b.clone()];
-        linear_add(self.operands, &down, b, y, rows, adapter.rank, self.place.outputs);
-        BETWEEN.set([down, other]);
+    fn adapter(&self) -> Option<LowRank<'_>> {
+        self.adapter
     }
 }
 
@@ -120,67 +152,31 @@ impl FlatLinear<'_> {
         gradients: &mut [f32],
         rows: usize,
     ) {
-        let (inputs, outputs) = (self.place.inputs, self.place.outputs);
+        let (inputs, outputs, operands) = (self.place.inputs, self.place.outputs, self.operands);
         if !self.frozen {
             let (d_weight, d_bias) = self.place.of_mut(gradients);
-            linear_backward_weight(self.operands, dy, x, d_weight, d_bias, rows, inputs, outputs);
+            linear_backward_weight(operands, dy, x, d_weight, d_bias, rows, inputs, outputs);
         }
-        let (weight, _) = self.place.of(self.parameters);
-        linear_backward_input(self.operands, dy, weight, dx, rows, inputs, outputs, accumulate);
-        if let Some(adapter) = self.adapter {
-            let [mut down, mut d_down] = BETWEEN.take();
-            self.project_down(adapter, x, &mut down, rows);
-            self.backward_adapter(adapter, dy, x, &down, &mut d_down, dx, gradients, rows);
-            BETWEEN.set([down, d_down]);
-        }
-    }
-
-    /// `down[t, r] = scale sum_i x[t, i] a[r, i]`.
-    fn project_down(&self, adapter: LowRank<'_>, x: &[f32], down: &mut Vec<f32>, rows: usize) {
-        down.resize(rows * adapter.rank, 0.0);
-        let a = &adapter.parameters[adapter.place.a.clone()];
-        linear(self.operands, x, a, None, down, rows, self.place.inputs, adapter.rank);
-        down.iter_mut().for_each(|value| *value *= adapter.scale);
-    }
-
-    fn backward_adapter(
-        &self,
-        adapter: LowRank<'_>,
-        dy: &[f32],
-        x: &[f32],
-        down: &[f32],
-        d_down: &mut Vec<f32>,
-        dx: &mut [f32],
-        gradients: &mut [f32],
-        rows: usize,
-    ) {
-        let (inputs, outputs, rank) = (self.place.inputs, self.place.outputs, adapter.rank);
-        let LowRank { place, parameters, scale, .. } = adapter;
-        d_down.resize(rows * rank, 0.0);
-        linear_backward_input(
-            self.operands,
-            dy,
-            &parameters[place.b.clone()],
-            d_down,
-            rows,
-            rank,
-            outputs,
-            false,
-        );
-        d_down.iter_mut().for_each(|value| *value *= scale);
-        let d_b = &mut gradients[place.b.clone()];
-        linear_backward_weight(self.operands, dy, down, d_b, None, rows, rank, outputs);
-        let d_a = &mut gradients[place.a.clone()];
-        linear_backward_weight(self.operands, d_down, x, d_a, None, rows, inputs, rank);
-        linear_backward_input(
-            self.operands,
-            d_down,
-            &parameters[place.a.clone()],
-            dx,
-            rows,
-            inputs,
-            rank,
-            true,
-        );
+        let (w, _) = self.place.of(self.parameters);
+        let input = InputGradient { w, dx: &mut *dx, inp: inputs, accumulate };
+        let Some(adapter) = self.adapter else {
+            return backward_inputs(operands, dy, rows, outputs, &mut [input]);
+        };
+        let rank = adapter.rank;
+        let mut between = BETWEEN.take();
+        between.resize_with(between.len().max(2), Vec::new);
+        let [down, d_down, ..] = &mut between[..] else { return };
+        let (down, d_down) = (resized(down, rows * rank), resized(d_down, rows * rank));
+        let of_adapter = InputGradient { w: adapter.b(), dx: &mut *d_down, inp: rank, accumulate: false };
+        backward_inputs(operands, dy, rows, outputs, &mut [input, of_adapter]);
+        adapter.scale(d_down);
+        linear(operands, x, adapter.a(), None, down, rows, inputs, rank);
+        adapter.scale(down);
+        let d_b = &mut gradients[adapter.place.b.clone()];
+        linear_backward_weight(operands, dy, down, d_b, None, rows, rank, outputs);
+        let d_a = &mut gradients[adapter.place.a.clone()];
+        linear_backward_weight(operands, d_down, x, d_a, None, rows, inputs, rank);
+        linear_backward_input(operands, d_down, adapter.a(), dx, rows, inputs, rank, true);
+        BETWEEN.set(between);
     }
 }
