@@ -1,6 +1,6 @@
 //! Benchmarks as definitions: what is asked, how an answer is read, what is counted, and how sure the numbers are.
 //!
-//! Every benchmark asks its models through [`respond`], which draws nothing twice, and ends in one form of result,
+//! Every benchmark asks its models through [`respond()`], which draws nothing twice, and ends in one form of result,
 //! [`Outcome`]: an [`Evaluation`] with its numbers and the [`Item`]s from which each of them can be recomputed.
 //! Nothing here knows tensors, files, HTTP or SQL.
 

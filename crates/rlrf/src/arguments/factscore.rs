@@ -21,7 +21,7 @@ pub(crate) struct FactScoreOptions {
     /// Index of the encyclopedia, as `rlrf index build` makes it
     #[arg(long, value_name = "DIR", required_unless_present = "facts")]
     pub(crate) index: Option<PathBuf>,
-    /// What to ask; <entity> stands for the topic
+    /// What to ask; `<entity>` stands for the topic
     #[arg(long, value_name = "TEXT", default_value = "Question: Tell me a bio of <entity>.")]
     pub(crate) prompt: String,
     /// A response with fewer facts is penalised; 0 is no penalty
