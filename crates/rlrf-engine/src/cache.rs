@@ -34,13 +34,15 @@ struct Layer {
 pub(crate) struct Cache {
     layers: Vec<Layer>,
     heads: Heads,
+    /// Most blocks.
+    blocks: usize,
 }
 
 impl Cache {
-    /// Empty; it grows to the blocks that are used.
-    pub(crate) fn new(layers: usize, heads: Heads) -> Self {
+    /// Empty; it grows to the blocks that are used, `blocks` at most.
+    pub(crate) fn new(layers: usize, heads: Heads, blocks: usize) -> Self {
         let layers = (0..layers).map(|_| Layer { keys: Vec::new(), values: Vec::new() }).collect();
-        Self { layers, heads }
+        Self { layers, heads, blocks }
     }
 
     /// Makes room for all blocks of a call's rows.
@@ -50,14 +52,16 @@ impl Cache {
         }
     }
 
-    /// Makes room for a block, and for some more, so that growing costs little.
+    /// Makes room for a block, and for half as many more as there are, so that growing costs little.
     fn grow(&mut self, block: BlockId) {
-        let needed = (block + 1) * BLOCK_TOKENS * self.row_len();
+        let block_len = BLOCK_TOKENS * self.row_len();
         for layer in &mut self.layers {
             for storage in [&mut layer.keys, &mut layer.values] {
-                if storage.len() < needed {
-                    storage.reserve(needed - storage.len());
-                    storage.resize(storage.capacity(), 0.0);
+                let held = storage.len() / block_len;
+                if held <= block {
+                    let blocks = (held + held / 2).min(self.blocks).max(block + 1);
+                    storage.reserve_exact((blocks - held) * block_len);
+                    storage.resize(blocks * block_len, 0.0);
                 }
             }
         }
@@ -148,11 +152,18 @@ impl Layer {
     fn attend(&self, queries: &[Query<'_>], q: &[f32], out: &mut [f32], heads: Heads) {
         let (width, row) = (heads.query * heads.dim, heads.key_value * heads.dim);
         let groups = groups(queries, heads.window);
-        let mut outs = out.chunks_exact_mut(width);
-        let of_group = |group| (group, outs.by_ref().take(Group::len(group)).collect::<Vec<_>>());
-        let tasks: Vec<_> = groups.iter().map(of_group).collect();
+        // The output of each row and key/value head, row by row.
+        let mut outs = out.chunks_exact_mut(width / heads.key_value);
+        let mut tasks: Vec<(&Group, usize, Vec<&mut [f32]>)> = Vec::new();
+        for group in &groups {
+            let first = tasks.len();
+            tasks.extend((0..heads.key_value).map(|head| (group, head, Vec::with_capacity(group.len()))));
+            for _ in group.rows.clone() {
+                tasks[first..].iter_mut().zip(&mut outs).for_each(|((.., of_head), out)| of_head.push(out));
+            }
+        }
         let keys: usize = queries.iter().map(|query| query.position + 1).sum();
-        let run = |(group, outs): (&Group, Vec<&mut [f32]>)| {
+        let run = |(group, head, outs): (&Group, usize, Vec<&mut [f32]>)| {
             let rows = &queries[group.rows.clone()];
             let shared: Vec<_> = self.visible(&rows[0], heads.window, row).take(group.shared).collect();
             let mut group: Vec<_> = rows
@@ -164,9 +175,7 @@ impl Layer {
                     attention::Query { q, blocks, out }
                 })
                 .collect();
-            SCRATCH.with_borrow_mut(|scratch| {
-                attention::decode(&mut group, &shared, heads, 0..heads.key_value, scratch);
-            });
+            SCRATCH.with_borrow_mut(|scratch| attention::decode(&mut group, &shared, heads, head, scratch));
         };
         match keys * width < PARALLEL {
             true => tasks.into_iter().for_each(run),

@@ -107,7 +107,7 @@ impl Engine {
             self.validate(request).map_err(|error| error.of_request(index))?;
         }
         let config = self.decoder.config();
-        let mut cache = Cache::new(config.num_hidden_layers, config.heads());
+        let mut cache = Cache::new(config.num_hidden_layers, config.heads(), self.options.blocks());
         let mut scheduler = Scheduler::new(requests, self.options);
         let mut scratch = Default::default();
         let (mut last_rows, mut logits) = (Vec::new(), Vec::new());

@@ -26,11 +26,12 @@ simd! {
         for (x, words) in x.chunks(BLOCK).zip(words.chunks_exact_mut(BLOCK_WORDS)) {
             let mut padded = [0f32; BLOCK];
             padded[..x.len()].copy_from_slice(x);
-            let mut largest = 0f32;
+            let (mut largest, mut finite) = (0f32, true);
             for value in padded {
                 largest = largest.max(value.abs());
+                finite &= value.is_finite();
             }
-            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            let (scale, inverse) = scale_of(largest);
             let mut bytes = [0i32; BLOCK];
             for i in 0..BLOCK {
                 bytes[i] = (padded[i] * inverse).round_ties_even() as i32;
@@ -44,7 +45,7 @@ simd! {
                 words[step] = f32::from_bits(word(0) | word(1) | word(2) | word(3));
             }
             // What is not finite must not become a number.
-            words[BLOCK_STEPS] = if largest.is_finite() { largest / 127.0 } else { f32::NAN };
+            words[BLOCK_STEPS] = if finite { scale } else { f32::NAN };
             words[BLOCK_STEPS + 1] = f32::from_bits((-OFFSET * sum).cast_unsigned());
         }
     }
@@ -68,9 +69,15 @@ pub(crate) fn left_blocks(a: View<'_>, rows: usize, depth: usize, words: &mut Ve
 /// One column's weights as bytes with their offset, and the scale by which its sums are multiplied.
 pub(crate) fn quantise_weights(weights: &[f32], mut write: impl FnMut(usize, u8)) -> f32 {
     let largest = weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
-    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    let (scale, inverse) = scale_of(largest);
     for (k, weight) in weights.iter().enumerate() {
         write(k, ((weight * inverse).round_ties_even() as i32 + OFFSET) as u8);
     }
-    largest / 127.0
+    if weights.iter().all(|weight| weight.is_finite()) { scale } else { f32::NAN }
+}
+
+/// What bytes are multiplied by, and values to become bytes. Numbers too small to be divided by count as zero.
+#[inline(always)]
+fn scale_of(largest: f32) -> (f32, f32) {
+    if largest > 127.0 * f32::MIN_POSITIVE { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) }
 }

@@ -7,7 +7,7 @@ use rlrf_method::digest::digest;
 use rlrf_method::pairs::PreferenceGroup;
 use rlrf_method::seam::{Progress, Trainer};
 use rlrf_method::{Error, Result, Row, RowStore, Table};
-use rlrf_model::Model;
+use rlrf_model::{Model, Precision};
 use rlrf_train::{
     DpoConfig, ResponseTree, SftExample, StepMetrics, TrainingConfig, TrainingControl, TrainingSummary, dpo,
     reference_logprobs, remove_checkpoint, sft,
@@ -258,7 +258,8 @@ impl DpoTrainer<'_> {
         let keys: Vec<String> = groups
             .iter()
             .map(|(group, _)| {
-                digest(&("ref_logprobs", &reference, precision, &group.prompt, &group.candidates))
+                let key = ("ref_logprobs", &reference, &group.prompt, &group.candidates);
+                if precision == Precision::F32 { digest(&key) } else { digest(&(key, precision)) }
             })
             .collect();
         let (mut groups, instructions): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
@@ -294,7 +295,7 @@ impl DpoTrainer<'_> {
                     iteration: self.stage.iteration,
                     instruction: instructions[index].clone(),
                     position: 0,
-                    body: json!({ "model": reference, "logprobs": logprobs }),
+                    body: json!({ "model": reference, "precision": precision, "logprobs": logprobs }),
                 };
                 committed.push((Table::RefLogprobs, row));
                 groups[index].ref_logprobs = logprobs;

@@ -3,8 +3,8 @@
 use rlrf_kernels::matmul::Operands;
 use serde::{Deserialize, Serialize};
 
-/// What the operands of matrix products are rounded to. Parameters, gradients, sums, norms, attention and losses are f32
-/// either way.
+/// What the operands of matrix products, those of attention among them, are rounded to. Parameters, gradients, sums, norms,
+/// softmax and losses are f32 either way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -43,10 +43,10 @@ pub enum WeightFormat {
     /// As the model has them.
     #[default]
     F32,
-    /// Rounded to bf16, as are the activations that meet them: half the memory, about twice as fast.
+    /// Rounded to bf16, as are the activations that meet them: half the memory of the packed weights, about twice as fast.
     Bf16,
     /// 8 bits with one scale per output channel; the activations that meet them in 8 bits with one scale per 64: a
-    /// quarter of the memory.
+    /// quarter of the memory of the packed weights.
     Int8,
 }
 

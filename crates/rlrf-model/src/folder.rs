@@ -51,7 +51,7 @@ pub struct Model {
     /// The folder that it stands in; empty for a model that was never saved.
     pub folder: PathBuf,
     /// The adapters that were merged into the decoder last, and the folder of the model without them: written beside
-    /// the weights, in `adapter/`.
+    /// the weights, in `adapter/`, unless the model without them was never saved.
     adapter: Option<(Adapter, PathBuf)>,
     /// `generation_config.json`, empty if there was none.
     generation_config: Map<String, Value>,
@@ -183,7 +183,11 @@ impl Model {
             write_json(&folder.join(GENERATION_CONFIG), self.generation_config())?;
             write_file(&folder.join("tokenizer.json"), self.tokenizer.json())?;
             write_weights(folder, &self.decoder)?;
-            if let Some((adapter, base)) = &self.adapter {
+            if let Some((adapter, base)) = &self.adapter
+                && !base.as_os_str().is_empty()
+            {
+                // From anywhere: PEFT takes a relative path from its working folder.
+                let base = &fs::canonicalize(base).unwrap_or_else(|_| base.clone());
                 let folder = folder.join(ADAPTER_FOLDER);
                 fs::create_dir(&folder).map_err(|source| Error::io(&folder, "create", source))?;
                 adapter.save(&folder, base)?;
@@ -194,9 +198,7 @@ impl Model {
 
     /// Merges the decoder's adapters, if it has any, into its weights, and keeps them for [`Model::save`].
     pub fn merge_adapter(&mut self) {
-        if let Some(adapter) = self.decoder.merge() {
-            self.adapter = Some((adapter, self.folder.clone()));
-        }
+        self.adapter = self.decoder.merge().map(|adapter| (adapter, self.folder.clone()));
     }
 
     /// blake3 digest of configuration, parameters, tokenizer, chat template and end tokens: the model's identity in run

@@ -168,6 +168,11 @@ impl Adapter {
         &mut self.parameters
     }
 
+    /// Whether it was made for a model of this layout.
+    pub(crate) fn fits(&self, layout: &Layout) -> bool {
+        Self::zero(self.config.clone(), layout).is_ok_and(|same| same.entries == self.entries)
+    }
+
     /// The places of a layer's adapters.
     pub(crate) fn layer(&self, index: usize) -> &LoraLayer {
         &self.layers[index]

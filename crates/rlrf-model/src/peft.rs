@@ -67,8 +67,8 @@ impl Adapter {
     }
 }
 
-/// The folder of the model that an adapter belongs to: as `adapter_config.json` names it, seen from here or from the
-/// adapter's folder.
+/// The folder of the model that an adapter belongs to: as `adapter_config.json` names it, seen from the adapter's
+/// folder or from here.
 pub(crate) fn base_of(folder: &Path) -> Result<PathBuf> {
     let file = folder.join(ADAPTER_CONFIG);
     let object = read_json_object(&file)?;
@@ -77,10 +77,9 @@ pub(crate) fn base_of(folder: &Path) -> Result<PathBuf> {
     else {
         return Err(Error::field(&file, "base_model_name_or_path", "missing: name the base model's folder"));
     };
-    let places = [PathBuf::from(base), folder.join(base)];
-    places.iter().find(|place| place.is_dir()).cloned().ok_or_else(|| {
-        let problem =
-            format!("there is no folder `{base}`; put the base model's folder there, or name it here");
+    let places = [folder.join(base), PathBuf::from(base)];
+    places.iter().find(|place| place.join("config.json").is_file()).cloned().ok_or_else(|| {
+        let problem = format!("there is no model folder `{base}`; put the base model there, or name it here");
         Error::field(&file, "base_model_name_or_path", problem)
     })
 }
@@ -90,7 +89,7 @@ fn lora_config(file: &Path, object: &Map<String, Value>) -> Result<LoraConfig> {
     if object.get("peft_type").and_then(Value::as_str) != Some("LORA") {
         return Err(field("peft_type", "is not LORA: other adapters are not supported"));
     }
-    for name in ["use_rslora", "use_dora", "fan_in_fan_out"] {
+    for name in ["use_rslora", "use_dora", "use_qalora", "fan_in_fan_out"] {
         if object.get(name).and_then(Value::as_bool) == Some(true) {
             return Err(field(name, "is true, which is not supported"));
         }
@@ -98,10 +97,22 @@ fn lora_config(file: &Path, object: &Map<String, Value>) -> Result<LoraConfig> {
     if !matches!(object.get("bias").and_then(Value::as_str), None | Some("none")) {
         return Err(field("bias", "is not `none`, which is not supported"));
     }
-    for name in ["layers_to_transform", "modules_to_save", "trainable_token_indices", "target_parameters"] {
+    for name in [
+        "layers_to_transform",
+        "layer_replication",
+        "modules_to_save",
+        "trainable_token_indices",
+        "alora_invocation_tokens",
+        "target_parameters",
+    ] {
         if object.get(name).is_some_and(|value| !value.is_null()) {
             return Err(field(name, "is set, which is not supported"));
         }
+    }
+    if let Some(Value::String(method)) = object.get("init_lora_weights")
+        && !["gaussian", "orthogonal", "eva"].contains(&method.as_str())
+    {
+        return Err(field("init_lora_weights", "changes the base model, which is not supported"));
     }
     for name in ["rank_pattern", "alpha_pattern"] {
         if object.get(name).and_then(Value::as_object).is_some_and(|pattern| !pattern.is_empty()) {

@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// Minimises `objective` by AdamW, changing `decoder` in place: all its parameters, or fresh adapters where the
-/// configuration has `lora`, which then stay attached for the caller to merge ([`Decoder::merge`]).
+/// configuration has `lora`, which then stay attached for the caller to merge ([`Decoder::merge`]). Adapters that are
+/// attached before are merged first.
 ///
 /// Holds gradients and two moments of what is trained, 12 bytes per parameter, beside the weights and the activations of a microbatch. If
 /// the control names a checkpoint folder, the run resumes from it when it was written by the same run (same
@@ -25,7 +26,8 @@ use crate::{
 /// [`remove_checkpoint`](crate::remove_checkpoint) once the trained model is safe.
 ///
 /// Errors: [`Error::Config`]; [`Error::NonFinite`], with `decoder` and checkpoint as they were before the step;
-/// [`Error::Interrupted`]; [`Error::Checkpoint`]; the model's. After an error `decoder` is partly trained.
+/// [`Error::Interrupted`]; [`Error::Checkpoint`]; the model's. After an error `decoder` is partly trained, or,
+/// with `lora`, as it was.
 pub fn train(
     decoder: &mut Decoder,
     objective: &dyn Objective,
@@ -36,9 +38,24 @@ pub fn train(
     if objective.is_empty() {
         return Err(Error::NoExamples);
     }
+    // Adapters of an earlier training are part of the model by now.
+    decoder.merge();
     if let Some(lora) = &config.lora {
         decoder.attach(Adapter::new(lora.clone(), decoder.layout(), config.seed)?);
     }
+    let outcome = run(decoder, objective, config, control);
+    if outcome.is_err() {
+        decoder.detach();
+    }
+    outcome
+}
+
+fn run(
+    decoder: &mut Decoder,
+    objective: &dyn Objective,
+    config: &TrainingConfig,
+    control: &mut dyn TrainingControl,
+) -> Result<TrainingSummary> {
     let mut trainer = Trainer::new(decoder, objective, config, control);
     let resumed_from = trainer.resume(control);
     let mut last_step = None;

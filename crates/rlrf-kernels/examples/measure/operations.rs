@@ -100,10 +100,13 @@ fn decode(heads: Heads, rows: usize, keys: usize) {
     let block = 16 * key_value * dim;
     let shared: Vec<_> = k.chunks(block).zip(v.chunks(block)).collect();
     let seconds = best(|| {
-        let of_row = q.chunks_exact(query * dim).zip(out.chunks_exact_mut(query * dim));
-        let mut queries: Vec<_> =
-            of_row.map(|(q, out)| attention::Query { q, blocks: Vec::new(), out }).collect();
-        attention::decode(black_box(&mut queries), &shared, heads, 0..key_value, &mut scratch);
+        for head in 0..key_value {
+            let outs = out.chunks_exact_mut(query / key_value * dim).skip(head).step_by(key_value);
+            let of_row = q.chunks_exact(query * dim).zip(outs);
+            let mut queries: Vec<_> =
+                of_row.map(|(q, out)| attention::Query { q, blocks: Vec::new(), out }).collect();
+            attention::decode(black_box(&mut queries), &shared, heads, head, &mut scratch);
+        }
     });
     let gflop = (4 * rows * keys * query * dim) as f64 / 1e9;
     let shape = format!("{query}/{key_value} heads of {dim}, {rows} rows, {keys} shared keys");

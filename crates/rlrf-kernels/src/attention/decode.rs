@@ -1,7 +1,5 @@
 //! Attention of new tokens against cached keys and values.
 
-use std::ops::Range;
-
 use super::Heads;
 use super::scores::score_block;
 use crate::simd::{self, LANES};
@@ -12,7 +10,7 @@ pub struct Query<'a, 'k> {
     pub q: &'a [f32],
     /// What it sees beyond the shared blocks.
     pub blocks: Vec<KeyValueBlock<'k>>,
-    /// `[query, dim]`, overwritten.
+    /// `[query / key_value, dim]`: of the query heads of one key/value head, overwritten.
     pub out: &'a mut [f32],
 }
 
@@ -20,7 +18,7 @@ pub struct Query<'a, 'k> {
 pub type KeyValueBlock<'k> = (&'k [f32], &'k [f32]);
 
 /// Queries against cached keys and values, on the calling thread: first those of `shared`, which all of them see, as one
-/// product over all queries, then each against its own. Only the key/value heads `head_range` and their query heads.
+/// product over all queries, then each against its own. One key/value head, `head`, and its query heads.
 ///
 /// The order of summation depends on the key's index alone, never on how keys are cut into blocks nor on who shares
 /// them. Every key given is visible: the caller applies the window. Without any key the output is zero.
@@ -31,55 +29,53 @@ pub fn decode(
     queries: &mut [Query<'_, '_>],
     shared: &[KeyValueBlock<'_>],
     heads: Heads,
-    head_range: Range<usize>,
+    head: usize,
     scratch: &mut DecodeScratch,
 ) {
     let Heads { query, key_value, dim, .. } = heads;
-    assert!(queries.iter().all(|it| it.q.len() == query * dim && it.out.len() == query * dim));
     let (width, group) = (key_value * dim, query / key_value);
+    assert!(queries.iter().all(|it| it.q.len() == query * dim && it.out.len() == group * dim));
     let keys_of = |blocks: &[KeyValueBlock<'_>]| blocks.iter().map(|(k, _)| k.len() / width).sum::<usize>();
     let shared_keys = keys_of(shared);
     let most_keys = shared_keys + queries.iter().map(|it| keys_of(&it.blocks)).max().unwrap_or(0);
     let rows = queries.len() * group;
     scratch.scores.resize(scratch.scores.len().max(rows * most_keys), 0.0);
-    for head in head_range {
-        let of_query = head * group * dim..(head + 1) * group * dim;
-        let DecodeScratch { q, out, scores } = scratch;
-        q.clear();
-        queries.iter().for_each(|it| q.extend_from_slice(&it.q[of_query.clone()]));
-        out.clear();
-        out.resize(rows * dim, 0.0);
-        if most_keys > 0 {
-            let scores = &mut scores[..rows * most_keys];
-            each_block(shared, width, |start, k, _| {
-                score_block(q, &k[head * dim..], dim, width, &mut scores[start..], most_keys);
+    let of_query = head * group * dim..(head + 1) * group * dim;
+    let DecodeScratch { q, out, scores } = scratch;
+    q.clear();
+    queries.iter().for_each(|it| q.extend_from_slice(&it.q[of_query.clone()]));
+    out.clear();
+    out.resize(rows * dim, 0.0);
+    if most_keys > 0 {
+        let scores = &mut scores[..rows * most_keys];
+        each_block(shared, width, |start, k, _| {
+            score_block(q, &k[head * dim..], dim, width, &mut scores[start..], most_keys);
+        });
+        let of_each = q.chunks_exact(group * dim).zip(scores.chunks_exact_mut(group * most_keys));
+        for (it, (q, scores)) in queries.iter().zip(of_each) {
+            each_block(&it.blocks, width, |start, k, _| {
+                let scores = &mut scores[shared_keys + start..];
+                score_block(q, &k[head * dim..], dim, width, scores, most_keys);
             });
-            let of_each = q.chunks_exact(group * dim).zip(scores.chunks_exact_mut(group * most_keys));
-            for (it, (q, scores)) in queries.iter().zip(of_each) {
-                each_block(&it.blocks, width, |start, k, _| {
-                    let scores = &mut scores[shared_keys + start..];
-                    score_block(q, &k[head * dim..], dim, width, scores, most_keys);
-                });
-            }
-            for (index, scores) in scores.chunks_exact_mut(most_keys).enumerate() {
-                let keys = shared_keys + keys_of(&queries[index / group].blocks);
-                normalise(&mut scores[..keys], heads.scale());
-            }
-            each_block(shared, width, |start, _, v| {
-                let weights = &scores[start..];
+        }
+        for (index, scores) in scores.chunks_exact_mut(most_keys).enumerate() {
+            let keys = shared_keys + keys_of(&queries[index / group].blocks);
+            normalise(&mut scores[..keys], heads.scale());
+        }
+        each_block(shared, width, |start, _, v| {
+            let weights = &scores[start..];
+            add_values_of_all(weights, most_keys, &v[head * dim..], width, out, dim);
+        });
+        let of_each = out.chunks_exact_mut(group * dim).zip(scores.chunks_exact(group * most_keys));
+        for (it, (out, scores)) in queries.iter().zip(of_each) {
+            each_block(&it.blocks, width, |start, _, v| {
+                let weights = &scores[shared_keys + start..];
                 add_values_of_all(weights, most_keys, &v[head * dim..], width, out, dim);
             });
-            let of_each = out.chunks_exact_mut(group * dim).zip(scores.chunks_exact(group * most_keys));
-            for (it, (out, scores)) in queries.iter().zip(of_each) {
-                each_block(&it.blocks, width, |start, _, v| {
-                    let weights = &scores[shared_keys + start..];
-                    add_values_of_all(weights, most_keys, &v[head * dim..], width, out, dim);
-                });
-            }
         }
-        for (it, out) in queries.iter_mut().zip(out.chunks_exact(group * dim)) {
-            it.out[of_query.clone()].copy_from_slice(out);
-        }
+    }
+    for (it, out) in queries.iter_mut().zip(out.chunks_exact(group * dim)) {
+        it.out.copy_from_slice(out);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each output element is one chain of fused multiply-adds over `k` in ascending order (bf16: in pairs, the second of
 //! each first), whatever the tile it falls in: a row's result is bit-identical for any number of rows, columns or
-//! threads, and on any instruction set.
+//! threads, and on any instruction set (in bf16 but for subnormal numbers, which some processors take for zero).
 
 mod microkernel;
 mod panels;

@@ -39,6 +39,9 @@ impl Panels {
         self.columns = columns;
         self.scales.clear();
         assert!(source.holds(columns, depth));
+        if lines == 0 {
+            return;
+        }
         if operands == Operands::Int8 {
             return self.quantise(source);
         }

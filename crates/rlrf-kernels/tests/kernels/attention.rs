@@ -300,31 +300,28 @@ fn decode_is_the_last_row_of_forward_however_blocks_are_cut_or_shared() {
             cuts.windows(2).map(|cut| (&data.k[range(cut)], &data.v[range(cut)])).collect()
         };
         // Each of `rows` sees everything up to itself, of which the first `shared` keys are shared.
-        let run = |rows: &[usize], shared: &[usize], own: &dyn Fn(usize) -> Vec<usize>, split: bool| {
+        let run = |rows: &[usize], shared: &[usize], own: &dyn Fn(usize) -> Vec<usize>| {
             let mut outs = vec![vec![f32::NAN; query]; rows.len()];
-            let mut queries: Vec<_> = rows
-                .iter()
-                .zip(&mut outs)
-                .map(|(&row, out)| Query {
-                    q: &data.q[row * query..][..query],
-                    blocks: blocks(&own(row)),
-                    out,
-                })
-                .collect();
             let mut scratch = DecodeScratch::default();
-            let heads_of_call = if split { 1 } else { heads.key_value };
-            for head in (0..heads.key_value).step_by(heads_of_call) {
-                decode(&mut queries, &blocks(shared), heads, head..head + heads_of_call, &mut scratch);
+            let group = query / heads.key_value;
+            for head in 0..heads.key_value {
+                let mut queries = Vec::new();
+                for (&row, out) in rows.iter().zip(&mut outs) {
+                    let out = &mut out[head * group..][..group];
+                    let q = &data.q[row * query..][..query];
+                    queries.push(Query { q, blocks: blocks(&own(row)), out });
+                }
+                decode(&mut queries, &blocks(shared), heads, head, &mut scratch);
             }
             outs.concat()
         };
         let rows = [40, 74, 51, 33, 74];
-        let whole = run(&rows, &[], &|row| vec![0, row + 1], false);
+        let whole = run(&rows, &[], &|row| vec![0, row + 1]);
         let expected: Vec<f32> = rows.iter().flat_map(|row| &out[row * query..][..query]).copied().collect();
         assert_close(&whole, &wide(&expected), 1e-5);
-        let cut = run(&rows, &[], &|row| vec![0, 1, 17, 33, 33, row + 1], false);
+        let cut = run(&rows, &[], &|row| vec![0, 1, 17, 33, 33, row + 1]);
         assert_same_bits(&cut, &whole);
-        let shared = run(&rows, &[0, 16, 32], &|row| vec![32, row, row + 1], true);
+        let shared = run(&rows, &[0, 16, 32], &|row| vec![32, row, row + 1]);
         assert_same_bits(&shared, &whole);
     }
 }

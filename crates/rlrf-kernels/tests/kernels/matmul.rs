@@ -2,7 +2,10 @@
 
 use crate::common::{assert_close, assert_same_bits, noise, wide, with_threads};
 use rlrf_kernels::matmul::Operands::{self, Bf16, F32, Int8};
-use rlrf_kernels::matmul::{PackedLinear, linear, linear_backward_input, linear_backward_weight};
+use rlrf_kernels::matmul::{
+    InputGradient, PackedLinear, Weights, backward_inputs, linear, linear_backward_input,
+    linear_backward_weight, project,
+};
 
 const SHAPES: [(usize, usize, usize); 7] =
     [(1, 1, 1), (3, 17, 5), (13, 70, 33), (40, 300, 129), (1, 64, 513), (150, 96, 160), (300, 257, 200)];
@@ -133,10 +136,60 @@ fn eight_bits_are_within_half_a_step_of_the_weights() {
             .collect();
         assert_close(&y, &expected, 1e-3);
     }
-    // What is not a number stays so.
-    let mut y = [0.0; 2];
-    PackedLinear::new(Int8, &[1.0, 2.0], None, 1, 2).forward(&[f32::INFINITY], &mut y, 1);
-    assert!(y.iter().all(|y| y.is_nan()));
+}
+
+#[test]
+fn eight_bits_hide_no_broken_number_and_no_tiny_one_breaks_them() {
+    let run = |w: [f32; 4], x: [f32; 2]| {
+        let mut y = [0.0; 2];
+        PackedLinear::new(Int8, &w, None, 2, 2).forward(&x, &mut y, 1);
+        y
+    };
+    for broken in [f32::NAN, f32::INFINITY] {
+        assert!(run([1.0; 4], [broken, 1.0]).iter().all(|y| y.is_nan()));
+        let y = run([broken, 1.0, 1.0, 1.0], [1.0, 1.0]);
+        assert!(y[0].is_nan() && (y[1] - 2.0).abs() < 0.02);
+    }
+    assert_eq!(run([1.0; 4], [1e-40, 1e-39]), [0.0; 2]);
+    assert_eq!(run([1e-40; 4], [1.0, 1.0]), [0.0; 2]);
+}
+
+#[test]
+fn products_together_are_the_products_alone() {
+    let (rows, inp, outs) = (70, 150, [257, 16, 1, 90]);
+    let x = noise(rows * inp, 1);
+    let weights: Vec<Vec<f32>> = outs.iter().map(|out| noise(out * inp, *out as u64)).collect();
+    for operands in [F32, Bf16] {
+        for threads in [1, 3] {
+            let mut ys: Vec<Vec<f32>> = outs.iter().map(|out| vec![f32::NAN; rows * out]).collect();
+            let mut projections: Vec<_> = weights
+                .iter()
+                .zip(outs)
+                .zip(&mut ys)
+                .map(|((w, out), y)| (Weights::Plain { w, bias: None, out }, &mut y[..]))
+                .collect();
+            with_threads(threads, || project(operands, &x, rows, inp, &mut projections));
+            for ((w, out), y) in weights.iter().zip(outs).zip(&ys) {
+                let mut alone = vec![0.0; rows * out];
+                linear(operands, &x, w, None, &mut alone, rows, inp, out);
+                assert_same_bits(y, &alone);
+            }
+            let mut dxs: Vec<Vec<f32>> = outs.iter().map(|out| noise(rows * out, 9)).collect();
+            // The same numbers as weights of as many inputs: `[inp, out]`.
+            let mut gradients: Vec<_> = weights
+                .iter()
+                .zip(outs)
+                .zip(&mut dxs)
+                .map(|((w, inp), dx)| InputGradient { w, dx, inp, accumulate: inp > 20 })
+                .collect();
+            with_threads(threads, || backward_inputs(operands, &x, rows, inp, &mut gradients));
+            for ((w, out), dx) in weights.iter().zip(outs).zip(&dxs) {
+                let mut alone = noise(rows * out, 9);
+                linear_backward_input(operands, &x, w, &mut alone, rows, out, inp, out > 20);
+                assert_same_bits(dx, &alone);
+            }
+        }
+    }
 }
 
 #[test]

@@ -34,8 +34,8 @@ pub(crate) fn forward<L: Linear + ?Sized, const N: usize>(
     rows: usize,
 ) {
     let (operands, inputs) = (linears[0].weights().0, linears[0].inputs());
+    const { assert!(N <= TOGETHER) };
     let mut between = BETWEEN.take();
-    between.resize_with(between.len().max(N), Vec::new);
     let mut projections = Vec::with_capacity(2 * N);
     for ((linear, y), down) in linears.into_iter().zip(ys).zip(&mut between) {
         projections.push((linear.weights().1, y));
@@ -49,15 +49,18 @@ pub(crate) fn forward<L: Linear + ?Sized, const N: usize>(
         let (Some((_, y)), Some(adapter)) = (projections.next(), linear.adapter()) else { continue };
         let Some((_, down)) = projections.next() else { continue };
         adapter.scale(down);
-        linear_add(operands, down, adapter.b(), y, rows, adapter.rank, y.len() / rows.max(1));
+        linear_add(operands, down, adapter.b(), y, rows, adapter.rank, adapter.outputs());
     }
     BETWEEN.set(between);
 }
 
 thread_local! {
     /// What adapters compute between their two matrices; kept from call to call.
-    static BETWEEN: Cell<Vec<Vec<f32>>> = const { Cell::new(Vec::new()) };
+    static BETWEEN: Cell<[Vec<f32>; TOGETHER]> = const { Cell::new([const { Vec::new() }; TOGETHER]) };
 }
+
+/// Projections that share an input at most: those of queries, keys and values.
+const TOGETHER: usize = 3;
 
 fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     buffer.resize(buffer.len().max(len), 0.0);
@@ -96,6 +99,10 @@ impl<'a> LowRank<'a> {
     /// The first matrix as a projection.
     fn down(self) -> Weights<'a> {
         Weights::Plain { w: self.a(), bias: None, out: self.rank }
+    }
+
+    fn outputs(self) -> usize {
+        self.b().len() / self.rank
     }
 
     fn scale(self, values: &mut [f32]) {
@@ -164,8 +171,7 @@ impl FlatLinear<'_> {
         };
         let rank = adapter.rank;
         let mut between = BETWEEN.take();
-        between.resize_with(between.len().max(2), Vec::new);
-        let [down, d_down, ..] = &mut between[..] else { return };
+        let [down, d_down, _] = &mut between;
         let (down, d_down) = (resized(down, rows * rank), resized(d_down, rows * rank));
         let of_adapter = InputGradient { w: adapter.b(), dx: &mut *d_down, inp: rank, accumulate: false };
         backward_inputs(operands, dy, rows, outputs, &mut [input, of_adapter]);

@@ -105,7 +105,11 @@ impl Decoder {
     }
 
     /// From now on only the adapters of `adapter` are trained, and they take part in every pass.
+    ///
+    /// # Panics
+    /// If it was made for another layout.
     pub fn attach(&mut self, adapter: Adapter) {
+        assert!(adapter.fits(&self.layout), "an adapter belongs to one layout");
         self.adapter = Some(adapter);
     }
 
@@ -114,6 +118,11 @@ impl Decoder {
         let adapter = self.adapter.take()?;
         adapter.merge_into(&self.layout, &mut self.parameters);
         Some(adapter)
+    }
+
+    /// Drops the adapters, and gives them back.
+    pub fn detach(&mut self) -> Option<Adapter> {
+        self.adapter.take()
     }
 
     /// The adapters, where there are any.

@@ -34,8 +34,11 @@ fn run(decoder: &InferenceDecoder, scratch: &mut Scratch, parts: &mut [(&mut Cac
                 values.extend_from_slice(v);
                 let unseen = heads.window.map_or(0, |window| keys.len().saturating_sub(window * key_value));
                 let blocks = vec![(&keys[unseen..], &values[unseen..])];
-                let mut query = [Query { q, blocks, out }];
-                attention::decode(&mut query, &[], heads, 0..heads.key_value, &mut attention_scratch);
+                let group = query / heads.key_value;
+                for (head, out) in out.chunks_exact_mut(group).enumerate() {
+                    let mut query = [Query { q, blocks: blocks.clone(), out }];
+                    attention::decode(&mut query, &[], heads, head, &mut attention_scratch);
+                }
             }
         }
     });

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rlrf_model::folder::{clear_leftovers, write_folder};
-use rlrf_model::{ChatMessage, Error, Model, Preset};
+use rlrf_model::{Adapter, ChatMessage, Error, LoraConfig, Model, Preset};
 use serde_json::{Value, json};
 
 use crate::{assert_names, byte_level, edit, fixture, model, saved};
@@ -221,4 +221,48 @@ fn a_new_model_needs_the_tokens_of_its_template() {
     assert_names(Model::new_random(config, tokenizer, 1), &["<|im_start|>"]);
     let config = Preset::by_name("tiny").unwrap().config(10).unwrap();
     assert_names(Model::new_random(config, byte_level(), 1), &["vocab_size", "10"]);
+}
+
+/// A model with an adapter that does something, merged; and what it was before.
+fn adapted(base: &Path) -> (Model, Vec<f32>) {
+    let mut model = Model::load(base).unwrap();
+    let before = model.decoder.parameters().to_vec();
+    let mut adapter = Adapter::new(LoraConfig::default(), model.decoder.layout(), 1).unwrap();
+    adapter.parameters_mut().iter_mut().for_each(|value| *value += 0.01);
+    model.decoder.attach(adapter);
+    model.merge_adapter();
+    (model, before)
+}
+
+#[test]
+fn an_adapter_is_kept_beside_the_merged_weights_and_loads_onto_its_base() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, merged) = (folder.path().join("base"), folder.path().join("merged"));
+    Model::load(&fixture("stories260K")).unwrap().save(&base).unwrap();
+    let (model, before) = adapted(&base);
+    assert_ne!(model.decoder.parameters(), before);
+    model.save(&merged).unwrap();
+    let read = Model::load(&merged).unwrap();
+    assert_eq!(read.digest(), model.digest());
+    let from_adapter = Model::load(&merged.join("adapter")).unwrap();
+    assert_eq!(from_adapter.digest(), model.digest());
+
+    // Its file names the base, wherever it is loaded from; without the base it is of no use.
+    std::fs::rename(&base, folder.path().join("elsewhere")).unwrap();
+    let message = Model::load(&merged.join("adapter")).unwrap_err().to_string();
+    assert!(
+        message.contains("adapter_config.json") && message.contains("base_model_name_or_path"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_adapter_of_an_earlier_training_is_not_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("base");
+    Model::load(&fixture("stories260K")).unwrap().save(&base).unwrap();
+    let (mut model, _) = adapted(&base);
+    model.merge_adapter();
+    model.save(&folder.path().join("later")).unwrap();
+    assert!(!folder.path().join("later/adapter").exists());
 }

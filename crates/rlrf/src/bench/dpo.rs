@@ -67,6 +67,7 @@ fn epoch(
     mut groups: Vec<PreferenceGroup>,
     config: &TrainingConfig,
 ) -> Result<(u64, f64)> {
+    decoder.detach();
     let trees: Vec<ResponseTree<'_>> = groups.iter().map(PreferenceGroup::tree).collect();
     let reference = reference_logprobs(decoder, &trees, config.tokens_per_microbatch, config.precision)?;
     for (group, logprobs) in groups.iter_mut().zip(reference) {

@@ -18,17 +18,24 @@ use crate::arguments::{FeedbackOptions, PairsOptions, RefineOptions, SampleOptio
 use crate::console::Console;
 use crate::inputs::{check_answers, checker, limited};
 
-const FEEDBACK_SETTINGS: [&str; 5] =
-    ["checker", "feedback.aspects", "feedback.aspects_file", "feedback.critique", "templates.feedback"];
+const FEEDBACK_SETTINGS: [&str; 6] = [
+    "checker",
+    "feedback.aspects",
+    "feedback.aspects_file",
+    "feedback.critique",
+    "templates.feedback",
+    "generation",
+];
 
 // The aspects here are those that the reported figures are told by.
-const REFINE_SETTINGS: [&str; 5] =
-    ["seed", "refine", "templates.refine", "feedback.aspects", "feedback.aspects_file"];
+const REFINE_SETTINGS: [&str; 6] =
+    ["seed", "refine", "templates.refine", "feedback.aspects", "feedback.aspects_file", "generation"];
 const PAIRS_SETTINGS: [&str; 3] = ["pairs", "feedback.aspects", "feedback.aspects_file"];
 
 pub(crate) fn sample(options: &SampleOptions, json: bool, console: &Console) -> Result<()> {
     expect_file(&options.out)?;
-    let mut stage = Stage::new("sample", &options.settings, &["seed", "sample", "instructions.limit"])?;
+    let mut stage =
+        Stage::new("sample", &options.settings, &["seed", "sample", "instructions.limit", "generation"])?;
     let (name, bytes) = stage.reader.given("instructions", &options.instructions)?;
     let instructions = limited(Instruction::read_jsonl(&name, &bytes)?, &stage.config)?;
     let inputs = Inputs::read(&mut stage, instructions)?;

@@ -44,7 +44,7 @@ struct Stage {
 impl Stage {
     /// `keys` are the settings that decide the output; those of the other stages are ignored.
     fn new(command: &'static str, settings: &Settings, keys: &[&str]) -> Result<Self> {
-        let keys = [keys, &["generation", "engine"]].concat();
+        let keys = [keys, &["engine"]].concat();
         let config = Config::load_stage(settings.config.as_deref(), &settings.set, &keys)?;
         Ok(Self { command, config, reader: Reader::new(settings.config.as_deref()) })
     }
