@@ -41,7 +41,7 @@ pub fn decode(
     let rows = queries.len() * group;
     scratch.scores.resize(scratch.scores.len().max(rows * most_keys), 0.0);
     let of_query = head * group * dim..(head + 1) * group * dim;
-    let DecodeScratch { q, out, scores } = scratch;
+    let DecodeScratch { q, out, scores, inverse_sums } = scratch;
     q.clear();
     queries.iter().for_each(|it| q.extend_from_slice(&it.q[of_query.clone()]));
     out.clear();
@@ -58,9 +58,11 @@ pub fn decode(
                 score_block(q, &k[head * dim..], dim, width, scores, most_keys);
             });
         }
+        inverse_sums.clear();
         for (index, scores) in scores.chunks_exact_mut(most_keys).enumerate() {
             let keys = shared_keys + keys_of(&queries[index / group].blocks);
-            normalise(&mut scores[..keys], heads.scale());
+            let sum = exponentials(&mut scores[..keys], heads.scale());
+            inverse_sums.push(if keys > 0 { 1.0 / sum } else { 0.0 });
         }
         each_block(shared, width, |start, _, v| {
             let weights = &scores[start..];
@@ -73,6 +75,7 @@ pub fn decode(
                 add_values_of_all(weights, most_keys, &v[head * dim..], width, out, dim);
             });
         }
+        out.chunks_exact_mut(dim).zip(inverse_sums).for_each(|(out, factor)| scale_row(out, *factor));
     }
     for (it, out) in queries.iter_mut().zip(out.chunks_exact(group * dim)) {
         it.out.copy_from_slice(out);
@@ -87,6 +90,8 @@ pub struct DecodeScratch {
     out: Vec<f32>,
     /// `[queries, group, most keys]`.
     scores: Vec<f32>,
+    /// Of the exponentials of each row of scores.
+    inverse_sums: Vec<f32>,
 }
 
 /// Visits blocks with the number of keys before each.
@@ -109,10 +114,15 @@ fn add_values_of_all(weights: &[f32], stride: usize, v: &[f32], width: usize, ou
 const MOST_HEADS: usize = 4;
 
 simd! {
-    /// `x = softmax(scale x)`.
-    fn normalise(x: &mut [f32], scale: f32) {
+    /// `x = exp(scale x - shift)` with the shift that makes the largest 1; returns the sum.
+    fn exponentials(x: &mut [f32], scale: f32) -> f32 {
         let shift = simd::max(x) * scale;
-        let factor = 1.0 / simd::exp_in_place(x, scale, shift);
+        simd::exp_in_place(x, scale, shift)
+    }
+}
+
+simd! {
+    fn scale_row(x: &mut [f32], factor: f32) {
         for x in x {
             *x *= factor;
         }
