@@ -11,8 +11,8 @@ pub enum Precision {
     /// Nothing is rounded.
     #[default]
     F32,
-    /// Weights and activations enter products as bf16, and what a forward keeps for its backward is bf16: about twice as
-    /// fast and half the activations' memory where the processor multiplies bf16.
+    /// Weights and activations enter products as bf16, and what a forward keeps for its backward is bf16: faster
+    /// where the processor multiplies bf16, and with half the activations' memory.
     Bf16,
 }
 
@@ -43,7 +43,7 @@ pub enum WeightFormat {
     /// As the model has them.
     #[default]
     F32,
-    /// Rounded to bf16, as are the activations that meet them: half the memory of the packed weights, about twice as fast.
+    /// Rounded to bf16, as are the activations that meet them: half the memory of the packed weights.
     Bf16,
     /// 8 bits with one scale per output channel; the activations that meet them in 8 bits with one scale per 64: a
     /// quarter of the memory of the packed weights.
