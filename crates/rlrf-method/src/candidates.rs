@@ -1,7 +1,8 @@
 //! Files of candidates: what the stages of an iteration hand to each other when they run one by one.
 //!
 //! JSONL, one instruction a line: its own fields, `candidates` (each with `text`, and `feedback` and `score` once it
-//! was judged), and `promising`, the index of the candidate that was refined (or, if `refinement_too_long`, was not). A candidate from elsewhere needs `text` alone.
+//! was judged), and `promising`, the indices of the candidates that were refined (or, if `refinement_too_long`, were not); a refinement names its
+//! `draft`. A candidate from elsewhere needs `text` alone.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,8 @@ struct Record {
     #[serde(flatten)]
     instruction: instruction::Record,
     candidates: Vec<Candidate>,
-    promising: Option<usize>,
+    #[serde(default)]
+    promising: Vec<usize>,
     #[serde(default)]
     refinement_too_long: bool,
 }
@@ -26,8 +28,8 @@ struct Line<'a> {
     #[serde(flatten)]
     instruction: &'a Instruction,
     candidates: &'a [Candidate],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    promising: Option<usize>,
+    #[serde(skip_serializing_if = "<[usize]>::is_empty")]
+    promising: &'a [usize],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     refinement_too_long: bool,
 }
@@ -49,9 +51,11 @@ pub fn read_candidates(file: &str, bytes: &[u8]) -> Result<(Vec<Instruction>, Ve
         if candidates.is_empty() {
             return Err(bad("`candidates` is empty; give at least one".into()));
         }
-        if record.promising.is_some_and(|index| index >= candidates.len()) {
+        let drafts = candidates.iter().filter_map(|candidate| Some(("draft", candidate.draft?)));
+        let promising = record.promising.iter().map(|&index| ("promising", index));
+        if let Some((field, index)) = promising.chain(drafts).find(|&(_, index)| index >= candidates.len()) {
             return Err(bad(format!(
-                "`promising` must be the index of one of the {} candidates",
+                "`{field}` must be the index of one of the {} candidates, from 0, and is {index}",
                 candidates.len()
             )));
         }
@@ -85,12 +89,7 @@ pub fn write_candidates(instructions: &[Instruction], groups: &[CandidateGroup])
     for group in groups {
         let instruction = &instructions[group.instruction];
         let CandidateGroup { candidates, promising, refinement_too_long, .. } = group;
-        let line = Line {
-            instruction,
-            candidates,
-            promising: *promising,
-            refinement_too_long: *refinement_too_long,
-        };
+        let line = Line { instruction, candidates, promising, refinement_too_long: *refinement_too_long };
         serde_json::to_writer(&mut bytes, &line)
             .map_err(|e| Error::Backend(format!("candidates of instruction {}: {e}", instruction.id)))?;
         bytes.push(b'\n');
@@ -119,7 +118,7 @@ mod tests {
         let mut unjudged = candidate("b", 2.0);
         (unjudged.feedback, unjudged.score) = (Vec::new(), None);
         let mut group = CandidateGroup::new(0, vec![judged, unjudged]);
-        (group.promising, group.refinement_too_long) = (Some(0), true);
+        (group.promising, group.refinement_too_long) = (vec![0], true);
         let groups = [group];
         let bytes = write_candidates(&instructions, &groups).unwrap();
         let (read_instructions, read_groups) = read_candidates("c.jsonl", &bytes).unwrap();
@@ -144,8 +143,12 @@ mod tests {
             ("{\"prompt\": \"q\", \"candidates\": []}", "c.jsonl:2: `candidates` is empty"),
             ("{\"prompt\": \"q\", \"candidates\": [{\"texts\": \"a\"}]}", "c.jsonl:2: missing field `text`"),
             (
-                "{\"prompt\": \"q\", \"candidates\": [{\"text\": \"a\"}], \"promising\": 1}",
-                "c.jsonl:2: `promising`",
+                "{\"prompt\": \"q\", \"candidates\": [{\"text\": \"a\"}], \"promising\": [1]}",
+                "c.jsonl:2: `promising` must",
+            ),
+            (
+                "{\"prompt\": \"q\", \"candidates\": [{\"text\": \"a\", \"draft\": 7}]}",
+                "c.jsonl:2: `draft` must",
             ),
             ("{\"candidates\": [{\"text\": \"a\"}]}", "c.jsonl:2: needs a field `prompt`"),
             (good, "c.jsonl:2: id \"a\" was used on line 1"),

@@ -77,19 +77,106 @@ impl Default for SampleConfig {
     }
 }
 
-/// Refinement of the promising candidate.
+/// How candidates are scored.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScoreConfig {
+    /// Share of the reward model in a candidate's score (`w_r`): 0 only breaks ties, 1 is the reward alone.
+    pub reward_weight: f64,
+}
+
+/// Which candidates are chosen to be refined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SelectionPolicy {
+    /// The highest scored that have something left to fix.
+    #[default]
+    Best,
+    /// The best on each aspect.
+    PerAspect,
+    /// Any that has something left to fix, as an ablation.
+    Random,
+}
+
+/// Selection of the promising candidates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelectConfig {
+    /// By what they are chosen.
+    pub policy: SelectionPolicy,
+    /// Most drafts per instruction and round; its refinements are shared among them.
+    pub drafts: usize,
+}
+
+impl Default for SelectConfig {
+    fn default() -> Self {
+        Self { policy: SelectionPolicy::Best, drafts: 1 }
+    }
+}
+
+/// The feedback that a refinement is asked to follow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefineFeedback {
+    /// On every aspect.
+    #[default]
+    All,
+    /// On the aspect with the lowest score.
+    Lowest,
+}
+
+/// Refinement of the promising candidates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RefineConfig {
-    /// Refinements per instruction.
+    /// Refinements per instruction, over all rounds.
     pub m: u32,
+    /// Rounds of reflection: the refinements of one are judged, and may be refined themselves in the next.
+    pub rounds: u32,
+    /// The feedback shown.
+    pub feedback: RefineFeedback,
+    /// Whether an instruction is left alone once some candidate of it is perfect.
+    pub stop_when_perfect: bool,
     /// How they are drawn.
     pub sampling: Sampling,
 }
 
 impl Default for RefineConfig {
     fn default() -> Self {
-        Self { m: 15, sampling: Sampling::default() }
+        Self {
+            m: 15,
+            rounds: 1,
+            feedback: RefineFeedback::All,
+            stop_when_perfect: false,
+            sampling: Sampling::default(),
+        }
+    }
+}
+
+/// How the n + m candidates are split between sampling and refining.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Split {
+    /// n samples, then m refinements, for every instruction.
+    #[default]
+    Fixed,
+    /// After the n samples, the next candidates go where they are expected to win ([`crate::search`]).
+    Adaptive,
+}
+
+/// The search for candidates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SearchConfig {
+    /// The split.
+    pub split: Split,
+    /// Adaptive: candidates per instruction, on average, that are drawn before the next decision.
+    pub step: u32,
+}
+
+impl Default for SearchConfig {
+    fn default() -> Self {
+        Self { split: Split::Fixed, step: 5 }
     }
 }
 
@@ -118,8 +205,14 @@ pub struct MethodConfig {
     pub seed: u64,
     /// Sampling.
     pub sample: SampleConfig,
+    /// Scores.
+    pub score: ScoreConfig,
+    /// Selection.
+    pub select: SelectConfig,
     /// Refinement.
     pub refine: RefineConfig,
+    /// Split of the candidates.
+    pub search: SearchConfig,
     /// Pairs.
     pub pairs: PairsConfig,
 }
@@ -133,6 +226,12 @@ impl MethodConfig {
         check("sample", "n", self.sample.n, self.sample.n > 0, "must be at least 1")?;
         self.sample.sampling.validate("sample.sampling")?;
         self.refine.sampling.validate("refine.sampling")?;
+        let (weight, drafts, rounds, step) =
+            (self.score.reward_weight, self.select.drafts, self.refine.rounds, self.search.step);
+        check("score", "reward_weight", weight, (0.0..=1.0).contains(&weight), "must be 0 to 1")?;
+        check("select", "drafts", drafts, drafts > 0, "must be at least 1")?;
+        check("refine", "rounds", rounds, rounds > 0, "must be at least 1; refine.m = 0 is no refinement")?;
+        check("search", "step", step, step > 0, "must be at least 1")?;
         let pairs = &self.pairs;
         check(
             "pairs",
@@ -155,6 +254,12 @@ impl MethodConfig {
             pairs.pairs_per_instruction > 0,
             "must be at least 1",
         )
+    }
+
+    /// Whether anything asks for feedback: with the reward alone and no refinement, nothing does.
+    #[must_use]
+    pub fn needs_feedback(&self) -> bool {
+        self.score.reward_weight < 1.0 || self.refine.m > 0
     }
 }
 

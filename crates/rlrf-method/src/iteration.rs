@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::aspect::Aspect;
 use crate::committer::{Committer, read_row, write_row};
 use crate::config::{MethodConfig, Sampling};
-use crate::digest::{digest, stream};
+use crate::digest::digest;
 use crate::error::{Error, Result};
 use crate::feedback::Feedback;
 use crate::instruction::{Instruction, Message};
 use crate::pairs::{PreferenceGroup, build_pairs, preference_group};
 use crate::row::{Row, RowStore, Table};
-use crate::score::{Candidate, CandidateKind, candidate_score, promising};
+use crate::score::{Candidate, CandidateKind, candidate_score, mixed_score, reward_level};
 use crate::seam::{Checker, Generated, GenerationRequest, Judge, JudgeRequest, Policy, Progress, Reward};
 use crate::summary::IterationSummary;
 use crate::template::Templates;
@@ -32,11 +32,11 @@ pub fn generation_key(model: &str, messages: &[Message], sampling: &Sampling, st
 pub struct CandidateGroup {
     /// Index of the instruction.
     pub instruction: usize,
-    /// Sampled candidates, then refined ones.
+    /// Sampled and refined candidates, in the order in which they were drawn.
     pub candidates: Vec<Candidate>,
-    /// Index of the promising candidate, once selected; none if every candidate is perfect or unjudged.
-    pub promising: Option<usize>,
-    /// Whether the promising candidate was left unrefined because, with its feedback, it does not fit the policy's context.
+    /// Indices of the promising candidates, in the order of their selection; none if every candidate is perfect or unjudged.
+    pub promising: Vec<usize>,
+    /// Whether a promising candidate was left unrefined because, with its feedback, it does not fit the policy's context.
     pub refinement_too_long: bool,
 }
 
@@ -44,7 +44,19 @@ impl CandidateGroup {
     /// The candidates of one instruction, before a draft is chosen among them.
     #[must_use]
     pub fn new(instruction: usize, candidates: Vec<Candidate>) -> Self {
-        Self { instruction, candidates, promising: None, refinement_too_long: false }
+        Self { instruction, candidates, promising: Vec::new(), refinement_too_long: false }
+    }
+
+    /// Number of candidates.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        u32::try_from(self.candidates.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Number of candidates of one kind.
+    #[must_use]
+    pub fn count(&self, kind: CandidateKind) -> u32 {
+        u32::try_from(self.candidates.iter().filter(|c| c.kind == kind).count()).unwrap_or(u32::MAX)
     }
 }
 
@@ -66,80 +78,26 @@ pub struct Iteration<'a> {
     pub progress: &'a dyn Progress,
     /// Decides exactly which candidates are right (for the reflection gain only: it never enters a score).
     pub checker: Option<&'a dyn Checker>,
-    /// Breaks ties between equal scores.
+    /// Gives rewards: they break ties between equal scores, and are mixed into them as the configuration says.
     pub reward: Option<&'a mut dyn Reward>,
 }
 
 /// A response to be drawn: whose it is and what decides it.
-struct Draw {
-    group: usize,
-    position: u32,
-    kind: CandidateKind,
-    draft: Option<String>,
-    messages: Vec<Message>,
-    stream: u64,
+pub(crate) struct Draw {
+    /// Index of its group.
+    pub(crate) group: usize,
+    /// Its place among the candidates of its group.
+    pub(crate) position: u32,
+    pub(crate) kind: CandidateKind,
+    /// Of a refinement: the index of its draft in the group.
+    pub(crate) draft: Option<usize>,
+    pub(crate) messages: Vec<Message>,
+    pub(crate) stream: u64,
 }
 
 impl Iteration<'_> {
-    /// Stage 1: `n` candidates for each instruction.
-    ///
-    /// # Errors
-    /// A failure of model or store, or the user's interruption; finished candidates are committed.
-    pub fn sample(&mut self, policy: &mut dyn Policy) -> Result<Vec<CandidateGroup>> {
-        let purpose = format!("sample/{}", self.number);
-        let mut draws = Vec::new();
-        for (group, instruction) in self.instructions.iter().enumerate() {
-            for position in 0..self.config.sample.n {
-                draws.push(Draw {
-                    group,
-                    position,
-                    kind: CandidateKind::Sampled,
-                    draft: None,
-                    messages: instruction.messages.clone(),
-                    stream: stream(self.config.seed, &purpose, &instruction.id, position),
-                });
-            }
-        }
-        let mut groups: Vec<CandidateGroup> =
-            (0..self.instructions.len()).map(|index| CandidateGroup::new(index, Vec::new())).collect();
-        self.draw("sample", policy, &self.config.sample.sampling, draws, &mut groups)?;
-        Ok(groups)
-    }
-
-    /// Stages 5 and 6: selects the promising candidate of each group and refines it `m` times under its feedback. One
-    /// that does not fit the policy's context together with its feedback is left as it is, and counted.
-    ///
-    /// # Errors
-    /// As [`Iteration::sample`].
-    pub fn refine(&mut self, policy: &mut dyn Policy, groups: &mut [CandidateGroup]) -> Result<()> {
-        let purpose = format!("refine/{}", self.number);
-        let mut draws = Vec::new();
-        for (index, group) in groups.iter_mut().enumerate() {
-            group.promising = promising(&group.candidates);
-            let Some(draft) = group.promising else { continue };
-            let instruction = &self.instructions[group.instruction];
-            let draft = &group.candidates[draft];
-            let messages = self.templates.refine(instruction, &draft.generated.text, &draft.feedback)?;
-            group.refinement_too_long = self.config.refine.m > 0 && !policy.fits(&messages)?;
-            if group.refinement_too_long {
-                continue;
-            }
-            for position in 0..self.config.refine.m {
-                draws.push(Draw {
-                    group: index,
-                    position: self.config.sample.n + position,
-                    kind: CandidateKind::Refined,
-                    draft: Some(draft.key.clone()),
-                    messages: messages.clone(),
-                    stream: stream(self.config.seed, &purpose, &instruction.id, position),
-                });
-            }
-        }
-        self.draw("refine", policy, &self.config.refine.sampling, draws, groups)
-    }
-
     /// Draws what the store does not hold yet and appends all candidates to their groups in order.
-    fn draw(
+    pub(crate) fn draw(
         &mut self,
         stage: &str,
         policy: &mut dyn Policy,
@@ -153,22 +111,22 @@ impl Iteration<'_> {
         let mut drawn: Vec<Option<Generated>> = Vec::with_capacity(draws.len());
         let mut requests: Vec<GenerationRequest> = Vec::new();
         let mut places: Vec<Vec<usize>> = Vec::new();
-        let mut last: Option<(usize, CandidateKind)> = None;
+        let mut last: Option<(usize, Option<usize>)> = None;
         for (index, draw) in draws.iter().enumerate() {
             let known = self.store.get(Table::Generations, &keys[index])?;
             drawn.push(known.map(|body| read_row(Table::Generations, &keys[index], body)).transpose()?);
             if drawn[index].is_some() {
                 continue;
             }
-            // The draws of one group share their prompt: one request, computed once.
-            if last != Some((draw.group, draw.kind)) {
+            // The draws of one group from one draft share their prompt: one request, computed once.
+            if last != Some((draw.group, draw.draft)) {
                 requests.push(GenerationRequest {
                     messages: draw.messages.clone(),
                     streams: Vec::new(),
                     sampling: sampling.clone(),
                 });
                 places.push(Vec::new());
-                last = Some((draw.group, draw.kind));
+                last = Some((draw.group, draw.draft));
             }
             if let (Some(request), Some(place)) = (requests.last_mut(), places.last_mut()) {
                 request.streams.push(draw.stream);
@@ -183,8 +141,8 @@ impl Iteration<'_> {
             let draw = &draws[index];
             let mut body = write_row(Table::Generations, &keys[index], &generated)?;
             body["kind"] = json!(draw.kind);
-            if let Some(draft) = &draw.draft {
-                body["draft"] = json!(draft);
+            if let Some(draft) = draw.draft {
+                body["draft"] = json!(groups[draw.group].candidates[draft].key);
             }
             self.progress.advance(1, generated.tokens.len() as u64);
             drawn[index] = Some(generated);
@@ -207,7 +165,8 @@ impl Iteration<'_> {
         for ((draw, key), generated) in draws.into_iter().zip(keys).zip(drawn) {
             let generated =
                 generated.ok_or_else(|| Error::Backend(format!("{stage}: a response did not come back")))?;
-            groups[draw.group].candidates.push(Candidate::new(key, draw.kind, generated));
+            let candidate = Candidate::new(key, draw.kind, generated);
+            groups[draw.group].candidates.push(Candidate { draft: draw.draft, ..candidate });
         }
         Ok(())
     }
@@ -282,7 +241,6 @@ impl Iteration<'_> {
         self.progress.end();
         judged?;
         for (group, position, keys) in wanted {
-            let instruction = &self.instructions[groups[group].instruction];
             let candidate = &mut groups[group].candidates[position];
             for key in keys {
                 let feedback = known.get(&key).cloned().flatten();
@@ -291,12 +249,32 @@ impl Iteration<'_> {
                         .ok_or_else(|| Error::Backend("feedback: a judgement did not come back".into()))?,
                 );
             }
-            candidate.score = candidate_score(self.aspects, &candidate.feedback);
-            if let Some(checker) = self.checker {
-                candidate.correct = Some(checker.check(instruction, &candidate.generated.text)?.correct);
+        }
+        self.score(groups)
+    }
+
+    /// Stage 4: rewards, scores and, where there is a checker, what is right.
+    ///
+    /// # Errors
+    /// A failure of the reward model, the checker or the store.
+    pub fn score(&mut self, groups: &mut [CandidateGroup]) -> Result<()> {
+        self.rewards(groups)?;
+        let weight = self.config.score.reward_weight;
+        for group in &mut *groups {
+            let instruction = &self.instructions[group.instruction];
+            // The mean of the samples: refinements that come later leave it as it is.
+            let samples = group.candidates.iter().filter(|c| c.kind == CandidateKind::Sampled);
+            let rewards: Vec<f64> = samples.filter_map(|c| c.reward).collect();
+            let mean_reward = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
+            for candidate in &mut group.candidates {
+                let aspects = candidate_score(self.aspects, &candidate.feedback);
+                let reward = candidate.reward.map(|reward| reward_level(reward, mean_reward));
+                candidate.score = mixed_score(aspects, reward, weight);
+                if let (None, Some(checker)) = (candidate.correct, self.checker) {
+                    candidate.correct = Some(checker.check(instruction, &candidate.generated.text)?.correct);
+                }
             }
         }
-        self.rewards(groups)?;
         self.commit_scores(groups)
     }
 
@@ -317,7 +295,13 @@ impl Iteration<'_> {
         let mut rows = Vec::new();
         for group in groups {
             for (position, candidate) in (0u32..).zip(&group.candidates) {
-                let key = digest(&("score", &candidate.key, &candidate.feedback, candidate.reward));
+                let key = digest(&(
+                    "score",
+                    &candidate.key,
+                    &candidate.feedback,
+                    candidate.reward,
+                    candidate.score,
+                ));
                 if self.store.get(Table::Scores, &key)?.is_some() {
                     continue;
                 }

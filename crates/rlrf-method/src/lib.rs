@@ -12,6 +12,7 @@ pub mod config;
 pub mod demonstration;
 pub mod digest;
 pub mod error;
+pub mod explore;
 pub mod feedback;
 pub mod instruction;
 pub mod iteration;
@@ -20,6 +21,8 @@ pub mod reflection;
 pub mod row;
 pub mod score;
 pub mod seam;
+pub mod search;
+pub mod select;
 pub mod summary;
 pub mod template;
 

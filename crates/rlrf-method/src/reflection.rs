@@ -1,5 +1,7 @@
 //! Reflection gain: does a refinement find what a fresh sample would not?
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::score::{Candidate, CandidateKind};
@@ -7,7 +9,7 @@ use crate::score::{Candidate, CandidateKind};
 /// Counts over the instructions whose draft was wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reflection {
-    /// Instructions whose draft was wrong and was refined.
+    /// Wrong drafts that were refined.
     pub wrong_drafts: u64,
     /// Refinements of them.
     pub refined: u64,
@@ -24,24 +26,28 @@ pub struct Reflection {
 }
 
 impl Reflection {
-    /// Takes in the candidates of one instruction; `draft` is the index of the promising candidate.
-    pub fn add(&mut self, candidates: &[Candidate], draft: Option<usize>) {
-        let right = |kind: CandidateKind| {
-            candidates.iter().filter(move |c| c.kind == kind).filter(|c| c.is_right()).count() as u64
-        };
-        let (sampled_right, refined_right) = (right(CandidateKind::Sampled), right(CandidateKind::Refined));
-        self.solved_by_sample += u64::from(sampled_right > 0);
-        self.solved_by_refinement_only += u64::from(sampled_right == 0 && refined_right > 0);
-        let refined = candidates.iter().filter(|c| c.kind == CandidateKind::Refined).count() as u64;
-        if refined == 0 || draft.is_none_or(|draft| candidates[draft].is_right()) {
+    /// Takes in the candidates of one instruction. A refinement counts if the draft that it says it was made of was wrong.
+    pub fn add(&mut self, candidates: &[Candidate]) {
+        let right = |kind: CandidateKind| candidates.iter().any(|c| c.kind == kind && c.is_right());
+        let (sampled, refined) = (right(CandidateKind::Sampled), right(CandidateKind::Refined));
+        self.solved_by_sample += u64::from(sampled);
+        self.solved_by_refinement_only += u64::from(!sampled && refined);
+        let wrong_draft = |c: &Candidate| c.draft.filter(|&draft| !candidates[draft].is_right());
+        let refinements: Vec<(usize, &Candidate)> =
+            candidates.iter().filter_map(|c| Some((wrong_draft(c)?, c))).collect();
+        if refinements.is_empty() {
             return;
         }
-        self.wrong_drafts += 1;
-        self.refined += refined;
-        self.refined_right += refined_right;
-        let others = candidates.iter().enumerate().filter(|(index, _)| Some(*index) != draft);
-        self.fresh += others.filter(|(_, c)| c.kind == CandidateKind::Sampled).count() as u64;
-        self.fresh_right += sampled_right;
+        let drafts: HashSet<usize> = refinements.iter().map(|&(draft, _)| draft).collect();
+        self.wrong_drafts += drafts.len() as u64;
+        self.refined += refinements.len() as u64;
+        self.refined_right += refinements.iter().filter(|(_, c)| c.is_right()).count() as u64;
+        for (index, candidate) in candidates.iter().enumerate() {
+            if candidate.kind == CandidateKind::Sampled && !drafts.contains(&index) {
+                self.fresh += 1;
+                self.fresh_right += u64::from(candidate.is_right());
+            }
+        }
     }
 
     /// P(right | refined), over the instructions whose draft was wrong.
@@ -72,32 +78,37 @@ mod tests {
     use super::*;
     use crate::score::tests::candidate;
 
+    fn refined(draft: usize, score: f64) -> Candidate {
+        Candidate { kind: CandidateKind::Refined, draft: Some(draft), ..candidate("r", score) }
+    }
+
     #[test]
     fn gain_compares_refinements_with_the_other_samples() {
-        let refined = |score| Candidate { kind: CandidateKind::Refined, ..candidate("r", score) };
         let mut reflection = Reflection::default();
         // Draft wrong; of two other samples one right; both refinements right.
         let group =
-            [candidate("d", 1.5), candidate("s", 1.0), candidate("t", 3.0), refined(3.0), refined(3.0)];
-        reflection.add(&group, Some(0));
+            [candidate("d", 1.5), candidate("s", 1.0), candidate("t", 3.0), refined(0, 3.0), refined(0, 3.0)];
+        reflection.add(&group);
         assert_eq!(reflection.gain(), Some(0.5));
         // Nothing right but a refinement.
-        reflection.add(&[candidate("d", 1.5), candidate("s", 1.0), refined(3.0), refined(1.0)], Some(0));
+        reflection.add(&[candidate("d", 1.5), candidate("s", 1.0), refined(0, 3.0), refined(0, 1.0)]);
         assert_eq!((reflection.refined_rate(), reflection.fresh_rate()), (Some(0.75), Some(1.0 / 3.0)));
         assert_eq!((reflection.solved_by_sample, reflection.solved_by_refinement_only), (1, 1));
         // Perfect: not refined.
-        reflection.add(&[candidate("s", 3.0)], None);
+        reflection.add(&[candidate("s", 3.0)]);
         assert_eq!((reflection.wrong_drafts, reflection.solved_by_sample), (2, 2));
     }
 
     #[test]
-    fn a_refinement_may_be_the_draft() {
-        let refined = |score| Candidate { kind: CandidateKind::Refined, ..candidate("r", score) };
+    fn every_refinement_is_counted_by_its_own_draft() {
         let mut reflection = Reflection::default();
-        reflection.add(&[candidate("s", 3.0), candidate("t", 1.0), refined(1.5)], Some(2));
-        assert_eq!((reflection.fresh, reflection.fresh_right), (2, 1));
-        reflection.add(&[refined(1.5), refined(3.0)], Some(0));
-        assert_eq!((reflection.wrong_drafts, reflection.fresh), (2, 2));
+        // A second round: the refinement of a sample is refined itself.
+        reflection.add(&[candidate("s", 1.5), candidate("t", 1.0), refined(0, 1.2), refined(2, 3.0)]);
+        assert_eq!((reflection.wrong_drafts, reflection.refined, reflection.refined_right), (2, 2, 1));
+        assert_eq!((reflection.fresh, reflection.fresh_right), (1, 0));
+        // A right draft that the judge took for wrong: its refinement is no rescue.
+        reflection.add(&[candidate("s", 3.0), refined(0, 3.0)]);
+        assert_eq!((reflection.wrong_drafts, reflection.refined), (2, 2));
     }
 
     #[test]

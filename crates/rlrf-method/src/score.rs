@@ -1,4 +1,4 @@
-//! Scores of candidates, and the choice of the promising one.
+//! Scores of candidates.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,10 +29,14 @@ pub struct Candidate {
     /// The response.
     #[serde(flatten)]
     pub generated: Generated,
+    /// Of a refinement: index of its draft among the candidates of its instruction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<usize>,
     /// Feedback, one per aspect, in the order of the aspects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub feedback: Vec<Feedback>,
-    /// Weighted mean of the aspect scores; none if all feedback failed.
+    /// Weighted mean of the aspect scores, mixed with the reward where the configuration says so; none if all feedback
+    /// failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
     /// Reward model's score, where there is one; breaks ties.
@@ -47,7 +51,16 @@ impl Candidate {
     /// A candidate not judged yet.
     #[must_use]
     pub fn new(key: String, kind: CandidateKind, generated: Generated) -> Self {
-        Self { key, kind, generated, feedback: Vec::new(), score: None, reward: None, correct: None }
+        Self {
+            key,
+            kind,
+            generated,
+            draft: None,
+            feedback: Vec::new(),
+            score: None,
+            reward: None,
+            correct: None,
+        }
     }
 
     /// Whether every aspect has the highest level.
@@ -90,16 +103,24 @@ pub fn candidate_score(aspects: &[Aspect], feedback: &[Feedback]) -> Option<f64>
     (weight > 0.0).then(|| scored.iter().map(|(weight, score)| weight * score).sum::<f64>() / weight)
 }
 
-/// Index of the promising candidate: the highest ranked one that still has something to fix; the first on a tie.
+/// A reward on the scale of the levels, 1 to 3: the Bradley-Terry probability of being preferred to a response of
+/// `mean_reward`, stretched.
 #[must_use]
-pub fn promising(candidates: &[Candidate]) -> Option<usize> {
-    let mut best: Option<usize> = None;
-    for (index, candidate) in candidates.iter().enumerate() {
-        if candidate.is_improvable() && best.is_none_or(|b| candidate.rank(&candidates[b]).is_gt()) {
-            best = Some(index);
-        }
+pub fn reward_level(reward: f64, mean_reward: f64) -> f64 {
+    1.0 + 2.0 / (1.0 + (mean_reward - reward).exp())
+}
+
+/// The score of a candidate from its aspects' mean and its reward's level, `weight` being the reward's share. Where one of
+/// them has a share but is missing, there is no score.
+#[must_use]
+pub fn mixed_score(aspects: Option<f64>, reward_level: Option<f64>, weight: f64) -> Option<f64> {
+    if weight <= 0.0 {
+        return aspects;
     }
-    best
+    if weight >= 1.0 {
+        return reward_level;
+    }
+    Some((1.0 - weight) * aspects? + weight * reward_level?)
 }
 
 #[cfg(test)]
@@ -122,14 +143,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn promising_is_the_best_that_can_be_improved() {
-        let mut candidates =
-            vec![candidate("a", 1.2), candidate("b", 1.9), candidate("c", 2.8), candidate("d", 1.9)];
-        assert_eq!(promising(&candidates), Some(1));
-        candidates[3].reward = Some(0.5);
-        candidates[1].reward = Some(0.1);
-        assert_eq!(promising(&candidates), Some(3));
-        assert_eq!(promising(&candidates[2..3]), None);
+    fn a_reward_is_mixed_in_as_a_level() {
+        assert_eq!(reward_level(0.7, 0.7), 2.0);
+        assert!(reward_level(50.0, 0.0) <= 3.0 && reward_level(-50.0, 0.0) >= 1.0);
+        // P(preferred) = 3/4 at a difference of ln 3.
+        assert!((reward_level(3f64.ln(), 0.0) - 2.5).abs() < 1e-12);
+        assert_eq!(mixed_score(Some(1.5), Some(2.5), 0.0), Some(1.5));
+        assert_eq!(mixed_score(Some(1.5), Some(2.5), 0.25), Some(1.75));
+        assert_eq!(mixed_score(Some(1.5), Some(2.5), 1.0), Some(2.5));
+        assert_eq!(mixed_score(None, Some(2.5), 0.5), None);
+        assert_eq!(mixed_score(Some(1.5), None, 0.0), Some(1.5));
     }
 
     #[test]

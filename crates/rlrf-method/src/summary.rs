@@ -81,7 +81,7 @@ impl IterationSummary {
         let mut reflection = Reflection::default();
         let mut sampled_distinct = 0;
         for group in groups {
-            reflection.add(&group.candidates, group.promising);
+            reflection.add(&group.candidates);
             let texts: HashSet<&str> = group
                 .candidates
                 .iter()
@@ -92,7 +92,7 @@ impl IterationSummary {
         }
         let drafts = || {
             let refinable = groups.iter().filter(|g| !g.refinement_too_long);
-            refinable.filter_map(|g| g.promising.map(|draft| &g.candidates[draft]))
+            refinable.flat_map(|g| g.promising.iter().map(|&draft| &g.candidates[draft]))
         };
         let feedback = || groups.iter().flat_map(|g| &g.candidates).flat_map(|c| &c.feedback);
         Self {

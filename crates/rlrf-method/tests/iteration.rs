@@ -143,14 +143,23 @@ fn run(
     policy: &mut CountingPolicy,
     judge: &mut DigitJudge,
 ) -> Result<Outcome> {
+    let mut config = MethodConfig::default();
+    (config.sample.n, config.refine.m) = (5, 3);
+    run_with(&config, store, stop_after, policy, judge)
+}
+
+fn run_with(
+    config: &MethodConfig,
+    store: &mut MemoryStore,
+    stop_after: u64,
+    policy: &mut CountingPolicy,
+    judge: &mut DigitJudge,
+) -> Result<Outcome> {
     let instructions = instructions(30);
     let aspects = Aspect::read_toml("aspects.toml", aspect::DEFAULT_ASPECTS).unwrap()[..2].to_vec();
     let templates = Templates::new(template::DEFAULT_FEEDBACK, template::DEFAULT_REFINE).unwrap();
-    let mut config = MethodConfig::default();
-    config.sample.n = 5;
-    config.refine.m = 3;
     let mut iteration = Iteration {
-        config: &config,
+        config,
         number: 0,
         instructions: &instructions,
         aspects: &aspects,
@@ -160,10 +169,7 @@ fn run(
         checker: None,
         reward: None,
     };
-    let mut groups = iteration.sample(policy)?;
-    iteration.feedback(judge, &mut groups)?;
-    iteration.refine(policy, &mut groups)?;
-    iteration.feedback(judge, &mut groups)?;
+    let groups = iteration.explore(policy, Some(judge))?;
     let (pairs, summary) = iteration.pairs(&groups)?;
     Ok((groups, pairs, summary))
 }
@@ -175,7 +181,7 @@ fn an_iteration_samples_judges_refines_and_pairs() {
     let (groups, preferences, summary) = run(&mut store, u64::MAX, &mut policy, &mut judge).unwrap();
     assert_eq!(summary.sampled, 150);
     for group in &groups {
-        let Some(draft) = group.promising else {
+        let Some(&draft) = group.promising.first() else {
             assert_eq!(group.candidates.len(), 5);
             continue;
         };
@@ -206,7 +212,7 @@ fn a_draft_too_long_to_be_refined_costs_its_refinements_only() {
     let mut policy = CountingPolicy::default();
     let (all, _, _) = run(&mut MemoryStore::default(), u64::MAX, &mut policy, &mut judge).unwrap();
     for (group, undisturbed) in groups.iter().zip(&all) {
-        let draft = group.promising.map(|draft| group.candidates[draft].generated.text.as_str());
+        let draft = group.promising.first().map(|&draft| group.candidates[draft].generated.text.as_str());
         assert_eq!(group.refinement_too_long, draft == Some("2"));
         match group.refinement_too_long {
             true => assert_eq!(group.candidates, undisturbed.candidates[..5]),
@@ -219,6 +225,111 @@ fn a_draft_too_long_to_be_refined_costs_its_refinements_only() {
         (summary.refinements_too_long, summary.refined),
         (long, (policy.calls - 150) as u64 - 3 * long)
     );
+}
+
+#[test]
+fn rounds_refine_refinements_and_keep_to_m() {
+    let mut config = MethodConfig::default();
+    (config.sample.n, config.refine.m, config.refine.rounds) = (2, 5, 3);
+    let (mut policy, mut judge) = (CountingPolicy::default(), DigitJudge { calls: 0 });
+    let (groups, _, _) =
+        run_with(&config, &mut MemoryStore::default(), u64::MAX, &mut policy, &mut judge).unwrap();
+    let text = |group: &CandidateGroup, index: usize| group.candidates[index].generated.text.clone();
+    // The best sample is "0": round by round the refinements become "1", "2" and, perfect at last, "3".
+    let climbing: Vec<_> = groups.iter().filter(|g| text(g, 0) == "0" && text(g, 1) == "0").collect();
+    assert!(!climbing.is_empty());
+    for group in climbing {
+        let texts: Vec<String> = (2..group.candidates.len()).map(|index| text(group, index)).collect();
+        assert_eq!(texts, ["1", "1", "2", "2", "3"]);
+        let drafts: Vec<Option<usize>> = group.candidates.iter().map(|c| c.draft).collect();
+        assert_eq!(drafts, [None, None, Some(0), Some(0), Some(2), Some(2), Some(4)]);
+    }
+    assert!(groups.iter().all(|g| g.count(CandidateKind::Refined) <= 5));
+}
+
+#[test]
+fn several_drafts_share_the_refinements() {
+    let mut config = MethodConfig::default();
+    (config.sample.n, config.refine.m, config.select.drafts) = (6, 5, 2);
+    let (mut policy, mut judge) = (CountingPolicy::default(), DigitJudge { calls: 0 });
+    let (groups, _, _) =
+        run_with(&config, &mut MemoryStore::default(), u64::MAX, &mut policy, &mut judge).unwrap();
+    let two: Vec<_> = groups.iter().filter(|group| group.promising.len() == 2).collect();
+    assert!(!two.is_empty());
+    for group in two {
+        let of = |draft: usize| group.candidates.iter().filter(|c| c.draft == Some(draft)).count();
+        assert_eq!((of(group.promising[0]), of(group.promising[1])), (3, 2));
+    }
+}
+
+#[test]
+fn a_solved_instruction_can_be_left_alone() {
+    let mut config = MethodConfig::default();
+    (config.sample.n, config.refine.m, config.refine.stop_when_perfect) = (5, 3, true);
+    let (mut policy, mut judge) = (CountingPolicy::default(), DigitJudge { calls: 0 });
+    let (groups, _, _) =
+        run_with(&config, &mut MemoryStore::default(), u64::MAX, &mut policy, &mut judge).unwrap();
+    for group in &groups {
+        let solved = group.candidates[..5].iter().any(score::Candidate::is_perfect);
+        assert_eq!(group.count(CandidateKind::Refined), if solved { 0 } else { 3 });
+    }
+}
+
+#[test]
+fn the_adaptive_split_keeps_to_the_budget_and_resumes() {
+    let mut config = MethodConfig::default();
+    (config.sample.n, config.refine.m) = (4, 6);
+    (config.search.split, config.search.step) = (config::Split::Adaptive, 2);
+    let (mut policy, mut judge) = (CountingPolicy::default(), DigitJudge { calls: 0 });
+    let mut undisturbed = MemoryStore::default();
+    let expected = run_with(&config, &mut undisturbed, u64::MAX, &mut policy, &mut judge).unwrap();
+    let candidates: usize = expected.0.iter().map(|group| group.candidates.len()).sum();
+    assert_eq!(candidates, 30 * 10);
+    let sizes: Vec<usize> = expected.0.iter().map(|group| group.candidates.len()).collect();
+    assert!(sizes.iter().max() > sizes.iter().min(), "every instruction got the same");
+    for stop_after in [10, 130, 250] {
+        let mut store = MemoryStore::default();
+        let (mut policy, mut judge) = (CountingPolicy::default(), DigitJudge { calls: 0 });
+        assert!(run_with(&config, &mut store, stop_after, &mut policy, &mut judge).is_err());
+        let resumed = run_with(&config, &mut store, u64::MAX, &mut policy, &mut judge).unwrap();
+        assert_eq!(resumed, expected);
+        assert_eq!((store.committed_twice, &store.rows), (0, &undisturbed.rows));
+    }
+}
+
+/// The reward of a digit is the digit.
+struct DigitReward;
+
+impl Reward for DigitReward {
+    fn rewards(&mut self, _: &Instruction, responses: &[&str]) -> Result<Vec<f64>> {
+        Ok(responses.iter().map(|response| response.parse().unwrap()).collect())
+    }
+}
+
+#[test]
+fn the_reward_alone_needs_no_judge() {
+    let mut config = MethodConfig::default();
+    (config.sample.n, config.refine.m, config.score.reward_weight) = (6, 0, 1.0);
+    assert!(!config.needs_feedback());
+    let instructions = instructions(10);
+    let templates = Templates::new(template::DEFAULT_FEEDBACK, template::DEFAULT_REFINE).unwrap();
+    let mut iteration = Iteration {
+        config: &config,
+        number: 0,
+        instructions: &instructions,
+        aspects: &[],
+        templates: &templates,
+        store: &mut MemoryStore::default(),
+        progress: &StopAfter(Cell::new(u64::MAX)),
+        checker: None,
+        reward: Some(&mut DigitReward),
+    };
+    let groups = iteration.explore(&mut CountingPolicy::default(), None).unwrap();
+    let (_, summary) = iteration.pairs(&groups).unwrap();
+    assert!(summary.pairs > 0 && summary.feedback == 0);
+    for candidate in groups.iter().flat_map(|group| &group.candidates) {
+        assert!((1.0..=3.0).contains(&candidate.score.unwrap()));
+    }
 }
 
 #[test]
