@@ -8,6 +8,10 @@ use crate::feedback::LEVELS;
 /// The eight aspects of the paper, in the project's wording.
 pub const DEFAULT_ASPECTS: &str = include_str!("../data/aspects.toml");
 
+/// A judgement as a whole, on no aspect: for methods and ablations without fine-grained feedback. It is known beside the
+/// aspects of every file, and part of none.
+pub const OVERALL_ASPECT: &str = include_str!("../data/overall.toml");
+
 /// One quality axis with its rubric: a criterion question and the descriptions of the levels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,16 +73,19 @@ impl Aspect {
     /// # Errors
     /// A name that is not there, with the names that are.
     pub fn choose(aspects: &[Self], names: &[String]) -> Result<Vec<Self>> {
+        let overall = Self::read_toml("overall.toml", OVERALL_ASPECT)?;
         names
             .iter()
             .map(|name| {
-                aspects.iter().find(|aspect| &aspect.name == name).cloned().ok_or_else(|| Error::Config {
-                    field: "feedback.aspects".into(),
-                    value: format!("{name:?}"),
-                    message: format!(
-                        "no such aspect; there are {}",
-                        aspects.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(", ")
-                    ),
+                aspects.iter().chain(&overall).find(|aspect| &aspect.name == name).cloned().ok_or_else(|| {
+                    Error::Config {
+                        field: "feedback.aspects".into(),
+                        value: format!("{name:?}"),
+                        message: format!(
+                            "no such aspect; there are {}",
+                            aspects.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(", ")
+                        ),
+                    }
                 })
             })
             .collect()

@@ -15,6 +15,7 @@
 //! The store does not know what the rows mean.
 
 mod artifact;
+mod borrow;
 mod configuration;
 mod database;
 mod error;

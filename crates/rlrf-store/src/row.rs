@@ -1,7 +1,7 @@
 //! The rows of a run.
 
 use rlrf_method::{Row, RowStore, StoreError, Table};
-use rusqlite::{OptionalExtension, TransactionBehavior};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -17,17 +17,23 @@ impl RowStore for RunStore {
                 .optional()
         };
         let found: Option<String> = read().map_err(|cause| self.database.failed(cause))?;
+        let found = match found {
+            None => self.borrow_row(table, key)?,
+            found => found,
+        };
         Ok(found.map(|body| self.parse_row_body(table, key, &body)).transpose()?)
     }
 
     /// A key that is already there keeps its first place and body: rows made later may depend on it.
     fn commit(&mut self, rows: &[(Table, Row)]) -> Result<(), StoreError> {
+        self.keep_borrowed()?;
         Ok(self.insert(rows).map_err(|cause| self.database.failed(cause))?)
     }
 
     /// In the order of their places; rows of the same place in the order of their keys, so that the order never
     /// depends on when they were committed.
     fn rows(&self, table: Table, iteration: u32) -> Result<Vec<Row>, StoreError> {
+        self.keep_borrowed()?;
         let read = || {
             self.database
                 .connection
@@ -82,15 +88,7 @@ impl RunStore {
         // Immediate: a transaction that begins as a reader could fail half way, when it first writes.
         let transaction =
             self.database.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for (table, row) in rows {
-            transaction
-                .prepare_cached(&format!(
-                    "INSERT INTO {} (key, iteration, instruction, position, body) VALUES (?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT (key) DO UPDATE SET computed = computed + 1",
-                    table.name()
-                ))?
-                .execute((&row.key, row.iteration, &row.instruction, row.position, row.body.to_string()))?;
-        }
+        insert_rows(&transaction, rows, "DO UPDATE SET computed = computed + 1")?;
         transaction.commit()
     }
 
@@ -99,8 +97,26 @@ impl RunStore {
     }
 }
 
+/// Inserts rows; `conflict` says what becomes of one whose key is there already.
+pub(crate) fn insert_rows(
+    transaction: &Transaction<'_>,
+    rows: &[(Table, Row)],
+    conflict: &str,
+) -> rusqlite::Result<()> {
+    for (table, row) in rows {
+        transaction
+            .prepare_cached(&format!(
+                "INSERT INTO {} (key, iteration, instruction, position, body) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (key) {conflict}",
+                table.name()
+            ))?
+            .execute((&row.key, row.iteration, &row.instruction, row.position, row.body.to_string()))?;
+    }
+    Ok(())
+}
+
 /// The row without its body, and the body's text.
-fn read_row(found: &rusqlite::Row<'_>) -> rusqlite::Result<(Row, String)> {
+pub(crate) fn read_row(found: &rusqlite::Row<'_>) -> rusqlite::Result<(Row, String)> {
     let row = Row {
         key: found.get(0)?,
         iteration: found.get(1)?,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::borrow::Borrowed;
 use crate::configuration;
 use crate::database::{self, DATABASE_FILE, Database};
 use crate::error::Error;
@@ -17,6 +18,7 @@ pub struct RunStore {
     // Closed before the lock is released: fields are dropped in this order.
     pub(crate) database: Database,
     folder: PathBuf,
+    pub(crate) borrowed: Borrowed,
     _lock: Option<RunLock>,
 }
 
@@ -46,7 +48,7 @@ impl RunStore {
             None => configuration::write(&folder, configuration)?,
         }
         let database = Database::create_or_open(database_path, configuration_digest)?;
-        let run = Self { database, folder, _lock: Some(lock) };
+        let run = Self { database, folder, borrowed: Borrowed::default(), _lock: Some(lock) };
         run.check_configuration_digest(configuration_digest)?;
         Ok(run)
     }
@@ -68,7 +70,8 @@ impl RunStore {
         if !path.exists() {
             return Err(Error::NoRun { folder, missing: DATABASE_FILE });
         }
-        Ok(Self { database: Database::open_read_only(path)?, folder, _lock: None })
+        let database = Database::open_read_only(path)?;
+        Ok(Self { database, folder, borrowed: Borrowed::default(), _lock: None })
     }
 
     /// Catches an edited `run.toml`: it would agree with the edited values, but the rows were not made with them.

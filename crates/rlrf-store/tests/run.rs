@@ -118,6 +118,28 @@ fn a_key_committed_again_is_counted_and_keeps_its_first_body() {
 }
 
 #[test]
+fn rows_are_borrowed_from_other_runs_and_kept() {
+    let (lending, borrowing) = (folder(), folder());
+    let mut lender = open(lending.path()).unwrap();
+    let rows = [row("asked", 0, "a", 3), row("not asked", 0, "a", 4)];
+    lender.commit(&rows.clone().map(|row| (Table::Generations, row))).unwrap();
+    lender.commit(&[(Table::Metrics, row("figure", 0, "", 0))]).unwrap();
+    drop(lender);
+
+    let mut run = open(borrowing.path()).unwrap();
+    run.borrow_from(vec![RunStore::open_read_only(lending.path()).unwrap()]);
+    assert_eq!(run.get(Table::Generations, "asked").unwrap(), Some(rows[0].body.clone()));
+    assert_eq!(run.get(Table::Generations, "asked").unwrap(), Some(rows[0].body.clone()));
+    assert_eq!(run.get(Table::Generations, "unknown").unwrap(), None);
+    assert_eq!(run.get(Table::Metrics, "figure").unwrap(), None, "a figure belongs to its run");
+    drop(run);
+
+    let run = open(borrowing.path()).unwrap();
+    assert_eq!(run.rows(Table::Generations, 0).unwrap(), rows[..1]);
+    assert_eq!(run.computed_twice().unwrap(), 0);
+}
+
+#[test]
 fn artifacts_and_events_last() {
     let folder = folder();
     let run = open(folder.path()).unwrap();

@@ -1,6 +1,7 @@
 //! Configuration files: defaults, unknown keys refused with a suggestion, `--set`.
 
 mod evaluation;
+mod method;
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use rlrf_arithmetic::DemonstrationConfig;
 use rlrf_engine::EngineOptions;
 use rlrf_local::{DpoTrainingConfig, JudgeConfig, SftConfig};
-use rlrf_method::config::{MethodConfig, PairsConfig, RefineConfig, SampleConfig};
+use rlrf_method::config::{
+    MethodConfig, PairsConfig, RefineConfig, SampleConfig, ScoreConfig, SearchConfig, SelectConfig,
+};
 use rlrf_model::WeightFormat;
 use rlrf_train::TrainingConfig;
 use serde::{Deserialize, Serialize};
@@ -16,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use evaluation::{
     EvaluationConfig, EvaluationSet, FactScoreSet, JustEvalSet, ProblemSet, WordProblemSet,
 };
+pub(crate) use method::Method;
 
 /// A whole configuration. Every field has a default; `rlrf run` needs `instructions.file` and a policy.
 ///
@@ -27,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) name: String,
     /// Fixes every random choice.
     pub(crate) seed: u64,
+    /// What is done with the candidates: RLRF, or one of the methods that it is compared with.
+    pub(crate) method: Method,
     /// Iterations of the loop.
     pub(crate) iterations: u32,
     /// Decides exactly which answers are right: for evaluation, the reflection gain, and `feedback.source = "checker"`.
@@ -37,7 +43,10 @@ pub(crate) struct Config {
     pub(crate) demonstrations: DemonstrationsConfig,
     pub(crate) templates: TemplatesConfig,
     pub(crate) sample: SampleConfig,
+    pub(crate) score: ScoreConfig,
+    pub(crate) select: SelectConfig,
     pub(crate) refine: RefineConfig,
+    pub(crate) search: SearchConfig,
     pub(crate) pairs: PairsConfig,
     pub(crate) dpo: DpoTrainingConfig,
     pub(crate) evaluation: EvaluationConfig,
@@ -139,6 +148,9 @@ pub(crate) enum FeedbackOrigin {
 pub(crate) struct FeedbackConfig {
     /// Who judges.
     pub(crate) source: FeedbackOrigin,
+    /// Seed that a new or fine-tuned feedback model is made with, in place of the run's: so that runs of several seeds
+    /// share one judge.
+    pub(crate) seed: Option<u64>,
     /// Folder of the feedback model, for `source = "model"`.
     pub(crate) model: Option<PathBuf>,
     /// Or: a new model, its tokenizer trained on the demonstrations of `sft`.
@@ -157,6 +169,7 @@ impl Default for FeedbackConfig {
     fn default() -> Self {
         Self {
             source: FeedbackOrigin::Policy,
+            seed: None,
             model: None,
             new: None,
             sft: None,
@@ -217,6 +230,7 @@ impl Default for Config {
         Self {
             name: "rlrf".into(),
             seed: 1,
+            method: Method::default(),
             iterations: 2,
             checker: None,
             instructions: InstructionsConfig::default(),
@@ -225,7 +239,10 @@ impl Default for Config {
             demonstrations: DemonstrationsConfig::default(),
             templates: TemplatesConfig::default(),
             sample: SampleConfig::default(),
+            score: ScoreConfig::default(),
+            select: SelectConfig::default(),
             refine: RefineConfig::default(),
+            search: SearchConfig::default(),
             pairs: PairsConfig::default(),
             dpo: DpoTrainingConfig::default(),
             evaluation: EvaluationConfig::default(),
@@ -266,10 +283,11 @@ impl Config {
         for assignment in set {
             assign(&mut table, assignment)?;
         }
-        let config: Self = table
+        let mut config: Self = table
             .clone()
             .try_into()
             .map_err(|error: toml::de::Error| anyhow!("--set: {}", with_suggestion(error.message())))?;
+        config.method.apply(&mut config);
         config.validate()?;
         Ok((table, config))
     }
@@ -281,7 +299,7 @@ impl Config {
         if self.feedback.aspects.is_empty() {
             bail!("configuration: feedback.aspects is empty: name at least one aspect");
         }
-        self.method().validate()?;
+        self.loop_config().validate()?;
         self.engine().validate()?;
         let critique = rlrf_engine::Sampling {
             temperature: self.feedback.critique.temperature,
@@ -314,12 +332,15 @@ impl Config {
         self.dpo.objective.validate().context("dpo.objective")
     }
 
-    /// The method's part.
-    pub(crate) fn method(&self) -> MethodConfig {
+    /// The loop's part.
+    pub(crate) fn loop_config(&self) -> MethodConfig {
         MethodConfig {
             seed: self.seed,
             sample: self.sample.clone(),
+            score: self.score.clone(),
+            select: self.select.clone(),
             refine: self.refine.clone(),
+            search: self.search.clone(),
             pairs: self.pairs.clone(),
         }
     }
@@ -399,6 +420,20 @@ mod tests {
             load("[sample]\nn = 4\n", &["sample.sampling.top_p=1", "name=second", "refine.m=2"]).unwrap();
         assert_eq!((config.sample.n, config.sample.sampling.top_p, config.refine.m), (4, 1.0, 2));
         assert_eq!(config.name, "second");
+    }
+
+    #[test]
+    fn a_method_decides_its_own_settings() {
+        let text = "[sample]\nn = 4\n[refine]\nm = 3\n[feedback]\nsource = \"model\"\nmodel = \"m\"";
+        let config = load(text, &["method=reward-dpo"]).unwrap();
+        assert_eq!((config.sample.n, config.refine.m, config.score.reward_weight), (7, 0, 1.0));
+        assert_eq!(config.feedback.source, FeedbackOrigin::Model);
+        let config = load(text, &["method=self-rewarding"]).unwrap();
+        assert_eq!((config.sample.n, config.score.reward_weight), (7, 0.0));
+        assert_eq!((config.feedback.source, config.feedback.model), (FeedbackOrigin::Policy, None));
+        assert_eq!(load(text, &["method=rlrf"]).unwrap(), load(text, &[]).unwrap());
+        let message = format!("{:#}", load(text, &["method=dpo"]).unwrap_err());
+        assert!(message.contains("reward-dpo"), "{message}");
     }
 
     #[test]

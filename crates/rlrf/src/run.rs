@@ -207,7 +207,7 @@ impl Run<'_> {
         model: &Model,
         judge: Option<&Model>,
     ) -> Result<(Vec<CandidateGroup>, Vec<PreferenceGroup>, IterationSummary)> {
-        let config = self.config.method();
+        let config = self.config.loop_config();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
         let (templates, critique) = (&self.inputs.templates, &self.config.feedback.critique);
         let mut judge: Box<dyn Judge + '_> = match (self.config.feedback.source, judge, &self.inputs.checker)
@@ -229,10 +229,7 @@ impl Run<'_> {
             checker: self.inputs.checker.as_deref(),
             reward: None,
         };
-        let mut groups = iteration.sample(&mut policy)?;
-        iteration.feedback(judge.as_mut(), &mut groups)?;
-        iteration.refine(&mut policy, &mut groups)?;
-        iteration.feedback(judge.as_mut(), &mut groups)?;
+        let groups = iteration.explore(&mut policy, Some(judge.as_mut()))?;
         let (preferences, summary) = iteration.pairs(&groups)?;
         Ok((groups, preferences, summary))
     }
@@ -241,10 +238,9 @@ impl Run<'_> {
     fn traces(&self, number: u32, groups: &[CandidateGroup]) -> Vec<Trace> {
         let mut traces = Vec::new();
         for group in groups {
-            let Some(draft) = group.promising.map(|index| &group.candidates[index]) else { continue };
-            let refined =
-                group.candidates.iter().filter(|c| c.kind == rlrf_method::score::CandidateKind::Refined);
+            let refined = group.candidates.iter().filter(|c| c.draft.is_some());
             let Some(best) = refined.max_by(|a, b| a.rank(b)) else { continue };
+            let Some(draft) = best.draft.map(|index| &group.candidates[index]) else { continue };
             if draft.is_right() || best.rank(draft).is_le() {
                 continue;
             }

@@ -28,8 +28,15 @@ const FEEDBACK_SETTINGS: [&str; 6] = [
 ];
 
 // The aspects here are those that the reported figures are told by.
-const REFINE_SETTINGS: [&str; 6] =
-    ["seed", "refine", "templates.refine", "feedback.aspects", "feedback.aspects_file", "generation"];
+const REFINE_SETTINGS: [&str; 7] = [
+    "seed",
+    "select",
+    "refine",
+    "templates.refine",
+    "feedback.aspects",
+    "feedback.aspects_file",
+    "generation",
+];
 const PAIRS_SETTINGS: [&str; 3] = ["pairs", "feedback.aspects", "feedback.aspects_file"];
 
 pub(crate) fn sample(options: &SampleOptions, json: bool, console: &Console) -> Result<()> {
@@ -106,7 +113,7 @@ pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> 
     let before = open.iter().map(|group| group.candidates.len()).sum::<usize>();
     iteration.refine(&mut policy, &mut open)?;
     let refinements = open.iter().map(|group| group.candidates.len()).sum::<usize>() - before;
-    let drafts = open.iter().filter(|group| group.promising.is_some()).count();
+    let drafts: usize = open.iter().map(|group| group.promising.len()).sum();
     groups.extend(open);
     groups.sort_by_key(|group| group.instruction);
     let summary = iteration.summary(&groups);
@@ -151,7 +158,7 @@ struct Inputs {
 impl Inputs {
     fn read(stage: &mut Stage, instructions: Vec<Instruction>) -> Result<Self> {
         Ok(Self {
-            method: stage.config.method(),
+            method: stage.config.loop_config(),
             instructions,
             aspects: stage.reader.aspects(&stage.config)?,
             templates: stage.reader.templates(&stage.config)?,
