@@ -1,5 +1,6 @@
 //! The method's traits on the local engine and trainer: a model folder as policy, as judge, and as what is trained.
 
+mod divergence;
 mod generate;
 mod held;
 mod judge;
@@ -7,6 +8,7 @@ mod policy;
 mod tokens;
 mod train;
 
+pub use divergence::{DivergenceSample, divergence};
 pub use judge::{JudgeConfig, LocalJudge};
 pub use policy::LocalPolicy;
 pub use train::{DpoTrainer, DpoTrainingConfig, SftConfig, TrainingStage, fine_tune, finish};

@@ -22,6 +22,9 @@ pub struct IterationSummary {
     /// Instructions left unrefined because draft and feedback do not fit the policy's context.
     #[serde(default)]
     pub refinements_too_long: u64,
+    /// Tokens of all candidates, where the policy tells.
+    #[serde(default)]
+    pub candidate_tokens: u64,
     /// Sampled candidates, and the distinct ones among them.
     pub sampled: u64,
     /// Distinct texts among the sampled.
@@ -100,6 +103,11 @@ impl IterationSummary {
             instructions: groups.len() as u64,
             perfect: groups.iter().filter(|g| g.candidates.iter().all(Candidate::is_perfect)).count() as u64,
             refinements_too_long: groups.iter().filter(|g| g.refinement_too_long).count() as u64,
+            candidate_tokens: groups
+                .iter()
+                .flat_map(|g| &g.candidates)
+                .map(|c| c.generated.tokens.len() as u64)
+                .sum(),
             sampled: all(CandidateKind::Sampled).count() as u64,
             sampled_distinct,
             refined: all(CandidateKind::Refined).count() as u64,

@@ -2,13 +2,17 @@
 //! the terminal.
 
 mod figure;
+pub mod grid;
+mod grid_table;
 pub mod html;
 mod progress;
 pub mod summary;
 mod table;
 mod warning;
 
-pub use html::report_html;
-pub use summary::{Summary, Timing, Trace, TraceFeedback, TrainingCurve};
+pub use grid::{Grid, GridRun};
+pub use grid_table::grid_table;
+pub use html::{grid_html, report_html};
+pub use summary::{Divergence, Summary, Timing, Trace, TraceFeedback, TrainingCurve};
 pub use table::{comparison_table, evaluation_table, final_table};
 pub use warning::warnings;

@@ -21,6 +21,9 @@ pub struct Summary {
     pub models: Vec<String>,
     /// The numbers of each `M_t` on each set: ordered by iteration, then set.
     pub evaluations: Vec<Evaluation>,
+    /// How far each `M_t` has moved from `M_0`.
+    #[serde(default)]
+    pub divergences: Vec<Divergence>,
     /// What each iteration found.
     pub iterations: Vec<IterationSummary>,
     /// Training metrics of each stage.
@@ -31,6 +34,17 @@ pub struct Summary {
     pub timings: Vec<Timing>,
     /// What the user should know: a reflection gain that is not positive, a falling chosen log-probability, failed replies.
     pub warnings: Vec<String>,
+}
+
+/// KL(M_t || M_0) on the instructions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// `t`.
+    pub iteration: u32,
+    /// Nats per response.
+    pub kl: f64,
+    /// Nats per token.
+    pub kl_per_token: f64,
 }
 
 /// Seconds of one stage.

@@ -345,6 +345,11 @@ impl Config {
         }
     }
 
+    /// Whether anything in the run asks for feedback.
+    pub(crate) fn needs_feedback(&self) -> bool {
+        self.method != Method::SftGold && self.loop_config().needs_feedback()
+    }
+
     /// The engine's part.
     pub(crate) fn engine(&self) -> EngineOptions {
         let EngineConfig { max_rows, cache_tokens, prefill_tokens } = self.engine;
@@ -379,7 +384,7 @@ fn insert(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<()> 
     Ok(())
 }
 
-fn describe(file: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error {
+pub(crate) fn describe(file: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error {
     let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     anyhow!("{}:{line}: {}", file.display(), with_suggestion(error.message()))
 }

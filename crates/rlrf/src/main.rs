@@ -5,6 +5,7 @@
 
 mod arguments;
 mod bench;
+mod compare;
 mod config;
 mod console;
 mod evaluate;
@@ -69,6 +70,7 @@ fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
     let json = arguments.json;
     match &arguments.command {
         Command::Run(options) => run::run(options, json, console),
+        Command::Compare(options) => compare::compare(options, json, console),
         Command::Sample(options) => stages::sample(options, json, console),
         Command::Feedback(options) => stages::feedback(options, json, console),
         Command::Refine(options) => stages::refine(options, json, console),

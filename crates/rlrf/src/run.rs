@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rlrf_eval::Evaluation;
 use rlrf_eval::evaluation::{EVALUATION, evaluation_key};
-use rlrf_local::{DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, TrainingStage};
+use rlrf_local::{DivergenceSample, DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, TrainingStage};
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::pairs::PreferenceGroup;
@@ -16,7 +16,7 @@ use rlrf_method::{Row, RowStore, Table};
 use rlrf_model::Model;
 use rlrf_model::folder::clear_leftovers;
 use rlrf_report::summary::{Timing, TraceFeedback};
-use rlrf_report::{Summary, Trace, TrainingCurve};
+use rlrf_report::{Divergence, Summary, Trace, TrainingCurve};
 use rlrf_store::{RunStore, write_atomically};
 use serde_json::json;
 
@@ -32,38 +32,93 @@ use crate::starting_model::{FineTuning, StartingModel, StartingModels};
 const TRACES: usize = 3;
 
 pub(crate) fn run(options: &RunOptions, json: bool, console: &Console) -> Result<()> {
-    let config = Config::load(Some(&options.config), &options.set)?;
-    let mut reader = Reader::new(Some(&options.config));
-    let inputs = RunInputs::read(&config, &mut reader)?;
-    let measured = MeasuredSets::read(&config, &mut reader)?;
-    let mut trained = inputs.trained();
-    let models = StartingModels::read(&config, &mut reader, &inputs, &mut trained)?;
-    if !config.evaluation.allow_overlap {
-        trained.refuse(&measured.sets)?;
-    }
-    // Everything that can be refused has been: from here on the folder belongs to this configuration.
-    let folder = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&config.name));
-    let resolved = resolved_configuration(None, &config, reader.digests())?;
-    let store = RunStore::create_or_open(&folder, &resolved, &digest(&resolved))?;
-    let mut run = Run { config: &config, reader: &reader, inputs: &inputs, measured, folder, store, console };
-    let outcome = run.execute(models);
-    run.keep_timings()?;
-    let summary = outcome?;
+    let mut prepared = PreparedRun::read(&options.config, &options.set)?;
+    let folder = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&prepared.config.name));
+    let summary = prepared.execute(&folder, &Shared::default(), console)?;
     if json {
         console::print(&serde_json::to_string_pretty(&summary)?)?;
     } else {
-        let report = run.folder.join("report.html");
+        let report = folder.join("report.html");
         console::print(&format!("{}\nreport: {}", rlrf_report::final_table(&summary), report.display()))?;
     }
     Ok(())
+}
+
+/// What a run may take over from others, beside its own inputs.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// Folder of starting models by their digest; models that are made are left there, too.
+    pub(crate) models: Option<PathBuf>,
+    /// Runs whose rows are as good as this run's own.
+    pub(crate) runs: Vec<PathBuf>,
+}
+
+/// A run whose inputs are read and checked.
+pub(crate) struct PreparedRun {
+    pub(crate) config: Config,
+    reader: Reader,
+    inputs: RunInputs,
+    measured: MeasuredSets,
+    models: Option<StartingModels>,
+}
+
+impl PreparedRun {
+    /// Reads everything that the configuration names, and refuses what cannot work.
+    pub(crate) fn read(file: &Path, set: &[String]) -> Result<Self> {
+        let config = Config::load(Some(file), set)?;
+        let mut reader = Reader::new(Some(file));
+        let inputs = RunInputs::read(&config, &mut reader)?;
+        let measured = MeasuredSets::read(&config, &mut reader)?;
+        let mut trained = inputs.trained();
+        let models = StartingModels::read(&config, &mut reader, &inputs, &mut trained)?;
+        if !config.evaluation.allow_overlap {
+            trained.refuse(&measured.sets)?;
+        }
+        Ok(Self { config, reader, inputs, measured, models: Some(models) })
+    }
+
+    /// Refuses settings that cannot be.
+    pub(crate) fn check(file: &Path, set: &[String]) -> Result<()> {
+        Config::load(Some(file), set).map(drop)
+    }
+
+    /// The summary of the run in `folder`, if it is this one and came to its end.
+    pub(crate) fn finished(&self, folder: &Path) -> Result<Option<Summary>> {
+        let resolved = digest(&resolved_configuration(None, &self.config, self.reader.digests())?);
+        let Ok(bytes) = std::fs::read(folder.join("summary.json")) else { return Ok(None) };
+        let summary = serde_json::from_slice::<Summary>(&bytes).ok();
+        Ok(summary.filter(|summary| summary.configuration_digest == resolved))
+    }
+
+    /// Runs, or goes on, in `folder`, which belongs to this configuration from here on.
+    pub(crate) fn execute(&mut self, folder: &Path, shared: &Shared, console: &Console) -> Result<Summary> {
+        let resolved = resolved_configuration(None, &self.config, self.reader.digests())?;
+        let mut store = RunStore::create_or_open(folder, &resolved, &digest(&resolved))?;
+        store.borrow_from(shared.runs.iter().map(RunStore::open_read_only).collect::<Result<_, _>>()?);
+        let models = self.models.take().context("a run is executed once")?;
+        let mut run = Run {
+            config: &self.config,
+            reader: &self.reader,
+            inputs: &self.inputs,
+            measured: &mut self.measured,
+            folder: folder.to_path_buf(),
+            shared_models: shared.models.as_deref(),
+            store,
+            console,
+        };
+        let outcome = run.execute(models);
+        run.keep_timings()?;
+        outcome
+    }
 }
 
 struct Run<'a> {
     config: &'a Config,
     reader: &'a Reader,
     inputs: &'a RunInputs,
-    measured: MeasuredSets,
+    measured: &'a mut MeasuredSets,
     folder: PathBuf,
+    shared_models: Option<&'a Path>,
     store: RunStore,
     console: &'a Console,
 }
@@ -79,6 +134,7 @@ impl Run<'_> {
         for number in 0..self.config.iterations {
             policy = self.iterate(number, policy, judge.as_ref())?;
             self.evaluate(number + 1, &policy)?;
+            self.measure_divergence(number + 1, &policy)?;
         }
         self.keep_timings()?;
         let summary = self.summarise(&policy)?;
@@ -105,13 +161,26 @@ impl Run<'_> {
         if let Some(finished) = self.finished_model(name, &stage)? {
             return Ok(finished);
         }
-        let (mut model, sft) = starting.make(self.config.seed)?;
-        if let Some(FineTuning { section, demonstrations }) = sft {
-            let settings = section.settings(stream(self.config.seed, &stage.name, "", 0));
-            let (store, console) = (&mut self.store, self.console);
-            rlrf_local::fine_tune(&mut model, &demonstrations, &settings, &stage, store, console)?;
-        }
+        let shared = self.shared_models.map(|folder| folder.join(starting.digest()));
+        let mut model = match &shared {
+            Some(made) if made.exists() => models::load(made)?,
+            _ => self.make(starting, &stage)?,
+        };
         self.finish_model(name, &mut model, &stage)?;
+        if let Some(folder) = shared.filter(|folder| !folder.exists()) {
+            models::save(&model, &folder)?;
+        }
+        Ok(model)
+    }
+
+    fn make(&mut self, starting: StartingModel, stage: &TrainingStage) -> Result<Model> {
+        let seed = starting.seed;
+        let (mut model, sft) = starting.make()?;
+        if let Some(FineTuning { section, demonstrations }) = sft {
+            let settings = section.settings(stream(seed, &stage.name, "", 0));
+            let (store, console) = (&mut self.store, self.console);
+            rlrf_local::fine_tune(&mut model, &demonstrations, &settings, stage, store, console)?;
+        }
         Ok(model)
     }
 
@@ -169,6 +238,24 @@ impl Run<'_> {
             outcome.commit(&mut self.store)?;
         }
         self.keep_timings()
+    }
+
+    /// How far `M_t` has moved from `M_0`.
+    fn measure_divergence(&mut self, iteration: u32, policy: &Model) -> Result<()> {
+        let name = divergence_name(iteration);
+        let samples = self.config.evaluation.divergence_samples.min(self.inputs.instructions.len());
+        if samples == 0 || self.store.artifact(&name)?.is_some() {
+            return Ok(());
+        }
+        let reference = models::load(&self.model_folder("M0"))?;
+        let sample = DivergenceSample {
+            instructions: &self.inputs.instructions[..samples],
+            max_new_tokens: self.config.sample.sampling.max_new_tokens,
+            seed: self.config.seed,
+        };
+        let (kl, kl_per_token) = rlrf_local::divergence(policy, &reference, sample, self.config.engine())?;
+        let divergence = Divergence { iteration, kl, kl_per_token };
+        Ok(self.store.record_artifact(&name, "", &serde_json::to_value(&divergence)?)?)
     }
 
     /// From `M_t` to `M_{t+1}`.
@@ -285,6 +372,7 @@ impl Run<'_> {
         let mut iterations = Vec::new();
         let mut traces: Vec<Trace> = Vec::new();
         let mut digests = Vec::new();
+        let mut divergences: Vec<Divergence> = Vec::new();
         for number in 0..=self.config.iterations {
             for row in self.store.rows(Table::Metrics, number)? {
                 if row.instruction == EVALUATION {
@@ -299,6 +387,9 @@ impl Run<'_> {
             if let Some(artifact) = self.store.artifact(&format!("iterations/{number}"))? {
                 iterations.push(serde_json::from_value(artifact.body["summary"].clone())?);
                 traces.extend(serde_json::from_value::<Vec<Trace>>(artifact.body["traces"].clone())?);
+            }
+            if let Some(artifact) = self.store.artifact(&divergence_name(number))? {
+                divergences.push(serde_json::from_value(artifact.body)?);
             }
             digests
                 .extend(self.store.artifact(&format!("models/M{number}"))?.map(|artifact| artifact.digest));
@@ -334,6 +425,7 @@ impl Run<'_> {
                 self.config.dpo.objective.chosen_fall_warning,
             ),
             evaluations,
+            divergences,
             iterations,
             training: curves,
             traces,
@@ -345,4 +437,9 @@ impl Run<'_> {
         write_atomically(self.folder.join("report.html"), page.as_bytes()).context("report.html")?;
         Ok(summary)
     }
+}
+
+/// Where a run keeps it.
+fn divergence_name(iteration: u32) -> String {
+    format!("divergences/{iteration}")
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use rlrf_arithmetic::Demonstrations;
 use rlrf_local::LocalJudge;
 use rlrf_method::demonstration::Demonstration;
-use rlrf_method::digest::stream;
+use rlrf_method::digest::{digest, stream};
 use rlrf_model::preset::{Preset, SPECIAL_TOKENS};
 use rlrf_model::{Model, Tokenizer};
 
@@ -42,32 +42,34 @@ impl StartingModels {
                 "configuration: feedback.source = \"checker\" needs `checker`, such as checker = \"arithmetic\""
             );
         }
-        let written = written_demonstrations(config, reader, inputs, trained)?;
-        let mut read =
-            |section, model: &Option<PathBuf>, new: &Option<NewModelConfig>, sft: &Option<SftSection>| {
-                let sft = match sft {
-                    Some(sft) => Some(FineTuning {
+        let needs_judge = config.needs_feedback();
+        let mut read = |section, seed, model: &Option<PathBuf>, new, sft: &Option<SftSection>| {
+            let sft = match sft {
+                Some(sft) => {
+                    let written = written_demonstrations(config, seed, sft, reader, inputs, trained)?;
+                    Some(FineTuning {
                         demonstrations: demonstrations(section, sft, &written, reader, trained)?,
                         section: sft.clone(),
-                    }),
-                    None => None,
-                };
-                let origin = Origin::read(section, model, new, reader)?;
-                StartingModel { origin, sft }.checked(section)
-            };
-        let models = Self {
-            policy: read("policy", &policy.model, &policy.new, &policy.sft)?,
-            feedback: match feedback.source {
-                FeedbackOrigin::Model => {
-                    Some(read("feedback", &feedback.model, &feedback.new, &feedback.sft)?)
+                    })
                 }
-                FeedbackOrigin::Policy | FeedbackOrigin::Checker => None,
+                None => None,
+            };
+            let origin = Origin::read(section, model, new, reader)?;
+            StartingModel { origin, seed, sft }.checked(section)
+        };
+        let models = Self {
+            policy: read("policy", config.seed, &policy.model, &policy.new, &policy.sft)?,
+            feedback: match feedback.source {
+                FeedbackOrigin::Model if needs_judge => {
+                    let seed = feedback.seed.unwrap_or(config.seed);
+                    Some(read("feedback", seed, &feedback.model, &feedback.new, &feedback.sft)?)
+                }
+                _ => None,
             },
         };
         let judge = match feedback.source {
-            FeedbackOrigin::Policy => Some(&models.policy),
-            FeedbackOrigin::Model => models.feedback.as_ref(),
-            FeedbackOrigin::Checker => None,
+            FeedbackOrigin::Policy if needs_judge => Some(&models.policy),
+            _ => models.feedback.as_ref(),
         };
         if let Some(StartingModel { origin: Origin::Loaded(judge), .. }) = judge {
             LocalJudge::new(judge, &inputs.templates, &feedback.critique, config.engine())?;
@@ -79,6 +81,8 @@ impl StartingModels {
 /// One model: a folder's, or a new one; then, if wanted, fine-tuned on demonstrations.
 pub(crate) struct StartingModel {
     origin: Origin,
+    /// Decides weights and the order of examples.
+    pub(crate) seed: u64,
     sft: Option<FineTuning>,
 }
 
@@ -140,8 +144,19 @@ impl StartingModel {
         Ok(self)
     }
 
+    /// Identity of everything that decides the model.
+    pub(crate) fn digest(&self) -> String {
+        let origin = match &self.origin {
+            Origin::Loaded(model) => digest(&("loaded", model.digest())),
+            Origin::New(new) => digest(&("new", new)),
+        };
+        let sft = self.sft.as_ref().map(|sft| (&sft.section, digest(&sft.demonstrations)));
+        digest(&("starting model", origin, self.seed, sft))
+    }
+
     /// The model before its fine-tuning, and what it is to be fine-tuned on. A new one's tokenizer is trained on that.
-    pub(crate) fn make(self, seed: u64) -> Result<(Model, Option<FineTuning>)> {
+    pub(crate) fn make(self) -> Result<(Model, Option<FineTuning>)> {
+        let seed = self.seed;
         let model = match self.origin {
             Origin::Loaded(model) => *model,
             Origin::New(new) => {
@@ -174,15 +189,16 @@ fn refuse_idle_feedback_model(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// What the program writes, if an `sft` section wants some of it.
+/// What the program writes, if the section wants some of it.
 fn written_demonstrations(
     config: &Config,
+    seed: u64,
+    sft: &SftSection,
     reader: &mut Reader,
     inputs: &RunInputs,
     trained: &mut Trained,
 ) -> Result<Demonstrations> {
-    let mut sections = [&config.policy.sft, &config.feedback.sft].into_iter().flatten();
-    if sections.all(|sft| sft.demonstrations.is_empty()) {
+    if sft.demonstrations.is_empty() {
         return Ok(Demonstrations::default());
     }
     let Some(file) = &config.demonstrations.problems else {
@@ -196,7 +212,7 @@ fn written_demonstrations(
         }
     }
     let Some(aspect) = inputs.aspects.first() else { bail!("configuration: no aspect") };
-    let seed = stream(config.seed, "demonstrations", "", 0);
+    let seed = stream(seed, "demonstrations", "", 0);
     let per_problem = &config.demonstrations.per_problem;
     Ok(Demonstrations::write(&problems, per_problem, aspect, &inputs.templates, seed)?)
 }

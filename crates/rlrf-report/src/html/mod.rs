@@ -2,12 +2,14 @@
 
 mod accuracy;
 mod chart;
+mod grid;
 mod markup;
 mod reflection;
 mod run;
 mod trace;
 mod training;
 
+pub use grid::grid_html;
 use markup::{Section, escape};
 
 use crate::summary::Summary;
@@ -33,6 +35,11 @@ pub fn report_html(summary: &Summary) -> String {
     .into_iter()
     .flatten()
     .collect();
+    page(&summary.name, &run::headline(summary), &run::warnings(summary), &sections)
+}
+
+/// A document: its headline, then its sections with links to them; `before` stands before the first.
+fn page(name: &str, headline: &str, before: &str, sections: &[Section]) -> String {
     let links: String = sections
         .iter()
         .map(|section| format!("<a href=\"#{}\">{}</a>\n", section.id, section.heading))
@@ -44,9 +51,7 @@ pub fn report_html(summary: &Summary) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <title>{name} · rlrf</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n{headline}</header>\n\
-         <nav aria-label=\"Sections\">\n{links}</nav>\n<main>\n{warnings}{body}</main>\n</body>\n</html>\n",
-        name = escape(&summary.name),
-        headline = run::headline(summary),
-        warnings = run::warnings(summary),
+         <nav aria-label=\"Sections\">\n{links}</nav>\n<main>\n{before}{body}</main>\n</body>\n</html>\n",
+        name = escape(name),
     )
 }

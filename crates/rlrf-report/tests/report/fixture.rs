@@ -16,6 +16,7 @@ pub(crate) fn empty() -> Summary {
         policy_parameters: 0,
         models: Vec::new(),
         evaluations: Vec::new(),
+        divergences: Vec::new(),
         iterations: Vec::new(),
         training: Vec::new(),
         traces: Vec::new(),
@@ -56,6 +57,7 @@ pub(crate) fn word_problems() -> Summary {
             evaluation("held-out", 2, 188, 400),
             evaluation("svamp", 2, 29, 300),
         ],
+        divergences: Vec::new(),
         iterations: vec![iteration(0, 210, 96), iteration(1, 140, 150)],
         training: vec![sft(60), dpo("dpo M_0", 48), dpo("dpo M_1", 24)],
         traces: vec![trace(0, Some(true)), trace(0, Some(false)), trace(1, None), trace(1, Some(true))],
@@ -87,6 +89,7 @@ fn iteration(number: u32, refined_right: u64, fresh_right: u64) -> IterationSumm
         feedback_repaired: 120,
         pairs: 431,
         paired_instructions: 152,
+        candidate_tokens: 48_000,
         pairs_chosen_refined: 227,
         reflection: Reflection {
             wrong_drafts: 82,

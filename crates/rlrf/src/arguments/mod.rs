@@ -1,5 +1,6 @@
 //! The command line, parsed and not interpreted.
 
+mod compare;
 mod evaluate;
 mod factscore;
 mod index;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::arguments::BenchCommand;
+pub(crate) use compare::GridOptions;
 pub(crate) use evaluate::{
     Benchmark, CompareOptions, EvalOptions, EvaluateOptions, JudgeOptions, JustEvalOptions, PairwiseOptions,
     ProblemsOptions, WordProblemOptions,
@@ -50,6 +52,14 @@ pub(crate) enum Command {
         The run folder holds run.toml (the resolved configuration), run.db (every row), models/M0, M1, ..., \
         summary.json and report.html.")]
     Run(RunOptions),
+    /// Compare methods over several seeds, each a run of its own
+    #[command(after_help = "Examples:\n  \
+        rlrf compare examples/word-problems/compare.toml\n  \
+        rlrf compare compare.toml --only rlrf --only reward-dpo --set instructions.limit=100 --out runs/small\n\n\
+        A grid file names a configuration (`config`), `seeds`, and `methods`: each a `name`, settings (`set`), and seeds of its \
+        own if need be. Starting models, samples and judgements that runs have in common are computed once. The folder holds the \
+        runs, compare.json, compare.md and compare.html, all rewritten after every run: an unfinished comparison can be read.")]
+    Compare(GridOptions),
     /// Sample n candidates for each instruction
     #[command(after_help = "Example:\n  \
         rlrf sample --model MODEL --instructions prompts.jsonl --out candidates.jsonl --set sample.n=8\n\n\

@@ -17,13 +17,21 @@ pub(crate) struct EvaluationConfig {
     pub(crate) judge: Option<JudgeSource>,
     /// Longest answer, in tokens, where a set says nothing else.
     pub(crate) max_new_tokens: usize,
+    /// Instructions that one response each is drawn for to estimate how far a model has moved from `M_0`; 0 is none.
+    pub(crate) divergence_samples: usize,
     /// Train on instructions that occur in an evaluation file all the same.
     pub(crate) allow_overlap: bool,
 }
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { sets: Vec::new(), judge: None, max_new_tokens: 256, allow_overlap: false }
+        Self {
+            sets: Vec::new(),
+            judge: None,
+            max_new_tokens: 256,
+            divergence_samples: 256,
+            allow_overlap: false,
+        }
     }
 }
 
