@@ -8,6 +8,7 @@ from transformers.utils import logging
 import families
 import lora
 import objectives
+import rewards
 
 CRATES = Path(__file__).resolve().parents[2] / "crates"
 
@@ -19,6 +20,7 @@ def main():
     families.make(CRATES / "rlrf-model/tests/fixtures/parity")
     lora.make(CRATES / "rlrf-model/tests/fixtures/parity", CRATES / "rlrf-model/tests/fixtures/lora")
     objectives.make(CRATES / "rlrf-train/tests/fixtures/objectives")
+    rewards.make(CRATES / "rlrf-model/tests/fixtures/reward", CRATES / "rlrf-train/tests/fixtures/reward")
 
 
 if __name__ == "__main__":

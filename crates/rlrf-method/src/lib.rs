@@ -18,6 +18,7 @@ pub mod instruction;
 pub mod iteration;
 pub mod pairs;
 pub mod reflection;
+pub mod reward;
 pub mod row;
 pub mod score;
 pub mod seam;

@@ -206,6 +206,7 @@ impl<'a> PairSums<'a> {
             tokens,
             warning: fall_warning(&metrics, self.config),
             preference: Some(metrics),
+            reward: None,
         }
     }
 }
@@ -221,11 +222,11 @@ fn fall_warning(metrics: &PreferenceMetrics, config: &DpoConfig) -> Option<Strin
 }
 
 /// `log(1 + exp(x))`, stable.
-fn softplus(x: f64) -> f64 {
+pub(crate) fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-fn sigmoid(x: f64) -> f64 {
+pub(crate) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 

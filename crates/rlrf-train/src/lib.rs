@@ -1,6 +1,6 @@
-//! Supervised and preference fine-tuning: objectives, packing, AdamW, checkpoints, metrics.
+//! Supervised and preference fine-tuning, and reward models: objectives, packing, AdamW, checkpoints, metrics.
 //!
-//! [`sft()`] and [`dpo()`] change a decoder in place. Both are the same loop, [`train`], over an [`Objective`]: shuffle, take
+//! [`sft()`], [`dpo()`] and [`train_reward()`] change a decoder in place. All are the same loop, [`train`], over an [`Objective`]: shuffle, take
 //! the next examples, add up their gradients in packed microbatches, clip, update. How the examples of a step
 //! are cut into microbatches is a matter of memory alone; an interrupted run resumes from its checkpoint and
 //! ends in the same bytes as one that was never interrupted.
@@ -16,7 +16,9 @@ pub mod objective;
 pub mod optimizer;
 pub mod packing;
 pub mod reference;
+pub mod reward;
 pub mod schedule;
+pub mod scoring;
 pub mod sft;
 pub mod trainer;
 
@@ -25,11 +27,13 @@ pub use config::{DpoConfig, TrainingConfig};
 pub use control::TrainingControl;
 pub use dpo::{DpoObjective, PreferenceGroup, dpo};
 pub use error::{Error, Result};
-pub use metrics::{PreferenceMetrics, StepLoss, StepMetrics, TrainingSummary};
+pub use metrics::{PreferenceMetrics, RewardMetrics, StepLoss, StepMetrics, TrainingSummary};
 pub use objective::Objective;
 pub use optimizer::Optimizer;
 pub use packing::ResponseTree;
 pub use reference::reference_logprobs;
+pub use reward::{RankedPair, RewardGroup, RewardObjective, train_reward};
 pub use schedule::{Schedule, ScheduleShape};
+pub use scoring::completion_scores;
 pub use sft::{SftExample, SftObjective, sft};
 pub use trainer::train;

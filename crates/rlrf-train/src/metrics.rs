@@ -11,6 +11,8 @@ pub struct StepLoss {
     pub tokens: u64,
     /// For preference objectives.
     pub preference: Option<PreferenceMetrics>,
+    /// For reward models.
+    pub reward: Option<RewardMetrics>,
     /// Advice, if the step looks degenerate.
     pub warning: Option<String>,
 }
@@ -40,6 +42,19 @@ pub struct PreferenceMetrics {
     pub sft_loss: f64,
 }
 
+/// What the training of a reward model shows of a step; means over its pairs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RewardMetrics {
+    /// Share of pairs whose chosen response has the higher score.
+    pub accuracy: f64,
+    /// Mean of chosen minus rejected score.
+    pub margin: f64,
+    /// Mean score of the chosen responses.
+    pub chosen: f64,
+    /// Mean score of the rejected responses.
+    pub rejected: f64,
+}
+
 /// One optimizer step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
@@ -59,6 +74,8 @@ pub struct StepMetrics {
     pub tokens_per_second: f64,
     /// For preference objectives.
     pub preference: Option<PreferenceMetrics>,
+    /// For reward models.
+    pub reward: Option<RewardMetrics>,
     /// Advice, if the step looks degenerate.
     pub warning: Option<String>,
 }

@@ -45,6 +45,22 @@ const PREFERENCE: [Plan; 4] = [
     ),
 ];
 
+/// Of a reward model.
+const REWARD: [Plan; 2] = [
+    (
+        "Score margin",
+        "Mean score of the chosen responses minus that of the rejected ones.",
+        &[("margin", "/reward/margin")],
+        &[0.0],
+    ),
+    (
+        "Score accuracy",
+        "Share of pairs whose chosen response has the higher score.",
+        &[("accuracy", "/reward/accuracy")],
+        &[0.0, 1.0],
+    ),
+];
+
 /// The curves of each training stage.
 pub(super) fn training(summary: &Summary) -> Option<Section> {
     if summary.training.is_empty() {
@@ -61,6 +77,7 @@ fn stage(curve: &TrainingCurve) -> String {
     }
     let plans: Vec<&Plan> = std::iter::once(&LOSS)
         .chain(&PREFERENCE)
+        .chain(&REWARD)
         .filter(|plan| {
             plan.2.iter().any(|metric| curve.steps.iter().any(|step| value(step, metric).is_some()))
         })

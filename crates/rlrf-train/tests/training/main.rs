@@ -7,3 +7,4 @@ mod interruption;
 mod invariance;
 mod learning;
 mod parity;
+mod reward;

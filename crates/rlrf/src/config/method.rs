@@ -41,6 +41,7 @@ impl Method {
                 feedback.source = FeedbackOrigin::Policy;
                 (feedback.model, feedback.new, feedback.sft) = (None, None, None);
                 feedback.aspects = vec![OVERALL.into()];
+                (config.score.reward_weight, config.reward.break_ties) = (0.0, false);
             }
         }
     }

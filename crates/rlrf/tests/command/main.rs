@@ -11,4 +11,5 @@ mod garbage;
 mod judged;
 mod kill;
 mod measured;
+mod reward;
 mod stages;
