@@ -258,6 +258,7 @@ sets = [
 ]
 judge = { model = "JUDGE", name = "served", max_new_tokens = 64 }
 max_new_tokens = 8
+divergence_samples = 64
 allow_overlap = true
 "#;
 
