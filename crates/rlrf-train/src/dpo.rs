@@ -228,9 +228,8 @@ impl<'a> PairSums<'a> {
     fn finish(self, tokens: u64) -> StepLoss {
         let (rewards_chosen, rewards_rejected) =
             (self.chosen.reward / self.pairs, self.rejected.reward / self.pairs);
-        let lost = |log_ratio: f64, tokens: f64| {
-            self.config.loss.needs_reference().then_some(-log_ratio / tokens)
-        };
+        let lost =
+            |log_ratio: f64, tokens: f64| self.config.loss.needs_reference().then_some(-log_ratio / tokens);
         let metrics = PreferenceMetrics {
             rewards_chosen,
             rewards_rejected,

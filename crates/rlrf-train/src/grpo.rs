@@ -199,8 +199,7 @@ impl Objective for GrpoObjective<'_> {
             let microbatch = Microbatch::new(pieces.iter().map(|piece| &piece.tree));
             let logprobs = microbatch.token_logprobs(decoder, activations)?;
             tokens += microbatch.tokens() as u64;
-            let candidates =
-                pieces.iter().flat_map(|piece| piece.advantages.iter().zip(piece.ref_logprobs));
+            let candidates = pieces.iter().flat_map(|piece| piece.advantages.iter().zip(piece.ref_logprobs));
             let mut d_logprobs = Vec::with_capacity(logprobs.len());
             for (logprobs, (advantages, ref_logprobs)) in microbatch.by_completion(&logprobs).zip(candidates)
             {

@@ -142,13 +142,7 @@ pub(crate) fn pair_loss(
         true => beta * response.log_ratio(),
         false => beta * response.mean_logprob(),
     };
-    PairLoss {
-        loss,
-        d_chosen,
-        d_rejected,
-        reward_chosen: reward(chosen),
-        reward_rejected: reward(rejected),
-    }
+    PairLoss { loss, d_chosen, d_rejected, reward_chosen: reward(chosen), reward_rejected: reward(rejected) }
 }
 
 /// Odds `p / (1 - p)` of a mean token probability `p`.

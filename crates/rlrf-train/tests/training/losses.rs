@@ -247,7 +247,10 @@ fn a_candidate_drawn_twice_counts_twice() {
                 prompt: group.prompt.clone(),
                 candidates: group.samples.iter().map(|s| group.candidates[of(s)].clone()).collect(),
                 ref_logprobs: group.samples.iter().map(|s| group.ref_logprobs[of(s)].clone()).collect(),
-                samples: (0..).zip(&group.samples).map(|(candidate, s)| ScoredSample { candidate, ..*s }).collect(),
+                samples: (0..)
+                    .zip(&group.samples)
+                    .map(|(candidate, s)| ScoredSample { candidate, ..*s })
+                    .collect(),
             }
         })
         .collect();
@@ -340,5 +343,8 @@ fn unusable_scores_are_named() {
     assert!(refuse(&|group| group.candidates[0].clear()).contains("completion 0 is empty"));
     let none = GrpoObjective::new(decoder.config(), &[], &GrpoConfig::default());
     assert!(matches!(none.err(), Some(Error::NoExamples)));
-    assert_eq!(GrpoObjective::new(decoder.config(), &scored(&decoder, 2), &GrpoConfig::default()).unwrap().len(), 2);
+    assert_eq!(
+        GrpoObjective::new(decoder.config(), &scored(&decoder, 2), &GrpoConfig::default()).unwrap().len(),
+        2
+    );
 }
