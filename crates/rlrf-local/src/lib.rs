@@ -11,4 +11,7 @@ mod train;
 pub use divergence::{DivergenceSample, divergence};
 pub use judge::{JudgeConfig, LocalJudge};
 pub use policy::LocalPolicy;
-pub use train::{DpoTrainer, DpoTrainingConfig, SftConfig, TrainingStage, fine_tune, finish};
+pub use train::{
+    DpoTrainer, DpoTrainingConfig, GrpoTrainer, GrpoTrainingConfig, SftConfig, SftTrainer, TrainingStage,
+    fine_tune, finish,
+};

@@ -6,6 +6,7 @@
 //! (arXiv 2403.14238); what the paper leaves open is a documented configuration value.
 
 pub mod aspect;
+pub mod best;
 pub mod candidates;
 pub mod committer;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod pairs;
 pub mod reflection;
 pub mod row;
 pub mod score;
+pub mod scored;
 pub mod seam;
 pub mod search;
 pub mod select;

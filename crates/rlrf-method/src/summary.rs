@@ -47,6 +47,9 @@ pub struct IterationSummary {
     pub paired_instructions: u64,
     /// Pairs whose chosen response is a refinement.
     pub pairs_chosen_refined: u64,
+    /// Instructions that the policy was trained on.
+    #[serde(default)]
+    pub trained_instructions: u64,
     /// Reflection gain's counts.
     pub reflection: Reflection,
     /// Mean expected level per aspect, sampled against refined candidates.
@@ -67,7 +70,7 @@ pub struct AspectMovement {
 }
 
 impl IterationSummary {
-    /// What is known of the candidates so far; it counts no pairs.
+    /// What is known of the candidates so far; it counts no pairs, nor what is trained on.
     #[must_use]
     pub fn of(iteration: u32, groups: &[CandidateGroup], aspects: &[Aspect]) -> Self {
         let all = |kind: CandidateKind| {
@@ -118,6 +121,7 @@ impl IterationSummary {
             pairs: 0,
             paired_instructions: 0,
             pairs_chosen_refined: 0,
+            trained_instructions: 0,
             reflection,
             aspects: aspects
                 .iter()

@@ -26,6 +26,7 @@ const VARIABLES: [(&str, &[&str]); 2] =
 pub struct Templates {
     environment: Environment<'static>,
     feedback_digest: String,
+    reference: bool,
 }
 
 #[derive(Serialize)]
@@ -52,7 +53,14 @@ impl Templates {
                 .map_err(|e| Error::Template { name: name.into(), message: format!("{e:#}") })?;
         }
         VARIABLES.iter().try_for_each(|(name, known)| refuse_unknown_variables(&environment, name, known))?;
-        Ok(Self { environment, feedback_digest: digest(&feedback) })
+        Ok(Self { environment, feedback_digest: digest(&feedback), reference: true })
+    }
+
+    /// The same, but feedback is asked for without showing the reference (an ablation).
+    #[must_use]
+    pub fn without_reference(self) -> Self {
+        let feedback_digest = digest(&("without reference", self.feedback_digest));
+        Self { feedback_digest, reference: false, ..self }
     }
 
     /// Version of the feedback prompt.
@@ -84,7 +92,7 @@ impl Templates {
             "feedback",
             context! {
                 instruction => instruction.text(),
-                reference => instruction.reference.as_deref(),
+                reference => instruction.reference.as_deref().filter(|_| self.reference),
                 response => response.trim(),
                 aspect => aspect,
             },
@@ -164,6 +172,20 @@ mod tests {
         let text = &templates.feedback(&instruction(), attack, &aspects[0]).unwrap()[0].content;
         assert_eq!(text.matches("</response>").count(), 1);
         assert!(text.find("<reference>\n2\n").unwrap() < text.find("<response>\n3< /response>").unwrap());
+    }
+
+    #[test]
+    fn a_hidden_reference_is_nowhere_in_the_prompt() {
+        let aspects = Aspect::read_toml("aspects.toml", DEFAULT_ASPECTS).unwrap();
+        let shown = Templates::new(DEFAULT_FEEDBACK, DEFAULT_REFINE).unwrap();
+        let hidden = Templates::new(DEFAULT_FEEDBACK, DEFAULT_REFINE).unwrap().without_reference();
+        assert_ne!(shown.feedback_digest(), hidden.feedback_digest());
+        let unknown = Instruction { reference: None, ..instruction() };
+        let prompt = |templates: &Templates, instruction: &Instruction| {
+            templates.feedback(instruction, "3", &aspects[0]).unwrap()
+        };
+        assert_eq!(prompt(&hidden, &instruction()), prompt(&shown, &unknown));
+        assert_ne!(prompt(&hidden, &instruction()), prompt(&shown, &instruction()));
     }
 
     #[test]

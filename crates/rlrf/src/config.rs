@@ -1,6 +1,7 @@
 //! Configuration files: defaults, unknown keys refused with a suggestion, `--set`.
 
 mod evaluation;
+mod fine_tuning;
 mod method;
 
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use rlrf_arithmetic::DemonstrationConfig;
 use rlrf_engine::EngineOptions;
-use rlrf_local::{DpoTrainingConfig, JudgeConfig, SftConfig};
+use rlrf_local::{DpoTrainingConfig, GrpoTrainingConfig, JudgeConfig, SftConfig};
 use rlrf_method::config::{
     MethodConfig, PairsConfig, RefineConfig, SampleConfig, ScoreConfig, SearchConfig, SelectConfig,
 };
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use evaluation::{
     EvaluationConfig, EvaluationSet, FactScoreSet, JustEvalSet, ProblemSet, WordProblemSet,
 };
+pub(crate) use fine_tuning::{BestOfNConfig, TrainerKind};
 pub(crate) use method::Method;
 
 /// A whole configuration. Every field has a default; `rlrf run` needs `instructions.file` and a policy.
@@ -33,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) seed: u64,
     /// What is done with the candidates: RLRF, or one of the methods that it is compared with.
     pub(crate) method: Method,
+    /// Who trains the policy on them.
+    pub(crate) trainer: TrainerKind,
     /// Iterations of the loop.
     pub(crate) iterations: u32,
     /// Decides exactly which answers are right: for evaluation, the reflection gain, and `feedback.source = "checker"`.
@@ -49,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) search: SearchConfig,
     pub(crate) pairs: PairsConfig,
     pub(crate) dpo: DpoTrainingConfig,
+    pub(crate) sft: BestOfNConfig,
+    pub(crate) grpo: GrpoTrainingConfig,
     pub(crate) evaluation: EvaluationConfig,
     pub(crate) generation: GenerationConfig,
     #[serde(skip_serializing)]
@@ -151,6 +157,8 @@ pub(crate) struct FeedbackConfig {
     /// Seed that a new or fine-tuned feedback model is made with, in place of the run's: so that runs of several seeds
     /// share one judge.
     pub(crate) seed: Option<u64>,
+    /// Whether the judge is shown the reference; without it, as an ablation, it must know by itself.
+    pub(crate) reference: bool,
     /// Folder of the feedback model, for `source = "model"`.
     pub(crate) model: Option<PathBuf>,
     /// Or: a new model, its tokenizer trained on the demonstrations of `sft`.
@@ -170,6 +178,7 @@ impl Default for FeedbackConfig {
         Self {
             source: FeedbackOrigin::Policy,
             seed: None,
+            reference: true,
             model: None,
             new: None,
             sft: None,
@@ -231,6 +240,7 @@ impl Default for Config {
             name: "rlrf".into(),
             seed: 1,
             method: Method::default(),
+            trainer: TrainerKind::default(),
             iterations: 2,
             checker: None,
             instructions: InstructionsConfig::default(),
@@ -245,6 +255,8 @@ impl Default for Config {
             search: SearchConfig::default(),
             pairs: PairsConfig::default(),
             dpo: DpoTrainingConfig::default(),
+            sft: BestOfNConfig::default(),
+            grpo: GrpoTrainingConfig::default(),
             evaluation: EvaluationConfig::default(),
             generation: GenerationConfig::default(),
             engine: EngineConfig::default(),
@@ -324,12 +336,16 @@ impl Config {
             ("policy.sft.training", self.policy.sft.as_ref().map(|sft| &sft.training)),
             ("feedback.sft.training", self.feedback.sft.as_ref().map(|sft| &sft.training)),
             ("dpo.training", Some(&self.dpo.training)),
+            ("sft.training", Some(&self.sft.training)),
+            ("grpo.training", Some(&self.grpo.training)),
         ] {
             if let Some(training) = training {
                 training.validate().with_context(|| section.to_string())?;
             }
         }
-        self.dpo.objective.validate().context("dpo.objective")
+        self.sft.validate()?;
+        self.dpo.objective.validate().context("dpo.objective")?;
+        self.grpo.objective.validate().context("grpo.objective")
     }
 
     /// The loop's part.
@@ -437,6 +453,12 @@ mod tests {
         assert_eq!((config.sample.n, config.score.reward_weight), (7, 0.0));
         assert_eq!((config.feedback.source, config.feedback.model), (FeedbackOrigin::Policy, None));
         assert_eq!(load(text, &["method=rlrf"]).unwrap(), load(text, &[]).unwrap());
+        let config = load(text, &["method=rejection-sampling", "score.reward_weight=0.5"]).unwrap();
+        assert_eq!((config.trainer, config.score.reward_weight), (TrainerKind::Sft, 0.5));
+        assert_eq!(load(text, &["method=reward-dpo", "trainer=grpo"]).unwrap().trainer, TrainerKind::Dpo);
+        assert_eq!(load(text, &["trainer=grpo"]).unwrap().trainer, TrainerKind::Grpo);
+        let config = load(text, &["method=sft-gold"]).unwrap();
+        assert!(config.trainer == TrainerKind::Sft && !config.needs_feedback());
         let message = format!("{:#}", load(text, &["method=dpo"]).unwrap_err());
         assert!(message.contains("reward-dpo"), "{message}");
     }
@@ -478,6 +500,19 @@ mod tests {
             ("[sample]\nn = 0", vec![], "sample.n = 0"),
             ("[sample.sampling]\ntop_p = 2.0", vec![], "sample.sampling.top_p = 2"),
             ("[dpo.objective]\nbeta = 0.0", vec![], "beta"),
+            ("", vec!["dpo.objective.loss=sigmoid"], "unknown variant `sigmoid`"),
+            (
+                "",
+                vec!["dpo.objective.loss=ipo", "dpo.objective.label_smoothing=0.1"],
+                "dpo.objective: training",
+            ),
+            (
+                "[grpo.objective]\nepsilon = 1.0",
+                vec![],
+                "grpo.objective: training configuration: epsilon = 1",
+            ),
+            ("[sft]\nmin_score = 0.0", vec![], "sft.min_score = 0"),
+            ("", vec!["trainer=ppo"], "unknown variant `ppo`"),
             ("name = \"a/b\"", vec![], "plain folder name"),
             ("[refine.sampling]\nstop = [\"\"]", vec![], "refine.sampling.stop holds an empty text"),
             ("[feedback.critique]\ntemperature = -1.0", vec![], "feedback.critique"),

@@ -18,6 +18,7 @@ mod overlap;
 mod run;
 mod stages;
 mod starting_model;
+mod training_set;
 
 use std::process::ExitCode;
 
@@ -77,6 +78,7 @@ fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         Command::Pairs(options) => stages::pairs(options, json, console),
         Command::Sft(options) => stages::sft(options, json, console),
         Command::Dpo(options) => stages::dpo(options, json, console),
+        Command::Grpo(options) => stages::grpo(options, json, console),
         Command::Eval(options) => evaluate::eval(options, json, console),
         Command::Index { command: IndexCommand::Build(options) } => {
             index_command::build_index(options, json, console)

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rlrf_eval::Evaluation;
 use rlrf_eval::evaluation::{EVALUATION, evaluation_key};
-use rlrf_local::{DivergenceSample, DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, TrainingStage};
+use rlrf_local::{DivergenceSample, LocalJudge, LocalPolicy, TrainingStage};
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
-use rlrf_method::pairs::PreferenceGroup;
-use rlrf_method::seam::{CheckerJudge, Judge, Progress, Trainer};
+use rlrf_method::seam::{CheckerJudge, Judge, Progress};
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Row, RowStore, Table};
 use rlrf_model::Model;
@@ -21,12 +20,13 @@ use rlrf_store::{RunStore, write_atomically};
 use serde_json::json;
 
 use crate::arguments::RunOptions;
-use crate::config::{Config, FeedbackOrigin};
+use crate::config::{Config, FeedbackOrigin, Method};
 use crate::console::{self, Console};
 use crate::evaluate::MeasuredSets;
-use crate::inputs::{Reader, RunInputs, resolved_configuration};
+use crate::inputs::{Reader, RunInputs, gold, resolved_configuration};
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel, StartingModels};
+use crate::training_set::{TrainingSet, training_name};
 
 /// Traces shown in the report.
 const TRACES: usize = 3;
@@ -261,39 +261,43 @@ impl Run<'_> {
     /// From `M_t` to `M_{t+1}`.
     fn iterate(&mut self, number: u32, mut policy: Model, judge: Option<&Model>) -> Result<Model> {
         let name = format!("M{}", number + 1);
-        let stage = self.stage(&format!("dpo M_{number}"), number);
+        let stage = self.stage(&format!("{} M_{number}", training_name(self.config)), number);
         if let Some(finished) = self.finished_model(&name, &stage)? {
             return Ok(finished);
         }
-        let (groups, preferences, summary) = self.explore(number, &policy, judge)?;
-        let traces = self.traces(number, &groups);
-        self.store.record_artifact(
-            &format!("iterations/{number}"),
-            "",
-            &json!({ "summary": summary, "traces": traces }),
-        )?;
-        drop(groups);
-        if preferences.is_empty() {
-            self.console
-                .notice(&format!("no preference pair in iteration {number}: M_{} is M_{number}", number + 1));
+        let set = match self.config.method {
+            Method::SftGold => TrainingSet::Demonstrations(gold(&self.inputs.instructions)?),
+            _ => self.candidates(number, &policy, judge)?,
+        };
+        if set.is_empty() {
+            self.console.notice(&format!(
+                "nothing to train on in iteration {number}: M_{} is M_{number}",
+                number + 1
+            ));
         } else {
-            let mut settings: DpoTrainingConfig = self.config.dpo.clone();
-            settings.training.seed = stream(self.config.seed, &stage.name, "", 0);
-            let mut trainer = DpoTrainer { model: &mut policy, config: &settings, stage: &stage };
-            trainer.train(&preferences, &mut self.store, self.console)?;
+            set.train(self.config, &mut policy, &stage, &mut self.store, self.console)?;
         }
         self.finish_model(&name, &mut policy, &stage)?;
         self.keep_timings()?;
         Ok(policy)
     }
 
-    /// Samples, judges, refines, judges again, and builds pairs.
+    /// What the candidates of an iteration teach; what was found of them is kept.
+    fn candidates(&mut self, number: u32, policy: &Model, judge: Option<&Model>) -> Result<TrainingSet> {
+        let (groups, set, summary) = self.explore(number, policy, judge)?;
+        let traces = self.traces(number, &groups);
+        let body = json!({ "summary": summary, "traces": traces });
+        self.store.record_artifact(&format!("iterations/{number}"), "", &body)?;
+        Ok(set)
+    }
+
+    /// Samples, judges, refines, judges again, and takes from the candidates what the policy is trained on.
     fn explore(
         &mut self,
         number: u32,
         model: &Model,
         judge: Option<&Model>,
-    ) -> Result<(Vec<CandidateGroup>, Vec<PreferenceGroup>, IterationSummary)> {
+    ) -> Result<(Vec<CandidateGroup>, TrainingSet, IterationSummary)> {
         let config = self.config.loop_config();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
         let (templates, critique) = (&self.inputs.templates, &self.config.feedback.critique);
@@ -317,8 +321,8 @@ impl Run<'_> {
             reward: None,
         };
         let groups = iteration.explore(&mut policy, Some(judge.as_mut()))?;
-        let (preferences, summary) = iteration.pairs(&groups)?;
-        Ok((groups, preferences, summary))
+        let (set, summary) = TrainingSet::of_candidates(self.config, &mut iteration, &groups)?;
+        Ok((groups, set, summary))
     }
 
     /// Reflections worth reading: a wrong draft, its feedback, and the best refinement.

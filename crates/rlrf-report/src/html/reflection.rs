@@ -164,6 +164,7 @@ pub(super) fn pairs(summary: &Summary) -> Option<Section> {
         row("pairs", &|i| count(i.pairs)),
         row("instructions with a pair", &|i| with_share(i.paired_instructions, i.instructions)),
         row("pairs that choose a refinement", &|i| with_share(i.pairs_chosen_refined, i.pairs)),
+        row("instructions trained on", &|i| with_share(i.trained_instructions, i.instructions)),
         row("samples", &|i| count(i.sampled)),
         row("distinct samples", &|i| with_share(i.sampled_distinct, i.sampled)),
         row("right samples", &|i| with_share(i.sampled_right, i.sampled)),

@@ -45,6 +45,21 @@ const PREFERENCE: [Plan; 4] = [
     ),
 ];
 
+const POLICY: [Plan; 2] = [
+    (
+        "Drift, nats per token",
+        "KL estimate away from the reference over the tokens of all samples.",
+        &[("KL estimate", "/policy/kl_per_token")],
+        &[0.0],
+    ),
+    (
+        "Clipped tokens",
+        "Share of the tokens whose probability has moved so far that they teach nothing more.",
+        &[("clipped", "/policy/clip_ratio")],
+        &[0.0],
+    ),
+];
+
 /// The curves of each training stage.
 pub(super) fn training(summary: &Summary) -> Option<Section> {
     if summary.training.is_empty() {
@@ -61,6 +76,7 @@ fn stage(curve: &TrainingCurve) -> String {
     }
     let plans: Vec<&Plan> = std::iter::once(&LOSS)
         .chain(&PREFERENCE)
+        .chain(&POLICY)
         .filter(|plan| {
             plan.2.iter().any(|metric| curve.steps.iter().any(|step| value(step, metric).is_some()))
         })

@@ -91,6 +91,7 @@ fn iteration(number: u32, refined_right: u64, fresh_right: u64) -> IterationSumm
         paired_instructions: 152,
         candidate_tokens: 48_000,
         pairs_chosen_refined: 227,
+        trained_instructions: 152,
         reflection: Reflection {
             wrong_drafts: 82,
             refined: 656,

@@ -6,4 +6,5 @@ mod common;
 mod interruption;
 mod invariance;
 mod learning;
+mod losses;
 mod parity;

@@ -86,17 +86,27 @@ pub(crate) enum Command {
         feedback.aspects, feedback.aspects_file."
     )]
     Pairs(PairsOptions),
-    /// Fine-tune a model on demonstrations (`prompt` and `completion`, or `messages`)
-    #[command(after_help = "Example:\n  \
-        rlrf sft --model MODEL --data demonstrations.jsonl --out TUNED --set policy.sft.training.learning_rate=1e-4\n\n\
-        Settings: seed, [policy.sft.training], policy.sft.completion_only_loss.")]
+    /// Fine-tune a model on demonstrations (`prompt` and `completion`, or `messages`), or on the best of scored candidates
+    #[command(after_help = "Examples:\n  \
+        rlrf sft --model MODEL --data demonstrations.jsonl --out TUNED --set policy.sft.training.learning_rate=1e-4\n  \
+        rlrf sft --model MODEL --candidates judged.jsonl --out TUNED --set sft.min_score=2.5\n\n\
+        Settings: seed; with --data [policy.sft.training], policy.sft.completion_only_loss; with --candidates sft.min_score, \
+        [sft.training].")]
     Sft(SftOptions),
     /// Fine-tune a model on preference pairs (`prompt`, `chosen`, `rejected`)
-    #[command(
-        after_help = "Example:\n  rlrf dpo --model MODEL --pairs pairs.jsonl --out TUNED --set dpo.objective.beta=0.3\n\n\
-        Settings: seed, [dpo.objective], [dpo.training]."
-    )]
+    #[command(after_help = "Examples:\n  \
+        rlrf dpo --model MODEL --pairs pairs.jsonl --out TUNED --set dpo.objective.beta=0.3\n  \
+        rlrf dpo --model MODEL --pairs pairs.jsonl --out TUNED --set dpo.objective.loss=simpo --set dpo.objective.beta=2\n\n\
+        dpo.objective.loss is dpo (with label_smoothing: conservative DPO), robust, ipo, simpo, orpo or kto.\n\
+        Settings: seed, [dpo.objective], [dpo.training].")]
     Dpo(DpoOptions),
+    /// Fine-tune a model on the scores of candidates, by a policy gradient
+    #[command(after_help = "Example:\n  \
+        rlrf grpo --model MODEL --candidates judged.jsonl --out TUNED --set grpo.objective.loss=rloo\n\n\
+        MODEL is the one that the candidates were sampled from. Instructions whose candidates all have the same score are left \
+        out.\n\
+        Settings: seed, [grpo.objective], [grpo.training].")]
+    Grpo(GrpoOptions),
     /// Measure a model on a benchmark, or score answers that exist
     #[command(after_help = "Examples:\n  \
         rlrf eval problems --model MODEL --problems heldout.jsonl --set checker=arithmetic\n  \
@@ -212,14 +222,25 @@ pub(crate) struct SftOptions {
     /// Model folder in Hugging Face layout
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// Demonstrations: JSONL with `prompt` and `completion`, or `messages`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: SftData,
     /// Folder of the fine-tuned model
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) settings: Settings,
+}
+
+/// One of the two.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct SftData {
+    /// Demonstrations: JSONL with `prompt` and `completion`, or `messages`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: Option<PathBuf>,
+    /// Or judged candidates, as `rlrf feedback` writes them: the best one of each instruction is learnt
+    #[arg(long, value_name = "FILE")]
+    pub(crate) candidates: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -230,6 +251,21 @@ pub(crate) struct DpoOptions {
     /// Pairs: JSONL with `prompt`, `chosen`, `rejected`
     #[arg(long, value_name = "FILE")]
     pub(crate) pairs: PathBuf,
+    /// Folder of the fine-tuned model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrpoOptions {
+    /// Model folder in Hugging Face layout: what the candidates were sampled from
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Judged candidates, as `rlrf feedback` writes them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) candidates: PathBuf,
     /// Folder of the fine-tuned model
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,

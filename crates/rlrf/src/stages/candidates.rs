@@ -147,7 +147,7 @@ pub(crate) fn pairs(options: &PairsOptions, json: bool, console: &Console) -> Re
 }
 
 /// What an iteration needs beside its models.
-struct Inputs {
+pub(super) struct Inputs {
     method: MethodConfig,
     instructions: Vec<Instruction>,
     aspects: Vec<Aspect>,
@@ -166,13 +166,17 @@ impl Inputs {
         })
     }
 
-    fn read_candidates(stage: &mut Stage, file: &Path) -> Result<(Self, Vec<CandidateGroup>)> {
+    pub(super) fn read_candidates(stage: &mut Stage, file: &Path) -> Result<(Self, Vec<CandidateGroup>)> {
         let (name, bytes) = stage.reader.given("candidates", file)?;
         let (instructions, groups) = read_candidates(&name, &bytes)?;
         Ok((Self::read(stage, instructions)?, groups))
     }
 
-    fn iteration<'a>(&'a self, store: &'a mut dyn RowStore, console: &'a Console) -> Iteration<'a> {
+    pub(super) fn iteration<'a>(
+        &'a self,
+        store: &'a mut dyn RowStore,
+        console: &'a Console,
+    ) -> Iteration<'a> {
         Iteration {
             config: &self.method,
             number: 0,

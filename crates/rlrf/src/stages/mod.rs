@@ -29,7 +29,7 @@ use crate::inputs::{Reader, resolved_configuration, short_digest};
 use crate::models;
 
 pub(crate) use candidates::{feedback, pairs, refine, sample};
-pub(crate) use training::{dpo, sft};
+pub(crate) use training::{dpo, grpo, sft};
 
 /// Name of the output in the database of its rows.
 const OUTPUT: &str = "output";

@@ -11,4 +11,6 @@ mod garbage;
 mod judged;
 mod kill;
 mod measured;
+mod methods;
+mod objectives;
 mod stages;
