@@ -1,5 +1,6 @@
 //! `rlrf run`: the whole loop in a run folder.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use rlrf_local::{DivergenceSample, DpoTrainer, DpoTrainingConfig, LocalPolicy, T
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::pairs::PreferenceGroup;
+use rlrf_method::row::SharedStore;
 use rlrf_method::seam::{Progress, Trainer};
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Row, RowStore, Table};
@@ -25,7 +27,7 @@ use crate::config::Config;
 use crate::console::{self, Console};
 use crate::evaluate::MeasuredSets;
 use crate::inputs::{Reader, RunInputs, resolved_configuration};
-use crate::judges;
+use crate::judges::{self, JudgeModels};
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel, StartingModels};
 
@@ -61,6 +63,7 @@ pub(crate) struct PreparedRun {
     inputs: RunInputs,
     measured: MeasuredSets,
     models: Option<StartingModels>,
+    judges: JudgeModels,
 }
 
 impl PreparedRun {
@@ -72,10 +75,11 @@ impl PreparedRun {
         let measured = MeasuredSets::read(&config, &mut reader)?;
         let mut trained = inputs.trained();
         let models = StartingModels::read(&config, &mut reader, &inputs, &mut trained)?;
+        let judges = JudgeModels::of_run(&config, &inputs, &mut reader)?;
         if !config.evaluation.allow_overlap {
             trained.refuse(&measured.sets)?;
         }
-        Ok(Self { config, reader, inputs, measured, models: Some(models) })
+        Ok(Self { config, reader, inputs, measured, models: Some(models), judges })
     }
 
     /// Refuses settings that cannot be.
@@ -102,6 +106,7 @@ impl PreparedRun {
             reader: &self.reader,
             inputs: &self.inputs,
             measured: &mut self.measured,
+            judges: &mut self.judges,
             folder: folder.to_path_buf(),
             shared_models: shared.models.as_deref(),
             store,
@@ -118,6 +123,7 @@ struct Run<'a> {
     reader: &'a Reader,
     inputs: &'a RunInputs,
     measured: &'a mut MeasuredSets,
+    judges: &'a mut JudgeModels,
     folder: PathBuf,
     shared_models: Option<&'a Path>,
     store: RunStore,
@@ -297,14 +303,17 @@ impl Run<'_> {
     ) -> Result<(Vec<CandidateGroup>, Vec<PreferenceGroup>, IterationSummary)> {
         let config = self.config.loop_config();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
-        let mut judge = judges::judge(self.config, self.inputs, &policy, judge)?;
+        let store = RefCell::new(&mut self.store as &mut dyn RowStore);
+        let mut store = SharedStore::new(&store);
+        let models = (&policy, judge);
+        let mut judge = judges::judge(self.config, self.inputs, models, self.judges, store, number)?;
         let mut iteration = Iteration {
             config: &config,
             number,
             instructions: &self.inputs.instructions,
             aspects: &self.inputs.aspects,
             templates: &self.inputs.templates,
-            store: &mut self.store,
+            store: &mut store,
             progress: self.console,
             checker: self.inputs.checker.as_deref(),
             reward: None,
