@@ -173,15 +173,9 @@ impl Judge for CheckerJudge<'_> {
     ) -> Result<()> {
         for (index, request) in requests.iter().enumerate() {
             let check = self.0.check(request.instruction, request.response)?;
-            let feedback = Feedback {
-                aspect: request.aspect.name.clone(),
-                critique: check.critique,
-                level: Some(check.level),
-                distribution: None,
-                source: FeedbackSource::Checker,
-                parse: ParseOutcome::Parsed,
-            };
-            sink(index, feedback)?;
+            let (aspect, parsed) = (&request.aspect.name, ParseOutcome::Parsed);
+            let feedback = Feedback::from_level(aspect, check.critique, check.level, parsed);
+            sink(index, Feedback { source: FeedbackSource::Checker, ..feedback })?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod evaluation;
 mod fine_tuning;
+mod judge;
 mod method;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub(crate) use evaluation::{
     EvaluationConfig, EvaluationSet, FactScoreSet, JustEvalSet, ProblemSet, WordProblemSet,
 };
 pub(crate) use fine_tuning::{BestOfNConfig, TrainerKind};
+pub(crate) use judge::JudgeModel;
 pub(crate) use method::Method;
 
 /// A whole configuration. Every field has a default; `rlrf run` needs `instructions.file` and a policy.
@@ -145,6 +147,10 @@ pub(crate) enum FeedbackOrigin {
     Policy,
     /// Another model judges.
     Model,
+    /// A model behind an endpoint judges, in free text.
+    Endpoint,
+    /// Several models judge; their levels are averaged.
+    Panel,
     /// The checker judges.
     Checker,
 }
@@ -165,6 +171,11 @@ pub(crate) struct FeedbackConfig {
     pub(crate) new: Option<NewModelConfig>,
     /// Supervised fine-tuning of the feedback model.
     pub(crate) sft: Option<SftSection>,
+    /// The model that judges, for `source = "endpoint"`.
+    pub(crate) endpoint: Option<JudgeModel>,
+    /// The models that judge, for `source = "panel"`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) judges: Vec<JudgeModel>,
     /// Aspects to judge, by name.
     pub(crate) aspects: Vec<String>,
     /// File of aspects and rubrics instead of the eight of the paper.
@@ -182,6 +193,8 @@ impl Default for FeedbackConfig {
             model: None,
             new: None,
             sft: None,
+            endpoint: None,
+            judges: Vec::new(),
             aspects: ["logical correctness", "factuality", "completeness"].map(String::from).to_vec(),
             aspects_file: None,
             critique: JudgeConfig::default(),

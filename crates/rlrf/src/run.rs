@@ -1,15 +1,17 @@
 //! `rlrf run`: the whole loop in a run folder.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rlrf_eval::Evaluation;
 use rlrf_eval::evaluation::{EVALUATION, evaluation_key};
-use rlrf_local::{DivergenceSample, LocalJudge, LocalPolicy, TrainingStage};
+use rlrf_local::{DivergenceSample, LocalPolicy, TrainingStage};
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
-use rlrf_method::seam::{CheckerJudge, Judge, Progress};
+use rlrf_method::row::SharedStore;
+use rlrf_method::seam::Progress;
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Row, RowStore, Table};
 use rlrf_model::Model;
@@ -20,10 +22,11 @@ use rlrf_store::{RunStore, write_atomically};
 use serde_json::json;
 
 use crate::arguments::RunOptions;
-use crate::config::{Config, FeedbackOrigin, Method};
+use crate::config::{Config, Method};
 use crate::console::{self, Console};
 use crate::evaluate::MeasuredSets;
 use crate::inputs::{Reader, RunInputs, gold, resolved_configuration};
+use crate::judges::{self, JudgeModels};
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel, StartingModels};
 use crate::training_set::{TrainingSet, training_name};
@@ -60,6 +63,7 @@ pub(crate) struct PreparedRun {
     inputs: RunInputs,
     measured: MeasuredSets,
     models: Option<StartingModels>,
+    judges: JudgeModels,
 }
 
 impl PreparedRun {
@@ -71,10 +75,11 @@ impl PreparedRun {
         let measured = MeasuredSets::read(&config, &mut reader)?;
         let mut trained = inputs.trained();
         let models = StartingModels::read(&config, &mut reader, &inputs, &mut trained)?;
+        let judges = JudgeModels::of_run(&config, &inputs, &mut reader)?;
         if !config.evaluation.allow_overlap {
             trained.refuse(&measured.sets)?;
         }
-        Ok(Self { config, reader, inputs, measured, models: Some(models) })
+        Ok(Self { config, reader, inputs, measured, models: Some(models), judges })
     }
 
     /// Refuses settings that cannot be.
@@ -101,6 +106,7 @@ impl PreparedRun {
             reader: &self.reader,
             inputs: &self.inputs,
             measured: &mut self.measured,
+            judges: &mut self.judges,
             folder: folder.to_path_buf(),
             shared_models: shared.models.as_deref(),
             store,
@@ -117,6 +123,7 @@ struct Run<'a> {
     reader: &'a Reader,
     inputs: &'a RunInputs,
     measured: &'a mut MeasuredSets,
+    judges: &'a mut JudgeModels,
     folder: PathBuf,
     shared_models: Option<&'a Path>,
     store: RunStore,
@@ -300,22 +307,17 @@ impl Run<'_> {
     ) -> Result<(Vec<CandidateGroup>, TrainingSet, IterationSummary)> {
         let config = self.config.loop_config();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
-        let (templates, critique) = (&self.inputs.templates, &self.config.feedback.critique);
-        let mut judge: Box<dyn Judge + '_> = match (self.config.feedback.source, judge, &self.inputs.checker)
-        {
-            (FeedbackOrigin::Checker, _, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
-            (FeedbackOrigin::Model, Some(judge), _) => {
-                Box::new(LocalJudge::new(judge, templates, critique, self.config.engine())?)
-            }
-            _ => Box::new(LocalJudge::of_policy(&policy, templates, critique)?),
-        };
+        let store = RefCell::new(&mut self.store as &mut dyn RowStore);
+        let mut store = SharedStore::new(&store);
+        let models = (&policy, judge);
+        let mut judge = judges::judge(self.config, self.inputs, models, self.judges, store, number)?;
         let mut iteration = Iteration {
             config: &config,
             number,
             instructions: &self.inputs.instructions,
             aspects: &self.inputs.aspects,
             templates: &self.inputs.templates,
-            store: &mut self.store,
+            store: &mut store,
             progress: self.console,
             checker: self.inputs.checker.as_deref(),
             reward: None,

@@ -45,6 +45,7 @@ impl Method {
                 let feedback = &mut config.feedback;
                 feedback.source = FeedbackOrigin::Policy;
                 (feedback.model, feedback.new, feedback.sft) = (None, None, None);
+                (feedback.endpoint, feedback.judges) = (None, Vec::new());
                 feedback.aspects = vec![OVERALL.into()];
             }
         }

@@ -9,6 +9,7 @@ mod factscore;
 mod folder;
 mod garbage;
 mod judged;
+mod judges;
 mod kill;
 mod measured;
 mod methods;
