@@ -22,6 +22,7 @@ pub mod kept;
 pub mod pairs;
 pub mod panel;
 pub mod reflection;
+pub mod reward;
 pub mod row;
 pub mod score;
 pub mod scored;

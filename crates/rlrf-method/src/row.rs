@@ -13,6 +13,8 @@ pub enum Table {
     Generations,
     /// One row per candidate and aspect.
     Feedback,
+    /// One row per instruction and distinct response: what the reward model says.
+    Rewards,
     /// One row per candidate: its score.
     Scores,
     /// Preference pairs.
@@ -25,10 +27,11 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Instructions,
         Self::Generations,
         Self::Feedback,
+        Self::Rewards,
         Self::Scores,
         Self::Pairs,
         Self::RefLogprobs,
@@ -42,6 +45,7 @@ impl Table {
             Self::Instructions => "instructions",
             Self::Generations => "generations",
             Self::Feedback => "feedback",
+            Self::Rewards => "rewards",
             Self::Scores => "scores",
             Self::Pairs => "pairs",
             Self::RefLogprobs => "ref_logprobs",

@@ -4,6 +4,7 @@ mod evaluation;
 mod fine_tuning;
 mod judge;
 mod method;
+mod reward;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ pub(crate) use evaluation::{
 pub(crate) use fine_tuning::{BestOfNConfig, TrainerKind};
 pub(crate) use judge::JudgeModel;
 pub(crate) use method::Method;
+pub(crate) use reward::{HeldOut, RewardConfig};
 
 /// A whole configuration. Every field has a default; `rlrf run` needs `instructions.file` and a policy.
 ///
@@ -46,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) instructions: InstructionsConfig,
     pub(crate) policy: PolicyConfig,
     pub(crate) feedback: FeedbackConfig,
+    pub(crate) reward: RewardConfig,
     pub(crate) demonstrations: DemonstrationsConfig,
     pub(crate) templates: TemplatesConfig,
     pub(crate) sample: SampleConfig,
@@ -259,6 +262,7 @@ impl Default for Config {
             instructions: InstructionsConfig::default(),
             policy: PolicyConfig::default(),
             feedback: FeedbackConfig::default(),
+            reward: RewardConfig::default(),
             demonstrations: DemonstrationsConfig::default(),
             templates: TemplatesConfig::default(),
             sample: SampleConfig::default(),
@@ -339,6 +343,7 @@ impl Config {
             }
         }
         self.evaluation.validate()?;
+        self.reward.validate()?;
         let right_share = self.demonstrations.per_problem.right_share;
         if !(0.0..=1.0).contains(&right_share) {
             bail!(
@@ -377,6 +382,12 @@ impl Config {
     /// Whether anything in the run asks for feedback.
     pub(crate) fn needs_feedback(&self) -> bool {
         self.method != Method::SftGold && self.loop_config().needs_feedback()
+    }
+
+    /// Whether the run scores candidates by a reward model: where it has a share in the score, or breaks ties.
+    pub(crate) fn uses_reward(&self) -> bool {
+        let breaks_ties = self.reward.break_ties && self.reward.is_configured();
+        self.method != Method::SftGold && (self.score.reward_weight > 0.0 || breaks_ties)
     }
 
     /// The engine's part.

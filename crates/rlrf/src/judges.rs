@@ -155,7 +155,7 @@ impl JudgeModels {
 }
 
 /// The judge that `feedback.source` names; `policy` is the one that is being improved, `feedback` the feedback model
-/// where there is one of its own.
+/// where there is one of its own. None where nothing asks for feedback.
 pub(crate) fn judge<'a>(
     config: &'a Config,
     inputs: &'a RunInputs,
@@ -163,17 +163,20 @@ pub(crate) fn judge<'a>(
     models: &'a mut JudgeModels,
     store: SharedStore<'a>,
     iteration: u32,
-) -> Result<Box<dyn Judge + 'a>> {
+) -> Result<Option<Box<dyn Judge + 'a>>> {
+    if !config.needs_feedback() {
+        return Ok(None);
+    }
     let judging = Judging::new(config, &inputs.templates);
     let Judging { templates, critique, engine } = judging;
     if let Some(judge) = models.judge(judging, store, iteration)? {
-        return Ok(judge);
+        return Ok(Some(judge));
     }
-    Ok(match (config.feedback.source, feedback, &inputs.checker) {
+    Ok(Some(match (config.feedback.source, feedback, &inputs.checker) {
         (FeedbackOrigin::Checker, _, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
         (FeedbackOrigin::Model, Some(model), _) => {
             Box::new(LocalJudge::new(model, templates, critique, engine)?)
         }
         _ => Box::new(LocalJudge::of_policy(policy, templates, critique)?),
-    })
+    }))
 }

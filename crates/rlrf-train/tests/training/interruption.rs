@@ -13,9 +13,9 @@ use rlrf_train::{
 use crate::common::{bits, config, decoder, preference_groups, sft_examples};
 
 /// Stops, or dies, after a step.
-struct Saboteur<'a> {
+pub(crate) struct Saboteur<'a> {
     folder: &'a Path,
-    stop_after: Option<u64>,
+    pub(crate) stop_after: Option<u64>,
     die_after: Option<u64>,
     step: Cell<u64>,
     losses: Vec<f64>,
@@ -23,7 +23,7 @@ struct Saboteur<'a> {
 }
 
 impl<'a> Saboteur<'a> {
-    fn new(folder: &'a Path) -> Self {
+    pub(crate) fn new(folder: &'a Path) -> Self {
         Self {
             folder,
             stop_after: None,

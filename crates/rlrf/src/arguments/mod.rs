@@ -4,6 +4,7 @@ mod compare;
 mod evaluate;
 mod factscore;
 mod index;
+mod reward;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub(crate) use evaluate::{
 };
 pub(crate) use factscore::{AbstentionRule, FactScoreOptions};
 pub(crate) use index::{IndexBuildOptions, IndexCommand, IndexSearchOptions};
+pub(crate) use reward::{RewardCommand, RewardEvalOptions, RewardPairsOptions, RewardTrainOptions};
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
 ///
@@ -110,6 +112,11 @@ pub(crate) enum Command {
         out.\n\
         Settings: seed, [grpo.objective], [grpo.training].")]
     Grpo(GrpoOptions),
+    /// Train or measure a reward model, or write pairs for it
+    Reward {
+        #[command(subcommand)]
+        command: RewardCommand,
+    },
     /// Measure a model on a benchmark, or score answers that exist
     #[command(after_help = "Examples:\n  \
         rlrf eval problems --model MODEL --problems heldout.jsonl --set checker=arithmetic\n  \
@@ -140,7 +147,7 @@ pub(crate) enum Command {
 }
 
 /// Where settings come from: defaults, then a file, then the command line.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Settings {
     /// Configuration file with the settings; those of the other stages are ignored
     #[arg(long, value_name = "FILE")]

@@ -5,6 +5,7 @@
 //! may take the place of its own input: its digest is recorded first, so that a repeat after a kill in between knows it.
 
 mod candidates;
+mod reward;
 mod training;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use crate::inputs::{Reader, resolved_configuration, short_digest};
 use crate::{model_source, models};
 
 pub(crate) use candidates::{feedback, pairs, refine, sample};
+pub(crate) use reward::{pairs as reward_pairs, train as reward_train};
 pub(crate) use training::{dpo, grpo, sft};
 
 /// Name of the output in the database of its rows.
@@ -98,7 +100,7 @@ impl Stage {
 fn finished(out: &Path, folder: &Path) -> Option<Artifact> {
     let recorded = RunStore::open_read_only(folder).ok()?.artifact(OUTPUT).ok()??;
     let present = match out.is_dir() {
-        true => models::load(out).ok()?.digest(),
+        true => models::load_any(out).ok()?.digest(),
         false => short_digest(&fs::read(out).ok()?),
     };
     (present == recorded.digest).then_some(recorded)

@@ -14,4 +14,5 @@ mod kill;
 mod measured;
 mod methods;
 mod objectives;
+mod reward;
 mod stages;
