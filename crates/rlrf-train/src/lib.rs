@@ -32,9 +32,7 @@ pub use control::TrainingControl;
 pub use dpo::{DpoObjective, PreferenceGroup, dpo};
 pub use error::{Error, Result};
 pub use grpo::{GrpoObjective, ScoredGroup, ScoredSample, grpo};
-pub use metrics::{
-    PolicyMetrics, PreferenceMetrics, RewardMetrics, StepLoss, StepMetrics, TrainingSummary,
-};
+pub use metrics::{PolicyMetrics, PreferenceMetrics, RewardMetrics, StepLoss, StepMetrics, TrainingSummary};
 pub use objective::Objective;
 pub use optimizer::Optimizer;
 pub use packing::ResponseTree;

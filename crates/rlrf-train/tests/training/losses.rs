@@ -341,7 +341,8 @@ fn unusable_scores_are_named() {
     assert!(refuse(&|group| group.samples[0].score = f64::NAN).contains("NaN"));
     assert!(refuse(&|group| group.ref_logprobs[0].clear()).contains("not one reference log-probability"));
     assert!(refuse(&|group| group.candidates[0].clear()).contains("completion 0 is empty"));
-    let none = GrpoObjective::new(decoder.config(), &[], &GrpoConfig::default());
+    let config = GrpoConfig::default();
+    let none = GrpoObjective::new(decoder.config(), &[], &config);
     assert!(matches!(none.err(), Some(Error::NoExamples)));
     assert_eq!(
         GrpoObjective::new(decoder.config(), &scored(&decoder, 2), &GrpoConfig::default()).unwrap().len(),

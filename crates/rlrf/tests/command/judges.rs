@@ -188,7 +188,8 @@ fn a_panel_averages_a_local_judge_and_an_endpoint() {
         server.url()
     );
     let figures = folder.run(&[&STAGE[..], &["--set", &judges]].concat()).expect_success().json();
-    let unreadable = (1..=7).filter(|length| ("Reference: 7\nAnswer: ".len() + length) % 5 == 0).count();
+    let unreadable =
+        (1..=7).filter(|length| ("Reference: 7\nAnswer: ".len() + length).is_multiple_of(5)).count();
     assert_eq!(figures["members_failed"], unreadable, "{figures:#}");
     assert_eq!(figures["feedback_failed"], 0);
     for candidate in folder.lines("judged.jsonl")[0]["candidates"].as_array().unwrap() {
