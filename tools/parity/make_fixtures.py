@@ -7,6 +7,7 @@ from transformers.utils import logging
 
 import families
 import lora
+import losses
 import objectives
 import rewards
 
@@ -20,6 +21,7 @@ def main():
     families.make(CRATES / "rlrf-model/tests/fixtures/parity")
     lora.make(CRATES / "rlrf-model/tests/fixtures/parity", CRATES / "rlrf-model/tests/fixtures/lora")
     objectives.make(CRATES / "rlrf-train/tests/fixtures/objectives")
+    losses.make(CRATES / "rlrf-train/tests/fixtures/objectives", CRATES / "rlrf-train/tests/fixtures/losses")
     rewards.make(CRATES / "rlrf-model/tests/fixtures/reward", CRATES / "rlrf-train/tests/fixtures/reward")
 
 

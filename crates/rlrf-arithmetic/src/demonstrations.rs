@@ -7,9 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::pairs::PreferenceGroup;
 use rlrf_method::template::VERDICT_PREFIX;
-use rlrf_method::{
-    Aspect, Error, Feedback, FeedbackSource, Instruction, Message, ParseOutcome, Result, Templates,
-};
+use rlrf_method::{Aspect, Error, Feedback, Instruction, Message, ParseOutcome, Result, Templates};
 use serde::{Deserialize, Serialize};
 
 use crate::critique::{Critique, critique};
@@ -139,14 +137,7 @@ fn refinement(
     templates: &Templates,
 ) -> Result<Demonstration> {
     let Critique { text, level } = critique(&instance.solution, draft);
-    let feedback = Feedback {
-        aspect: aspect.name.clone(),
-        critique: text,
-        level: Some(level),
-        distribution: None,
-        source: FeedbackSource::Checker,
-        parse: ParseOutcome::Parsed,
-    };
+    let feedback = Feedback::from_level(&aspect.name, text, level, ParseOutcome::Parsed);
     let prompt = templates.refine(&instruction(instance), draft, &[feedback])?;
     Ok(Demonstration { prompt, completion: instance.solution.to_string() })
 }

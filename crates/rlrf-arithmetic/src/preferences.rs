@@ -3,7 +3,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rlrf_method::pairs::{PairedCandidate, PreferenceGroup};
+use rlrf_method::pairs::{PreferenceGroup, TrainedCandidate};
 use rlrf_method::{Error, Instruction, Message, Result};
 
 use crate::demonstrations::reordered;
@@ -35,7 +35,7 @@ pub(crate) fn preference(
         messages: vec![Message::user(instance.question.clone())],
         candidates: texts
             .into_iter()
-            .map(|text| PairedCandidate { text, tokens: Vec::new(), complete: true })
+            .map(|text| TrainedCandidate { text, tokens: Vec::new(), complete: true })
             .collect(),
         margins: vec![None; pairs.len()],
         pairs,

@@ -76,9 +76,9 @@ pub fn evaluate(
             gaps.push(own);
         }
     }
-    let metrics: [(&str, fn(f64) -> f64); 2] =
-        [("accuracy", |gap| f64::from(u8::from(gap > 0.0))), ("margin", |gap| gap)];
-    for (name, score) in metrics {
+    let won = |gap: f64| f64::from(u8::from(gap > 0.0));
+    for name in ["accuracy", "margin"] {
+        let score = |gap: f64| if name == "accuracy" { won(gap) } else { gap };
         let mean = |sample: &[usize]| {
             let gaps = sample.iter().flat_map(|&instruction| &gaps[instruction]);
             let (sum, pairs) = gaps.fold((0.0, 0.0), |(sum, pairs), &gap| (sum + score(gap), pairs + 1.0));

@@ -13,4 +13,7 @@ pub use divergence::{DivergenceSample, divergence};
 pub use judge::{JudgeConfig, LocalJudge};
 pub use policy::LocalPolicy;
 pub use reward::{LocalReward, RewardTrainingConfig, fit_reward};
-pub use train::{DpoTrainer, DpoTrainingConfig, SftConfig, TrainingStage, fine_tune, finish};
+pub use train::{
+    DpoTrainer, DpoTrainingConfig, GrpoTrainer, GrpoTrainingConfig, SftConfig, SftTrainer, TrainingStage,
+    fine_tune, finish,
+};

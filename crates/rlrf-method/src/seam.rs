@@ -7,7 +7,6 @@ use crate::config::Sampling;
 use crate::error::Result;
 use crate::feedback::{Feedback, FeedbackSource, ParseOutcome};
 use crate::instruction::{Instruction, Message};
-use crate::pairs::PreferenceGroup;
 use crate::row::RowStore;
 
 /// Responses wanted to one conversation.
@@ -158,15 +157,17 @@ pub trait Checker {
     fn check(&self, instruction: &Instruction, response: &str) -> Result<Check>;
 }
 
-/// Fine-tunes the policy on preference pairs: `M_t` to `M_{t+1}`.
+/// Fine-tunes the policy: `M_t` to `M_{t+1}`.
 pub trait Trainer {
-    /// Trains the policy on `groups`, in place.
+    /// What it learns from: preference pairs, scored samples, demonstrations.
+    type Example;
+    /// Trains the policy on `examples`, in place.
     ///
     /// # Errors
     /// Training failed or was interrupted; a later call on the same data goes on where it stopped.
     fn train(
         &mut self,
-        groups: &[PreferenceGroup],
+        examples: &[Self::Example],
         store: &mut dyn RowStore,
         progress: &dyn Progress,
     ) -> Result<()>;
@@ -187,15 +188,9 @@ impl Judge for CheckerJudge<'_> {
     ) -> Result<()> {
         for (index, request) in requests.iter().enumerate() {
             let check = self.0.check(request.instruction, request.response)?;
-            let feedback = Feedback {
-                aspect: request.aspect.name.clone(),
-                critique: check.critique,
-                level: Some(check.level),
-                distribution: None,
-                source: FeedbackSource::Checker,
-                parse: ParseOutcome::Parsed,
-            };
-            sink(index, feedback)?;
+            let (aspect, parsed) = (&request.aspect.name, ParseOutcome::Parsed);
+            let feedback = Feedback::from_level(aspect, check.critique, check.level, parsed);
+            sink(index, Feedback { source: FeedbackSource::Checker, ..feedback })?;
         }
         Ok(())
     }

@@ -64,7 +64,8 @@ pub struct Timing {
 pub struct TrainingCurve {
     /// Name of the stage, such as `dpo M_0`.
     pub stage: String,
-    /// One object per step: `step`, `loss`, `learning_rate`, `gradient_norm`, `tokens`, `preference` (rewards, margins, ...).
+    /// One object per step: `step`, `loss`, `learning_rate`, `gradient_norm`, `tokens`, `preference` (rewards, margins, ...),
+    /// `policy` (divergence, clipping, ...).
     pub steps: Vec<serde_json::Value>,
 }
 

@@ -6,9 +6,9 @@
 
 use rlrf_model::{Activations, Decoder, ModelConfig};
 
-use crate::dpo::{sigmoid, softplus};
 use crate::fingerprint::hash_tokens;
 use crate::packing::{ResponseTree, pack};
+use crate::preference_loss::{sigmoid, softplus};
 use crate::scoring::{ScoredBatch, scored_rows};
 use crate::{
     Error, Objective, Result, RewardMetrics, StepLoss, TrainingConfig, TrainingControl, TrainingSummary,
@@ -140,7 +140,14 @@ impl PairSums {
         let mean = |sum: f64| sum / self.pairs;
         let (chosen, rejected) = (mean(self.chosen), mean(self.rejected));
         let reward = RewardMetrics { accuracy: mean(self.wins), margin: chosen - rejected, chosen, rejected };
-        StepLoss { loss: mean(self.loss), tokens, preference: None, reward: Some(reward), warning: None }
+        StepLoss {
+            loss: mean(self.loss),
+            tokens,
+            preference: None,
+            policy: None,
+            reward: Some(reward),
+            warning: None,
+        }
     }
 }
 

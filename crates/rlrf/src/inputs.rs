@@ -14,7 +14,7 @@ use rlrf_method::{Aspect, Feedback, Instruction, ParseOutcome, Templates};
 use rlrf_remote::is_url;
 use serde::Serialize;
 
-use crate::config::{CheckerKind, Config};
+use crate::config::{CheckerKind, Config, Method};
 use crate::overlap::Trained;
 
 /// Reads files named in a configuration, relative to its folder, and remembers what they held.
@@ -81,7 +81,8 @@ impl Reader {
         };
         let feedback = read(&config.templates.feedback, DEFAULT_FEEDBACK)?;
         let refine = read(&config.templates.refine, DEFAULT_REFINE)?;
-        Ok(Templates::new(&feedback, &refine)?)
+        let templates = Templates::new(&feedback, &refine)?;
+        Ok(if config.feedback.reference { templates } else { templates.without_reference() })
     }
 
     /// Problems that a program writes demonstrations from.
@@ -201,6 +202,9 @@ impl RunInputs {
         if let Some(checker) = &checker {
             check_answers(checker.as_ref(), &instructions, file)?;
         }
+        if config.method == Method::SftGold {
+            gold(&instructions).with_context(|| file.display().to_string())?;
+        }
         let aspects = reader.aspects(config)?;
         let templates = reader.templates(config)?;
         render_once(&templates, &instructions[0], &aspects)?;
@@ -215,6 +219,21 @@ impl RunInputs {
         }
         trained
     }
+}
+
+/// The references of the instructions as what the policy is to answer.
+pub(crate) fn gold(instructions: &[Instruction]) -> Result<Vec<Demonstration>> {
+    let demonstration = |instruction: &Instruction| {
+        let reference = instruction.reference.clone().filter(|reference| !reference.trim().is_empty());
+        let Some(completion) = reference else {
+            bail!(
+                "instruction {} has no `reference`, which method = \"sft-gold\" trains on: add one, or leave the instruction out",
+                instruction.id
+            );
+        };
+        Ok(Demonstration { prompt: instruction.messages.clone(), completion })
+    };
+    instructions.iter().map(demonstration).collect()
 }
 
 /// A template may fail only when it is rendered; that must not be hours into a run.

@@ -11,6 +11,7 @@ mod console;
 mod evaluate;
 mod index_command;
 mod inputs;
+mod judges;
 mod model_command;
 mod model_source;
 mod models;
@@ -19,6 +20,7 @@ mod run;
 mod stages;
 mod starting_model;
 mod starting_reward;
+mod training_set;
 
 use std::process::ExitCode;
 
@@ -78,6 +80,7 @@ fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         Command::Pairs(options) => stages::pairs(options, json, console),
         Command::Sft(options) => stages::sft(options, json, console),
         Command::Dpo(options) => stages::dpo(options, json, console),
+        Command::Grpo(options) => stages::grpo(options, json, console),
         Command::Reward { command: RewardCommand::Train(options) } => {
             stages::reward_train(options, json, console)
         }

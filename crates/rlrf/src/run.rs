@@ -2,19 +2,18 @@
 
 mod start;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rlrf_eval::Evaluation;
 use rlrf_eval::evaluation::{EVALUATION, evaluation_key};
-use rlrf_local::{
-    DivergenceSample, DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, LocalReward, TrainingStage,
-};
+use rlrf_local::{DivergenceSample, LocalPolicy, LocalReward, TrainingStage};
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
-use rlrf_method::pairs::PreferenceGroup;
-use rlrf_method::seam::{CheckerJudge, Judge, Progress, Reward, Trainer};
+use rlrf_method::row::SharedStore;
+use rlrf_method::seam::{Progress, Reward};
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Row, RowStore, Table};
 use rlrf_model::Model;
@@ -25,12 +24,14 @@ use rlrf_store::{RunStore, write_atomically};
 use serde_json::json;
 
 use crate::arguments::RunOptions;
-use crate::config::{Config, FeedbackOrigin};
+use crate::config::{Config, Method};
 use crate::console::{self, Console};
 use crate::evaluate::MeasuredSets;
-use crate::inputs::{Reader, RunInputs, resolved_configuration};
+use crate::inputs::{Reader, RunInputs, gold, resolved_configuration};
+use crate::judges::{self, JudgeModels};
 use crate::models;
 use crate::starting_model::StartingModels;
+use crate::training_set::{TrainingSet, training_name};
 
 /// Traces shown in the report.
 const TRACES: usize = 3;
@@ -67,6 +68,7 @@ pub(crate) struct PreparedRun {
     inputs: RunInputs,
     measured: MeasuredSets,
     models: Option<StartingModels>,
+    judges: JudgeModels,
 }
 
 impl PreparedRun {
@@ -78,10 +80,11 @@ impl PreparedRun {
         let measured = MeasuredSets::read(&config, &mut reader)?;
         let mut trained = inputs.trained();
         let models = StartingModels::read(&config, &mut reader, &inputs, &mut trained)?;
+        let judges = JudgeModels::of_run(&config, &inputs, &mut reader)?;
         if !config.evaluation.allow_overlap {
             trained.refuse(&measured.sets)?;
         }
-        Ok(Self { config, reader, inputs, measured, models: Some(models) })
+        Ok(Self { config, reader, inputs, measured, models: Some(models), judges })
     }
 
     /// Refuses settings that cannot be.
@@ -108,6 +111,7 @@ impl PreparedRun {
             reader: &self.reader,
             inputs: &self.inputs,
             measured: &mut self.measured,
+            judges: &mut self.judges,
             folder: folder.to_path_buf(),
             shared_models: shared.models.as_deref(),
             store,
@@ -124,6 +128,7 @@ struct Run<'a> {
     reader: &'a Reader,
     inputs: &'a RunInputs,
     measured: &'a mut MeasuredSets,
+    judges: &'a mut JudgeModels,
     folder: PathBuf,
     shared_models: Option<&'a Path>,
     store: RunStore,
@@ -248,52 +253,56 @@ impl Run<'_> {
         reward: Option<&Model>,
     ) -> Result<Model> {
         let name = format!("M{}", number + 1);
-        let stage = self.stage(&format!("dpo M_{number}"), number);
+        let stage = self.stage(&format!("{} M_{number}", training_name(self.config)), number);
         if let Some(finished) = self.finished_model(&name, &stage)? {
             return Ok(finished);
         }
-        let (groups, preferences, summary) = self.explore(number, &policy, judge, reward)?;
-        let traces = self.traces(number, &groups);
-        self.store.record_artifact(
-            &format!("iterations/{number}"),
-            "",
-            &json!({ "summary": summary, "traces": traces }),
-        )?;
-        drop(groups);
-        if preferences.is_empty() {
-            self.console
-                .notice(&format!("no preference pair in iteration {number}: M_{} is M_{number}", number + 1));
+        let set = match self.config.method {
+            Method::SftGold => TrainingSet::Demonstrations(gold(&self.inputs.instructions)?),
+            _ => self.candidates(number, &policy, judge, reward)?,
+        };
+        if set.is_empty() {
+            self.console.notice(&format!(
+                "nothing to train on in iteration {number}: M_{} is M_{number}",
+                number + 1
+            ));
         } else {
-            let mut settings: DpoTrainingConfig = self.config.dpo.clone();
-            settings.training.seed = stream(self.config.seed, &stage.name, "", 0);
-            let mut trainer = DpoTrainer { model: &mut policy, config: &settings, stage: &stage };
-            trainer.train(&preferences, &mut self.store, self.console)?;
+            set.train(self.config, &mut policy, &stage, &mut self.store, self.console)?;
         }
         self.finish_model(&name, &mut policy, &stage)?;
         self.keep_timings()?;
         Ok(policy)
     }
 
-    /// Samples, judges, refines, judges again, and builds pairs.
+    /// What the candidates of an iteration teach; what was found of them is kept.
+    fn candidates(
+        &mut self,
+        number: u32,
+        policy: &Model,
+        judge: Option<&Model>,
+        reward: Option<&Model>,
+    ) -> Result<TrainingSet> {
+        let (groups, set, summary) = self.explore(number, policy, judge, reward)?;
+        let traces = self.traces(number, &groups);
+        let body = json!({ "summary": summary, "traces": traces });
+        self.store.record_artifact(&format!("iterations/{number}"), "", &body)?;
+        Ok(set)
+    }
+
+    /// Samples, judges, refines, judges again, and takes from the candidates what the policy is trained on.
     fn explore(
         &mut self,
         number: u32,
         model: &Model,
         judge: Option<&Model>,
         reward: Option<&Model>,
-    ) -> Result<(Vec<CandidateGroup>, Vec<PreferenceGroup>, IterationSummary)> {
+    ) -> Result<(Vec<CandidateGroup>, TrainingSet, IterationSummary)> {
         let config = self.config.loop_config();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
-        let (templates, critique) = (&self.inputs.templates, &self.config.feedback.critique);
-        let mut judge: Option<Box<dyn Judge + '_>> =
-            match (self.config.feedback.source, judge, &self.inputs.checker) {
-                _ if !self.config.needs_feedback() => None,
-                (FeedbackOrigin::Checker, _, Some(checker)) => Some(Box::new(CheckerJudge(checker.as_ref()))),
-                (FeedbackOrigin::Model, Some(judge), _) => {
-                    Some(Box::new(LocalJudge::new(judge, templates, critique, self.config.engine())?))
-                }
-                _ => Some(Box::new(LocalJudge::of_policy(&policy, templates, critique)?)),
-            };
+        let store = RefCell::new(&mut self.store as &mut dyn RowStore);
+        let mut store = SharedStore::new(&store);
+        let models = (&policy, judge);
+        let mut judge = judges::judge(self.config, self.inputs, models, self.judges, store, number)?;
         let mut reward = reward.map(LocalReward::new);
         let mut iteration = Iteration {
             config: &config,
@@ -301,7 +310,7 @@ impl Run<'_> {
             instructions: &self.inputs.instructions,
             aspects: &self.inputs.aspects,
             templates: &self.inputs.templates,
-            store: &mut self.store,
+            store: &mut store,
             progress: self.console,
             checker: self.inputs.checker.as_deref(),
             reward: reward.as_mut().map(|reward| reward as &mut dyn Reward),
@@ -310,8 +319,8 @@ impl Run<'_> {
             Some(judge) => iteration.explore(&mut policy, Some(judge.as_mut()))?,
             None => iteration.explore(&mut policy, None)?,
         };
-        let (preferences, summary) = iteration.pairs(&groups)?;
-        Ok((groups, preferences, summary))
+        let (set, summary) = TrainingSet::of_candidates(self.config, &mut iteration, &groups)?;
+        Ok((groups, set, summary))
     }
 
     /// Reflections worth reading: a wrong draft, its feedback, and the best refinement.

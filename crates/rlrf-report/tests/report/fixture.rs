@@ -89,10 +89,13 @@ fn iteration(number: u32, refined_right: u64, fresh_right: u64) -> IterationSumm
         feedback: 9336,
         feedback_failed: 2 * u64::from(number),
         feedback_repaired: 120,
+        feedback_reasked: 0,
+        members_failed: 0,
         pairs: 431,
         paired_instructions: 152,
         candidate_tokens: 48_000,
         pairs_chosen_refined: 227,
+        trained_instructions: 152,
         reflection: Reflection {
             wrong_drafts: 82,
             refined: 656,
