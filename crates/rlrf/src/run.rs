@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use rlrf_eval::Evaluation;
 use rlrf_eval::evaluation::{EVALUATION, evaluation_key};
 use rlrf_local::{DivergenceSample, LocalPolicy, LocalReward, TrainingStage};
-use rlrf_method::digest::{digest, stream};
+use rlrf_method::digest::digest;
 use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::row::SharedStore;
 use rlrf_method::seam::{Progress, Reward};
