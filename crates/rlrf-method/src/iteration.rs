@@ -178,7 +178,8 @@ impl Iteration<'_> {
     /// # Errors
     /// As [`Iteration::sample`].
     pub fn feedback(&mut self, judge: &mut dyn Judge, groups: &mut [CandidateGroup]) -> Result<()> {
-        let judge_digest = judge.digest();
+        let rubrics: Vec<(String, Aspect)> =
+            self.aspects.iter().map(|aspect| (judge.digest_on(aspect), aspect.rubric())).collect();
         let mut known: HashMap<String, Option<Feedback>> = HashMap::new();
         let mut requests: Vec<JudgeRequest<'_>> = Vec::new();
         let mut places: Vec<(String, usize, u32)> = Vec::new();
@@ -197,7 +198,8 @@ impl Iteration<'_> {
                 let mut keys = Vec::with_capacity(self.aspects.len());
                 for (order, aspect) in self.aspects.iter().enumerate() {
                     let asked = (&instruction.messages, &instruction.reference, &instruction.answer);
-                    let key = digest(&("feedback", &judge_digest, asked, response, aspect));
+                    let (judge_digest, rubric) = &rubrics[order];
+                    let key = digest(&("feedback", judge_digest, asked, response, rubric));
                     if !known.contains_key(&key) {
                         let committed = self.store.get(Table::Feedback, &key)?;
                         if committed.is_none() {
