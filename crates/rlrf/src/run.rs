@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rlrf_eval::Evaluation;
 use rlrf_eval::evaluation::{EVALUATION, evaluation_key};
-use rlrf_local::{DivergenceSample, DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, TrainingStage};
+use rlrf_local::{DivergenceSample, DpoTrainer, DpoTrainingConfig, LocalPolicy, TrainingStage};
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::pairs::PreferenceGroup;
-use rlrf_method::seam::{CheckerJudge, Judge, Progress, Trainer};
+use rlrf_method::seam::{Progress, Trainer};
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Row, RowStore, Table};
 use rlrf_model::Model;
@@ -21,10 +21,11 @@ use rlrf_store::{RunStore, write_atomically};
 use serde_json::json;
 
 use crate::arguments::RunOptions;
-use crate::config::{Config, FeedbackOrigin};
+use crate::config::Config;
 use crate::console::{self, Console};
 use crate::evaluate::MeasuredSets;
 use crate::inputs::{Reader, RunInputs, resolved_configuration};
+use crate::judges;
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel, StartingModels};
 
@@ -296,15 +297,7 @@ impl Run<'_> {
     ) -> Result<(Vec<CandidateGroup>, Vec<PreferenceGroup>, IterationSummary)> {
         let config = self.config.loop_config();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
-        let (templates, critique) = (&self.inputs.templates, &self.config.feedback.critique);
-        let mut judge: Box<dyn Judge + '_> = match (self.config.feedback.source, judge, &self.inputs.checker)
-        {
-            (FeedbackOrigin::Checker, _, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
-            (FeedbackOrigin::Model, Some(judge), _) => {
-                Box::new(LocalJudge::new(judge, templates, critique, self.config.engine())?)
-            }
-            _ => Box::new(LocalJudge::of_policy(&policy, templates, critique)?),
-        };
+        let mut judge = judges::judge(self.config, self.inputs, &policy, judge)?;
         let mut iteration = Iteration {
             config: &config,
             number,
