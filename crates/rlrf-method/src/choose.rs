@@ -46,7 +46,8 @@ pub struct AspectChoice {
 #[must_use]
 pub fn judged_aspects(choice: Option<&AspectChoice>, aspects: &[Aspect]) -> Vec<usize> {
     let Some(choice) = choice else { return (0..aspects.len()).collect() };
-    let place = |name: &str| aspects.iter().position(|aspect| aspect.name == name && aspect.checker.is_none());
+    let place =
+        |name: &str| aspects.iter().position(|aspect| aspect.name == name && aspect.checker.is_none());
     let chosen = choice.aspects.iter().filter_map(|chosen| place(&chosen.aspect));
     chosen.chain((0..aspects.len()).filter(|&place| aspects[place].checker.is_some())).collect()
 }
@@ -144,7 +145,8 @@ impl Chooser<'_> {
 
     /// Indices of the most probable candidates, where the model tells probabilities.
     fn rank(&self, model: &mut dyn Policy, instructions: &[&Instruction]) -> Result<Vec<Option<Vec<usize>>>> {
-        let options: Vec<String> = (0..self.candidates.len()).map(|place| letter(place).to_string()).collect();
+        let options: Vec<String> =
+            (0..self.candidates.len()).map(|place| letter(place).to_string()).collect();
         let (mut requests, mut places) = (Vec::new(), Vec::new());
         for (place, instruction) in instructions.iter().enumerate() {
             let messages = self.question(instruction, ChooseQuestion::Letter)?;
@@ -263,9 +265,8 @@ pub fn read_list(reply: &str, names: &[&str], most: usize) -> Option<AspectChoic
     let mut aspects: Vec<ChosenAspect> = Vec::new();
     let mut parse = ParseOutcome::Parsed;
     for line in reply.lines().filter(|line| !line.trim().is_empty()) {
-        let new = read_line(line, names).filter(|new| {
-            aspects.len() < most && aspects.iter().all(|chosen| chosen.aspect != new.aspect)
-        });
+        let new = read_line(line, names)
+            .filter(|new| aspects.len() < most && aspects.iter().all(|chosen| chosen.aspect != new.aspect));
         if new.as_ref().is_none_or(|new| new.reason.is_empty()) {
             parse = ParseOutcome::Repaired;
         }
@@ -276,9 +277,8 @@ pub fn read_list(reply: &str, names: &[&str], most: usize) -> Option<AspectChoic
 
 fn read_line(line: &str, names: &[&str]) -> Option<ChosenAspect> {
     let text = unmarked(line);
-    let begins = |name: &&&str| {
-        text.get(..name.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(name))
-    };
+    let begins =
+        |name: &&&str| text.get(..name.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(name));
     // The longest: one name may begin another.
     let name = names.iter().filter(begins).max_by_key(|name| name.len())?;
     let rest = text[name.len()..].trim_start_matches(['*', '_', ' ']);
@@ -292,10 +292,15 @@ fn read_line(line: &str, names: &[&str]) -> Option<ChosenAspect> {
 
 /// Without the mark of a list item: `-`, `1.`, `B)`, and what makes a name bold.
 fn unmarked(line: &str) -> &str {
-    let bare = |text: &str| text.trim_start().trim_start_matches(['-', '*', '•', '_', '#']).trim_start().len();
+    let bare =
+        |text: &str| text.trim_start().trim_start_matches(['-', '*', '•', '_', '#']).trim_start().len();
     let text = &line[line.len() - bare(line)..];
     let label = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let label = if label.len() == text.len() { text.strip_prefix(|c: char| c.is_ascii_uppercase()) } else { Some(label) };
+    let label = if label.len() == text.len() {
+        text.strip_prefix(|c: char| c.is_ascii_uppercase())
+    } else {
+        Some(label)
+    };
     match label.and_then(|rest| rest.strip_prefix(['.', ')', ':'])) {
         Some(rest) => &rest[rest.len() - bare(rest)..],
         None => text,
@@ -317,7 +322,10 @@ mod tests {
     #[test]
     fn lists_are_read_as_asked_for_or_mended_or_not_at_all() {
         let pairs = |aspects: &[(&str, &str)]| {
-            aspects.iter().map(|(name, reason)| ((*name).to_string(), (*reason).to_string())).collect::<Vec<_>>()
+            aspects
+                .iter()
+                .map(|(name, reason)| ((*name).to_string(), (*reason).to_string()))
+                .collect::<Vec<_>>()
         };
         let both = pairs(&[("completeness", "it asks for three."), ("factuality", "dates")]);
         for reply in [
@@ -340,7 +348,9 @@ mod tests {
             Some((pairs(&[("factuality", "")]), ParseOutcome::Repaired)),
             "no reason"
         );
-        for reply in ["", "\n", "speed: it matters", "factuality matters most", "I choose factuality: dates", "é"] {
+        for reply in
+            ["", "\n", "speed: it matters", "factuality matters most", "I choose factuality: dates", "é"]
+        {
             assert_eq!(named(reply, 3), None, "{reply}");
         }
     }

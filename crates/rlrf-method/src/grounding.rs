@@ -62,7 +62,10 @@ impl Judge for GroundedJudge<'_> {
     ) -> Result<()> {
         let grounded: Vec<JudgeRequest<'_>> = requests
             .iter()
-            .map(|request| JudgeRequest { instruction: self.grounding.grounded(request.instruction), ..*request })
+            .map(|request| JudgeRequest {
+                instruction: self.grounding.grounded(request.instruction),
+                ..*request
+            })
             .collect();
         self.judge.judge(&grounded, sink)
     }

@@ -150,8 +150,10 @@ impl Templates {
         let options: Vec<_> = aspects
             .iter()
             .enumerate()
-            .map(|(place, aspect)| context! {
-                letter => letter(place).to_string(), name => aspect.name, criterion => aspect.criterion,
+            .map(|(place, aspect)| {
+                context! {
+                    letter => letter(place).to_string(), name => aspect.name, criterion => aspect.criterion,
+                }
             })
             .collect();
         let text = self.render(

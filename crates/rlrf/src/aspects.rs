@@ -24,7 +24,8 @@ pub(crate) fn configured(all: &[Aspect], feedback: &FeedbackConfig) -> Result<Ve
         named("feedback.weights", name, &mut aspects)?.weight = weight;
     }
     for (name, config) in &feedback.checkers {
-        rlrf_checkers::checker(config).with_context(|| format!("configuration: feedback.checkers: {name:?}"))?;
+        rlrf_checkers::checker(config)
+            .with_context(|| format!("configuration: feedback.checkers: {name:?}"))?;
         named("feedback.checkers", name, &mut aspects)?.checker = Some(config.clone());
     }
     Ok(aspects)
@@ -33,10 +34,9 @@ pub(crate) fn configured(all: &[Aspect], feedback: &FeedbackConfig) -> Result<Ve
 fn named<'a>(setting: &str, name: &str, aspects: &'a mut [Aspect]) -> Result<&'a mut Aspect> {
     match aspects.iter().position(|aspect| aspect.name == name) {
         Some(place) => Ok(&mut aspects[place]),
-        None => bail!(
-            "configuration: {setting}: {name:?}: {} in feedback.aspects",
-            no_such_aspect(name, aspects)
-        ),
+        None => {
+            bail!("configuration: {setting}: {name:?}: {} in feedback.aspects", no_such_aspect(name, aspects))
+        }
     }
 }
 

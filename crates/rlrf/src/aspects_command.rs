@@ -42,7 +42,8 @@ fn read(file: &Path) -> Result<Vec<Aspect>> {
 }
 
 fn describe(aspect: &Aspect) -> Result<String> {
-    let mut lines = vec![format!("{} (weight {})", aspect.name, aspect.weight), format!("  {}", aspect.criterion)];
+    let mut lines =
+        vec![format!("{} (weight {})", aspect.name, aspect.weight), format!("  {}", aspect.criterion)];
     lines.extend((1..).zip(&aspect.levels).map(|(level, text)| format!("  {level}  {text}")));
     if let Some(checker) = &aspect.checker {
         lines.push(format!("  decided by {}", serde_json::to_string(checker)?));

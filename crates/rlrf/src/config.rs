@@ -13,7 +13,8 @@ use rlrf_engine::EngineOptions;
 use rlrf_local::{DpoTrainingConfig, JudgeConfig, SftConfig};
 use rlrf_method::CheckerConfig;
 use rlrf_method::config::{
-    ChooseConfig, MethodConfig, PairsConfig, RefineConfig, SampleConfig, ScoreConfig, SearchConfig, SelectConfig,
+    ChooseConfig, MethodConfig, PairsConfig, RefineConfig, SampleConfig, ScoreConfig, SearchConfig,
+    SelectConfig,
 };
 use rlrf_method::toml_error::{toml_error, with_suggestion};
 use rlrf_model::WeightFormat;
@@ -324,7 +325,9 @@ impl Config {
                 [("choose", self.feedback.choose.is_some()), ("retrieval", self.feedback.retrieval.is_some())]
             {
                 if set {
-                    bail!("configuration: feedback.{field} is for a model, but feedback.source is \"checker\"");
+                    bail!(
+                        "configuration: feedback.{field} is for a model, but feedback.source is \"checker\""
+                    );
                 }
             }
         }

@@ -176,7 +176,11 @@ pub(crate) fn check_answers(checker: &dyn Checker, problems: &[Instruction], fil
 }
 
 /// The same for the checkers of single aspects.
-pub(crate) fn check_aspects(checkers: &AspectCheckers, instructions: &[Instruction], file: &Path) -> Result<()> {
+pub(crate) fn check_aspects(
+    checkers: &AspectCheckers,
+    instructions: &[Instruction],
+    file: &Path,
+) -> Result<()> {
     for (aspect, checker) in checkers {
         check_answers(checker.as_ref(), instructions, file).with_context(|| format!("aspect {aspect:?}"))?;
     }

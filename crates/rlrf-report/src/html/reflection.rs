@@ -135,7 +135,8 @@ pub(super) fn aspects(summary: &Summary) -> Option<Section> {
             ]
         })
         .collect();
-    let header = ["aspect", "iteration", "chosen for", "all samples", "drafts", "refinements", "refinements − drafts"];
+    let header =
+        ["aspect", "iteration", "chosen for", "all samples", "drafts", "refinements", "refinements − drafts"];
     let body = format!(
         "<p>The feedback's mean level: 1 fails, 2 partly, 3 fully. Judged as answers to the instruction alone; the judge is \
          not told which ones are refinements. Drafts are chosen for having something to fix, so part of their change \

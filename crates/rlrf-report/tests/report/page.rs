@@ -20,7 +20,8 @@ fn hostile() -> Summary {
     let trace = &mut summary.traces[0];
     (trace.instruction, trace.problem, trace.draft, trace.refinement) = (text(), text(), text(), text());
     trace.reference = Some(text());
-    trace.feedback = vec![TraceFeedback { aspect: text(), reason: Some(text()), level: Some(255), critique: text() }];
+    trace.feedback =
+        vec![TraceFeedback { aspect: text(), reason: Some(text()), level: Some(255), critique: text() }];
     summary
 }
 

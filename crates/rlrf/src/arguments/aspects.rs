@@ -7,7 +7,9 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub(crate) enum AspectsCommand {
     /// Print the aspects with their criteria, levels, weights and checkers
-    #[command(after_help = "Examples:\n  rlrf aspects list\n  rlrf aspects list --file my-aspects.toml --json")]
+    #[command(
+        after_help = "Examples:\n  rlrf aspects list\n  rlrf aspects list --file my-aspects.toml --json"
+    )]
     List(AspectsListOptions),
     /// See whether a file of aspects is in order
     #[command(

@@ -74,7 +74,8 @@ pub(crate) enum Command {
         rlrf feedback --candidates candidates.jsonl --out judged.jsonl --set 'feedback.aspects=[\"conciseness\"]' \
         --set 'feedback.checkers.conciseness={kind=\"length\",max=60}'\n\n\
         Only candidates without feedback are judged. A candidate from elsewhere needs a field `text` alone.\n\
-        Settings: checker, feedback.aspects, feedback.aspects_file, feedback.weights, feedback.checkers, [feedback.critique], templates.feedback, [engine].")]
+        Settings: checker, feedback.aspects, feedback.aspects_file, feedback.weights, feedback.checkers, feedback.choose, feedback.retrieval, \
+        [feedback.critique], templates.feedback, templates.choose, [engine].")]
     Feedback(FeedbackOptions),
     /// Refine the promising candidate of each instruction under its feedback
     #[command(

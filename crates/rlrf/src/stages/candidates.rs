@@ -16,8 +16,8 @@ use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Aspect, Instruction, RowStore, Templates};
 
 use super::{PartialOutput, Stage, expect_file};
-use crate::aspects::{check_choice, checkers};
 use crate::arguments::{FeedbackOptions, PairsOptions, RefineOptions, SampleOptions};
+use crate::aspects::{check_choice, checkers};
 use crate::console::Console;
 use crate::inputs::{check_answers, check_aspects, checker, limited};
 use crate::judges::{dispatched, grounded};
@@ -97,10 +97,7 @@ pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console)
         (None, None) => None,
     };
     if let (None, Some(aspect)) = (&judge, inputs.aspects.iter().find(|aspect| aspect.checker.is_none())) {
-        bail!(
-            "nobody judges {}: give --model DIR, or a checker: --set checker=arithmetic",
-            aspect.name
-        );
+        bail!("nobody judges {}: give --model DIR, or a checker: --set checker=arithmetic", aspect.name);
     }
     let mut judge = dispatched(judge, &inputs.aspect_checkers);
     let choose = stage.config.feedback.choose.as_ref();
