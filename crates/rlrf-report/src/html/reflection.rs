@@ -140,7 +140,7 @@ pub(super) fn aspects(summary: &Summary) -> Option<Section> {
     let body = format!(
         "<p>The feedback's mean level: 1 fails, 2 partly, 3 fully. Judged as answers to the instruction alone; the judge is \
          not told which ones are refinements. Drafts are chosen for having something to fix, so part of their change \
-         would come by chance. Where the feedback model chooses aspects, `chosen for` counts the instructions that it chose \
+         would come by chance. Where the feedback model chooses aspects, <em>chosen for</em> counts the instructions that it chose \
          one for; only their candidates are judged on it.</p>\n{}{}",
         charts(&figures),
         table("Mean level of each aspect", &header, &rows)

@@ -172,6 +172,7 @@ fn conversations_mark_right_and_wrong() {
             "Problem train/0412",
             "Draft · score 1.84",
             "level 2 of 3",
+            "chosen because: It asks for a number.",
             "level could not be read",
             "Refinement",
         ];

@@ -252,15 +252,24 @@ impl Inputs {
     /// Scores on other aspects could not be compared with the new ones.
     fn refuse_other_aspects(&self, file: &Path, groups: &[CandidateGroup]) -> Result<()> {
         for group in groups {
+            let id = &self.instructions[group.instruction].id;
+            let known = |name: &str| self.aspects.iter().any(|aspect| aspect.name == name);
+            let mut chosen = group.choice.iter().flat_map(|choice| &choice.aspects);
+            if let Some(gone) = chosen.find(|chosen| !known(&chosen.aspect)) {
+                bail!(
+                    "{}: instruction {id} is to be judged on {:?}, as `aspect_choice` says: name it in feedback.aspects",
+                    file.display(),
+                    gone.aspect
+                );
+            }
             let expected = judged_aspects(group.choice.as_ref(), &self.aspects);
             for candidate in group.candidates.iter().filter(|candidate| !candidate.feedback.is_empty()) {
                 let judged: Vec<&str> = candidate.feedback.iter().map(|f| f.aspect.as_str()).collect();
                 if !judged.iter().eq(expected.iter().map(|&place| &self.aspects[place].name)) {
                     bail!(
-                        "{}: instruction {} has candidates judged on {judged:?} already: give the same aspects, as in \
+                        "{}: instruction {id} has candidates judged on {judged:?} already: give the same aspects, as in \
                          --set 'feedback.aspects={judged:?}'",
-                        file.display(),
-                        self.instructions[group.instruction].id
+                        file.display()
                     );
                 }
             }

@@ -522,6 +522,21 @@ const STAGES: &[Garbage] = &[
         expected: &["nobody judges", "--set checker=arithmetic"],
     },
     Garbage {
+        prepare: |f| {
+            let choice = json!({ "aspects": [{ "aspect": "speed" }], "parse": "parsed" });
+            let candidates = json!([{ "text": "a" }]);
+            let line = json!({ "id": "i", "prompt": "q", "candidates": candidates, "aspect_choice": choice });
+            f.write("c.jsonl", jsonl(&[line]));
+        },
+        arguments: "feedback --candidates c.jsonl --out j.jsonl --model finished/models/M0",
+        expected: &["c.jsonl: instruction i is to be judged on \"speed\"", "feedback.aspects"],
+    },
+    Garbage {
+        prepare: |f| f.write("c.jsonl", "{\"prompt\": \"q\", \"candidates\": [{\"text\": \"a\"}]}"),
+        arguments: "feedback --candidates c.jsonl --out j.jsonl --set checker=arithmetic --set feedback.choose={most=1}",
+        expected: &["feedback.choose and feedback.retrieval are for a model"],
+    },
+    Garbage {
         prepare: |f| f.write("c.jsonl", judged("speed")),
         arguments: "feedback --candidates c.jsonl --out j.jsonl --model finished/models/M0",
         expected: &[
