@@ -10,6 +10,7 @@ mod json_schema;
 mod length;
 mod number;
 mod regular_expression;
+mod schema;
 
 use rlrf_arithmetic::ArithmeticChecker;
 use rlrf_method::digest::digest;
