@@ -11,6 +11,8 @@ pub enum Table {
     Instructions,
     /// Sampled and refined candidates, and benchmark responses.
     Generations,
+    /// One row per instruction: the aspects that matter most for it.
+    AspectChoices,
     /// One row per candidate and aspect.
     Feedback,
     /// One row per instruction and distinct response: what the reward model says.
@@ -27,9 +29,10 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Instructions,
         Self::Generations,
+        Self::AspectChoices,
         Self::Feedback,
         Self::Rewards,
         Self::Scores,
@@ -44,6 +47,7 @@ impl Table {
         match self {
             Self::Instructions => "instructions",
             Self::Generations => "generations",
+            Self::AspectChoices => "aspect_choices",
             Self::Feedback => "feedback",
             Self::Rewards => "rewards",
             Self::Scores => "scores",

@@ -97,6 +97,11 @@ pub struct JudgeRequest<'a> {
 pub trait Judge {
     /// Identity of everything that decides its feedback (model, template, sampling).
     fn digest(&self) -> String;
+    /// Identity of what decides its feedback on one aspect, where that is not the same for all.
+    fn digest_on(&self, aspect: &Aspect) -> String {
+        let _ = aspect;
+        self.digest()
+    }
     /// Judges all requests, in any order; stops when the sink returns an error, and returns that. A response that is
     /// too long to be judged gets failed feedback: one of them must not end the stage for all.
     ///
@@ -146,6 +151,15 @@ pub struct Check {
     pub level: u8,
 }
 
+impl Check {
+    /// The finding as feedback on an aspect.
+    #[must_use]
+    pub fn into_feedback(self, aspect: &str) -> Feedback {
+        let feedback = Feedback::from_level(aspect, self.critique, self.level, ParseOutcome::Parsed);
+        Feedback { source: FeedbackSource::Checker, ..feedback }
+    }
+}
+
 /// Decides exactly, by a program.
 pub trait Checker {
     /// Identity of the rules.
@@ -188,9 +202,7 @@ impl Judge for CheckerJudge<'_> {
     ) -> Result<()> {
         for (index, request) in requests.iter().enumerate() {
             let check = self.0.check(request.instruction, request.response)?;
-            let (aspect, parsed) = (&request.aspect.name, ParseOutcome::Parsed);
-            let feedback = Feedback::from_level(aspect, check.critique, check.level, parsed);
-            sink(index, Feedback { source: FeedbackSource::Checker, ..feedback })?;
+            sink(index, check.into_feedback(&request.aspect.name))?;
         }
         Ok(())
     }

@@ -7,15 +7,19 @@ use anyhow::{Context, Result, anyhow, bail};
 use rlrf_arithmetic::{ArithmeticChecker, WordProblem};
 use rlrf_method::aspect::DEFAULT_ASPECTS;
 use rlrf_method::demonstration::Demonstration;
+use rlrf_method::dispatch::AspectCheckers;
+use rlrf_method::grounding::Grounding;
 use rlrf_method::pairs::{PreferenceGroup, read_preferences};
 use rlrf_method::seam::Checker;
-use rlrf_method::template::{DEFAULT_FEEDBACK, DEFAULT_REFINE};
+use rlrf_method::template::{ChooseQuestion, DEFAULT_CHOOSE, DEFAULT_FEEDBACK, DEFAULT_REFINE};
 use rlrf_method::{Aspect, Feedback, Instruction, ParseOutcome, Templates};
 use rlrf_remote::is_url;
 use serde::Serialize;
 
+use crate::aspects;
 use crate::config::{CheckerKind, Config, Method};
 use crate::overlap::Trained;
+use crate::retrieval;
 
 /// Reads files named in a configuration, relative to its folder, and remembers what they held.
 pub(crate) struct Reader {
@@ -66,11 +70,11 @@ impl Reader {
         let all = match &config.feedback.aspects_file {
             Some(path) => {
                 let (name, text) = self.text(path)?;
-                Aspect::read_toml(&name, &text)?
+                aspects::read(&name, &text)?
             }
-            None => Aspect::read_toml("aspects.toml", DEFAULT_ASPECTS)?,
+            None => aspects::read("aspects.toml", DEFAULT_ASPECTS)?,
         };
-        Ok(Aspect::choose(&all, &config.feedback.aspects)?)
+        aspects::configured(&all, &config.feedback)
     }
 
     /// The configured prompts.
@@ -81,7 +85,8 @@ impl Reader {
         };
         let feedback = read(&config.templates.feedback, DEFAULT_FEEDBACK)?;
         let refine = read(&config.templates.refine, DEFAULT_REFINE)?;
-        let templates = Templates::new(&feedback, &refine)?;
+        let choose = read(&config.templates.choose, DEFAULT_CHOOSE)?;
+        let templates = Templates::with_choose(&feedback, &refine, &choose)?;
         Ok(if config.feedback.reference { templates } else { templates.without_reference() })
     }
 
@@ -178,6 +183,18 @@ pub(crate) fn check_answers(checker: &dyn Checker, problems: &[Instruction], fil
     Ok(())
 }
 
+/// The same for the checkers of single aspects.
+pub(crate) fn check_aspects(
+    checkers: &AspectCheckers,
+    instructions: &[Instruction],
+    file: &Path,
+) -> Result<()> {
+    for (aspect, checker) in checkers {
+        check_answers(checker.as_ref(), instructions, file).with_context(|| format!("aspect {aspect:?}"))?;
+    }
+    Ok(())
+}
+
 /// The configured checker.
 pub(crate) fn checker(config: &Config) -> Option<Box<dyn Checker>> {
     config.checker.map(|CheckerKind::Arithmetic| Box::new(ArithmeticChecker) as Box<dyn Checker>)
@@ -187,6 +204,8 @@ pub(crate) fn checker(config: &Config) -> Option<Box<dyn Checker>> {
 pub(crate) struct RunInputs {
     pub(crate) instructions: Vec<Instruction>,
     pub(crate) aspects: Vec<Aspect>,
+    pub(crate) aspect_checkers: AspectCheckers,
+    pub(crate) grounding: Option<Grounding>,
     pub(crate) templates: Templates,
     pub(crate) checker: Option<Box<dyn Checker>>,
 }
@@ -206,9 +225,18 @@ impl RunInputs {
             gold(&instructions).with_context(|| file.display().to_string())?;
         }
         let aspects = reader.aspects(config)?;
+        let aspect_checkers = aspects::checkers(&aspects)?;
+        if config.needs_feedback() {
+            check_aspects(&aspect_checkers, &instructions, file)?;
+        }
         let templates = reader.templates(config)?;
         render_once(&templates, &instructions[0], &aspects)?;
-        Ok(Self { instructions, aspects, templates, checker })
+        aspects::check_choice(config.feedback.choose.as_ref(), &aspects)?;
+        let grounding = match &config.feedback.retrieval {
+            Some(retrieval) => Some(retrieval::grounding(retrieval, reader, &instructions)?),
+            None => None,
+        };
+        Ok(Self { instructions, aspects, aspect_checkers, grounding, templates, checker })
     }
 
     /// The questions that the policy will learn to answer.
@@ -251,5 +279,9 @@ fn render_once(templates: &Templates, instruction: &Instruction, aspects: &[Aspe
         ));
     }
     templates.refine(instruction, "a response", &feedback)?;
+    let candidates: Vec<&Aspect> = aspects.iter().collect();
+    for ask in [ChooseQuestion::Letter, ChooseQuestion::Reason("an aspect"), ChooseQuestion::List] {
+        templates.choose(instruction, &candidates, 1, ask)?;
+    }
     Ok(())
 }

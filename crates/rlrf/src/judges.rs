@@ -5,6 +5,8 @@ use rlrf_engine::EngineOptions;
 use rlrf_local::{JudgeConfig, LocalJudge, LocalPolicy};
 use rlrf_method::Templates;
 use rlrf_method::config::Sampling;
+use rlrf_method::dispatch::{AspectCheckers, DispatchJudge};
+use rlrf_method::grounding::{GroundedJudge, Grounding};
 use rlrf_method::kept::KeptPolicy;
 use rlrf_method::panel::Panel;
 use rlrf_method::row::SharedStore;
@@ -124,6 +126,21 @@ impl JudgeModels {
         Ok(digest)
     }
 
+    /// Has the first of them choose aspects; `otherwise` does, if there are none.
+    pub(crate) fn ask_chooser<R>(
+        &mut self,
+        otherwise: Option<LocalPolicy<'_>>,
+        engine: EngineOptions,
+        ask: impl FnOnce(&mut dyn Policy) -> rlrf_method::Result<R>,
+    ) -> Result<R> {
+        Ok(match (self.0.first_mut(), otherwise) {
+            (Some(OpenedModel::Endpoint(policy)), _) => ask(policy)?,
+            (Some(OpenedModel::Folder(model)), _) => ask(&mut LocalPolicy::new(model, engine)?)?,
+            (None, Some(mut policy)) => ask(&mut policy)?,
+            (None, None) => bail!("nobody chooses aspects: name a feedback model"),
+        })
+    }
+
     /// The judge that they are: a panel, if there are several; none, if there are none. What an endpoint replies is kept in
     /// `store` as it comes.
     pub(crate) fn judge<'a>(
@@ -169,14 +186,38 @@ pub(crate) fn judge<'a>(
     }
     let judging = Judging::new(config, &inputs.templates);
     let Judging { templates, critique, engine } = judging;
-    if let Some(judge) = models.judge(judging, store, iteration)? {
-        return Ok(Some(judge));
-    }
-    Ok(Some(match (config.feedback.source, feedback, &inputs.checker) {
-        (FeedbackOrigin::Checker, _, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
-        (FeedbackOrigin::Model, Some(model), _) => {
+    let opened = models.judge(judging, store, iteration)?;
+    let judge: Box<dyn Judge + 'a> = match (opened, config.feedback.source, feedback, &inputs.checker) {
+        (Some(judge), ..) => judge,
+        (None, FeedbackOrigin::Checker, _, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
+        (None, FeedbackOrigin::Model, Some(model), _) => {
             Box::new(LocalJudge::new(model, templates, critique, engine)?)
         }
         _ => Box::new(LocalJudge::of_policy(policy, templates, critique)?),
-    }))
+    };
+    // With `source = "checker"` the configuration refuses what is looked up for a model.
+    let grounded = grounded(judge, inputs.grounding.as_ref());
+    Ok(Some(dispatched(Some(grounded), &inputs.aspect_checkers)))
+}
+
+/// `judge`, shown what was looked up.
+pub(crate) fn grounded<'a>(
+    judge: Box<dyn Judge + 'a>,
+    grounding: Option<&'a Grounding>,
+) -> Box<dyn Judge + 'a> {
+    match grounding {
+        Some(grounding) => Box::new(GroundedJudge { judge, grounding }),
+        None => judge,
+    }
+}
+
+/// `judge`, for the aspects that have no checker of their own.
+pub(crate) fn dispatched<'a>(
+    judge: Option<Box<dyn Judge + 'a>>,
+    checkers: &'a AspectCheckers,
+) -> Box<dyn Judge + 'a> {
+    match judge {
+        Some(judge) if checkers.is_empty() => judge,
+        judge => Box::new(DispatchJudge { judge, checkers }),
+    }
 }

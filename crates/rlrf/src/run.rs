@@ -300,21 +300,35 @@ impl Run<'_> {
         let config = self.config.loop_config();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
         let store = RefCell::new(&mut self.store as &mut dyn RowStore);
-        let mut store = SharedStore::new(&store);
-        let models = (&policy, judge);
-        let mut judge = judges::judge(self.config, self.inputs, models, self.judges, store, number)?;
+        let shared = SharedStore::new(&store);
+        let mut store = shared;
         let mut reward = reward.map(LocalReward::new);
         let mut iteration = Iteration {
             config: &config,
             number,
             instructions: &self.inputs.instructions,
             aspects: &self.inputs.aspects,
+            choices: Vec::new(),
             templates: &self.inputs.templates,
             store: &mut store,
             progress: self.console,
             checker: self.inputs.checker.as_deref(),
             reward: reward.as_mut().map(|reward| reward as &mut dyn Reward),
         };
+        let choose = self.config.feedback.choose.as_ref().filter(|_| self.config.needs_feedback());
+        if let Some(choose) = choose {
+            let own = match judge {
+                Some(model) => LocalPolicy::new(model, self.config.engine())?,
+                None => policy.clone(),
+            };
+            let all: Vec<usize> = (0..self.inputs.instructions.len()).collect();
+            let choices = self.judges.ask_chooser(Some(own), self.config.engine(), |model| {
+                iteration.choose(model, choose, &all)
+            })?;
+            iteration.choices = choices;
+        }
+        let models = (&policy, judge);
+        let mut judge = judges::judge(self.config, self.inputs, models, self.judges, shared, number)?;
         let groups = match &mut judge {
             Some(judge) => iteration.explore(&mut policy, Some(judge.as_mut()))?,
             None => iteration.explore(&mut policy, None)?,
@@ -334,17 +348,23 @@ impl Run<'_> {
                 continue;
             }
             let instruction = &self.inputs.instructions[group.instruction];
+            let shown = self.inputs.grounding.as_ref().map_or(instruction, |g| g.grounded(instruction));
+            let chosen = |name: &str| {
+                let mut chosen = group.choice.iter().flat_map(|choice| &choice.aspects);
+                chosen.find(|chosen| chosen.aspect == name).map(|chosen| chosen.reason.clone())
+            };
             traces.push(Trace {
                 iteration: number,
                 instruction: instruction.id.clone(),
                 problem: instruction.text(),
-                reference: instruction.reference.clone(),
+                reference: shown.reference.clone(),
                 draft: draft.generated.text.clone(),
                 feedback: draft
                     .feedback
                     .iter()
                     .map(|f| TraceFeedback {
                         aspect: f.aspect.clone(),
+                        reason: chosen(&f.aspect).filter(|reason| !reason.is_empty()),
                         level: f.level,
                         critique: f.critique.clone(),
                     })

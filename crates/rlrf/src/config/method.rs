@@ -47,6 +47,7 @@ impl Method {
                 (feedback.model, feedback.new, feedback.sft) = (None, None, None);
                 (feedback.endpoint, feedback.judges) = (None, Vec::new());
                 feedback.aspects = vec![OVERALL.into()];
+                (feedback.weights, feedback.checkers, feedback.choose) = Default::default();
                 (config.score.reward_weight, config.reward.break_ties) = (0.0, false);
             }
         }

@@ -3,31 +3,40 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use rlrf_method::candidates::{read_candidates, write_candidates};
-use rlrf_method::config::MethodConfig;
+use rlrf_method::choose::judged_aspects;
+use rlrf_method::config::{ChooseConfig, MethodConfig};
+use rlrf_method::dispatch::AspectCheckers;
 use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::pairs::preference_records;
 use rlrf_method::row::SharedStore;
 use rlrf_method::score::{Candidate, CandidateKind};
-use rlrf_method::seam::{Checker, CheckerJudge, Judge};
+use rlrf_method::seam::{Checker, CheckerJudge, Judge, Policy};
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Aspect, Instruction, RowStore, Templates};
 
 use super::{PartialOutput, Stage, expect_file};
 use crate::arguments::{FeedbackOptions, PairsOptions, RefineOptions, SampleOptions};
+use crate::aspects::{check_choice, checkers};
 use crate::console::Console;
-use crate::inputs::{check_answers, checker, limited};
-use crate::judges::{JudgeModels, Judging};
+use crate::inputs::{check_answers, check_aspects, checker, limited};
+use crate::judges::{JudgeModels, Judging, dispatched, grounded};
+use crate::retrieval;
 
-const FEEDBACK_SETTINGS: [&str; 8] = [
+const FEEDBACK_SETTINGS: [&str; 13] = [
     "checker",
     "feedback.aspects",
     "feedback.aspects_file",
+    "feedback.weights",
+    "feedback.checkers",
+    "feedback.choose",
+    "feedback.retrieval",
     "feedback.critique",
     "feedback.endpoint",
     "feedback.judges",
     "templates.feedback",
+    "templates.choose",
     "generation",
 ];
 
@@ -73,6 +82,11 @@ pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console)
     if let Some(checker) = &inputs.checker {
         check_answers(checker.as_ref(), &inputs.instructions, &options.candidates)?;
     }
+    check_aspects(&inputs.aspect_checkers, &inputs.instructions, &options.candidates)?;
+    let grounding = match &stage.config.feedback.retrieval {
+        Some(retrieval) => Some(retrieval::grounding(retrieval, &mut stage.reader, &inputs.instructions)?),
+        None => None,
+    };
     let mut models = match &options.model {
         Some(source) => {
             let judging = Judging::new(&stage.config, &inputs.templates);
@@ -83,31 +97,65 @@ pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console)
         None => JudgeModels::configured(&stage.config, &inputs.templates, &mut stage.reader)?,
     };
     let checker = inputs.checker.as_deref().filter(|_| models.is_empty());
-    if models.is_empty() && checker.is_none() {
-        bail!("nobody judges: give --model DIR or URL, or a checker: --set checker=arithmetic");
+    let unchecked = inputs.aspects.iter().find(|aspect| aspect.checker.is_none());
+    if let Some(aspect) = unchecked.filter(|_| models.is_empty() && checker.is_none()) {
+        bail!(
+            "nobody judges {}: give --model DIR or URL, or a checker: --set checker=arithmetic",
+            aspect.name
+        );
+    }
+    let choose = stage.config.feedback.choose.as_ref();
+    if models.is_empty() && (choose.is_some() || grounding.is_some()) {
+        bail!("feedback.choose and feedback.retrieval are for a model: give --model DIR or URL");
     }
     let judged = groups.iter().flat_map(|group| &group.candidates).filter(|c| c.feedback.is_empty()).count();
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let summary = {
         let judging = Judging::new(&stage.config, &inputs.templates);
         let store = RefCell::new(&mut output.store as &mut dyn RowStore);
-        let mut store = SharedStore::new(&store);
-        let mut judge: Box<dyn Judge + '_> = match checker {
-            Some(checker) => Box::new(CheckerJudge(checker)),
-            None => models.judge(judging, store, 0)?.context("no judge was opened")?,
-        };
+        let shared = SharedStore::new(&store);
+        let mut store = shared;
         let mut iteration = inputs.iteration(&mut store, console);
+        if let Some(config) = choose {
+            models.ask_chooser(None, judging.engine, |model| {
+                choose_aspects(&mut iteration, model, config, &mut groups)
+            })?;
+        }
+        let judge: Option<Box<dyn Judge + '_>> = match checker {
+            Some(checker) => Some(Box::new(CheckerJudge(checker))),
+            None => models.judge(judging, shared, 0)?.map(|judge| grounded(judge, grounding.as_ref())),
+        };
+        let mut judge = dispatched(judge, &inputs.aspect_checkers);
         iteration.feedback(judge.as_mut(), &mut groups)?;
         iteration.summary(&groups)
     };
     let line = format!(
-        "{judged} candidates judged on {} ({}), {} replies unreadable: {}",
+        "{judged} candidates judged on {}{} ({}), {} replies unreadable: {}",
+        choose.map_or(String::new(), |choose| format!("at most {} of ", choose.most)),
         stage.config.feedback.aspects.join(", "),
         mean_scores(&groups),
         summary.feedback_failed,
         options.out.display()
     );
     inputs.finish(output, &groups, &summary, &line)
+}
+
+/// For the instructions that nothing was judged of yet; the others stay comparable with what was.
+fn choose_aspects(
+    iteration: &mut Iteration<'_>,
+    model: &mut dyn Policy,
+    config: &ChooseConfig,
+    groups: &mut [CandidateGroup],
+) -> rlrf_method::Result<()> {
+    let unjudged = |group: &&mut CandidateGroup| {
+        group.choice.is_none() && group.candidates.iter().all(|candidate| candidate.feedback.is_empty())
+    };
+    let open: Vec<&mut CandidateGroup> = groups.iter_mut().filter(unjudged).collect();
+    let wanted: Vec<usize> = open.iter().map(|group| group.instruction).collect();
+    for (group, choice) in open.into_iter().zip(iteration.choose(model, config, &wanted)?) {
+        group.choice = Some(choice);
+    }
+    Ok(())
 }
 
 pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> Result<()> {
@@ -166,16 +214,20 @@ pub(super) struct Inputs {
     method: MethodConfig,
     instructions: Vec<Instruction>,
     aspects: Vec<Aspect>,
+    aspect_checkers: AspectCheckers,
     templates: Templates,
     checker: Option<Box<dyn Checker>>,
 }
 
 impl Inputs {
     fn read(stage: &mut Stage, instructions: Vec<Instruction>) -> Result<Self> {
+        let aspects = stage.reader.aspects(&stage.config)?;
+        check_choice(stage.config.feedback.choose.as_ref(), &aspects)?;
         Ok(Self {
             method: stage.config.loop_config(),
             instructions,
-            aspects: stage.reader.aspects(&stage.config)?,
+            aspect_checkers: checkers(&aspects)?,
+            aspects,
             templates: stage.reader.templates(&stage.config)?,
             checker: checker(&stage.config),
         })
@@ -197,6 +249,7 @@ impl Inputs {
             number: 0,
             instructions: &self.instructions,
             aspects: &self.aspects,
+            choices: Vec::new(),
             templates: &self.templates,
             store,
             progress: console,
@@ -218,14 +271,24 @@ impl Inputs {
     /// Scores on other aspects could not be compared with the new ones.
     fn refuse_other_aspects(&self, file: &Path, groups: &[CandidateGroup]) -> Result<()> {
         for group in groups {
+            let id = &self.instructions[group.instruction].id;
+            let known = |name: &str| self.aspects.iter().any(|aspect| aspect.name == name);
+            let mut chosen = group.choice.iter().flat_map(|choice| &choice.aspects);
+            if let Some(gone) = chosen.find(|chosen| !known(&chosen.aspect)) {
+                bail!(
+                    "{}: instruction {id} is to be judged on {:?}, as `aspect_choice` says: name it in feedback.aspects",
+                    file.display(),
+                    gone.aspect
+                );
+            }
+            let expected = judged_aspects(group.choice.as_ref(), &self.aspects);
             for candidate in group.candidates.iter().filter(|candidate| !candidate.feedback.is_empty()) {
                 let judged: Vec<&str> = candidate.feedback.iter().map(|f| f.aspect.as_str()).collect();
-                if !judged.iter().eq(self.aspects.iter().map(|aspect| &aspect.name)) {
+                if !judged.iter().eq(expected.iter().map(|&place| &self.aspects[place].name)) {
                     bail!(
-                        "{}: instruction {} has candidates judged on {judged:?} already: give the same aspects, as in \
+                        "{}: instruction {id} has candidates judged on {judged:?} already: give the same aspects, as in \
                          --set 'feedback.aspects={judged:?}'",
-                        file.display(),
-                        self.instructions[group.instruction].id
+                        file.display()
                     );
                 }
             }
