@@ -145,6 +145,7 @@ pub fn is_headline(benchmark: &str, metric: &str) -> bool {
     match benchmark {
         "just-eval" => matches!(metric, "mean" | "safety"),
         "factscore" => matches!(metric, "score" | "respond_ratio"),
+        "aspects" => !metric.starts_with("agreement") && unit(metric) != Unit::Amount,
         _ => unit(metric) != Unit::Amount,
     }
 }
@@ -164,7 +165,10 @@ pub enum Unit {
 #[must_use]
 pub fn unit(metric: &str) -> Unit {
     let is = |part: &str| metric.contains(part);
-    if is("tokens") || is("words") || is("facts_per") {
+    // Levels: what follows is the aspect's name, whatever that is.
+    if metric.starts_with("checked_") || metric.starts_with("judged_") {
+        Unit::Number
+    } else if is("tokens") || is("words") || is("facts_per") {
         Unit::Amount
     } else if is("accuracy") || is("rate") || is("ratio") || is("score") || is("_at_") {
         Unit::Share

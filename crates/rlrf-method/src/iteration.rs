@@ -27,6 +27,13 @@ pub fn generation_key(model: &str, messages: &[Message], sampling: &Sampling, st
     digest(&("generation", model, messages, sampling, stream))
 }
 
+/// Identity of a judgement: everything that decides it.
+#[must_use]
+pub fn feedback_key(judge: &str, instruction: &Instruction, response: &str, aspect: &Aspect) -> String {
+    let asked = (&instruction.messages, &instruction.reference, &instruction.answer);
+    digest(&("feedback", judge, asked, response, aspect))
+}
+
 /// The candidates of one instruction as they grow through the stages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CandidateGroup {
@@ -196,8 +203,7 @@ impl Iteration<'_> {
                 let response = texts[group_index][position].as_str();
                 let mut keys = Vec::with_capacity(self.aspects.len());
                 for (order, aspect) in self.aspects.iter().enumerate() {
-                    let asked = (&instruction.messages, &instruction.reference, &instruction.answer);
-                    let key = digest(&("feedback", &judge_digest, asked, response, aspect));
+                    let key = feedback_key(&judge_digest, instruction, response, aspect);
                     if !known.contains_key(&key) {
                         let committed = self.store.get(Table::Feedback, &key)?;
                         if committed.is_none() {

@@ -17,7 +17,7 @@ use rlrf_train::TrainingConfig;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use evaluation::{
-    EvaluationConfig, EvaluationSet, FactScoreSet, JustEvalSet, ProblemSet, WordProblemSet,
+    AspectSet, EvaluationConfig, EvaluationSet, FactScoreSet, JustEvalSet, ProblemSet, WordProblemSet,
 };
 pub(crate) use method::Method;
 
@@ -347,7 +347,8 @@ impl Config {
 
     /// Whether anything in the run asks for feedback.
     pub(crate) fn needs_feedback(&self) -> bool {
-        self.method != Method::SftGold && self.loop_config().needs_feedback()
+        let measured = self.evaluation.sets.iter().any(|set| matches!(set, EvaluationSet::Aspects(_)));
+        measured || (self.method != Method::SftGold && self.loop_config().needs_feedback())
     }
 
     /// The engine's part.

@@ -23,7 +23,7 @@ use serde_json::json;
 use crate::arguments::RunOptions;
 use crate::config::{Config, FeedbackOrigin};
 use crate::console::{self, Console};
-use crate::evaluate::MeasuredSets;
+use crate::evaluate::{Judges, MeasuredSets};
 use crate::inputs::{Reader, RunInputs, resolved_configuration};
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel, StartingModels};
@@ -130,10 +130,10 @@ impl Run<'_> {
         self.commit_instructions()?;
         let mut policy = self.start("M0", models.policy)?;
         let judge = models.feedback.map(|model| self.start("feedback", model)).transpose()?;
-        self.evaluate(0, &policy)?;
+        self.evaluate(0, &policy, judge.as_ref())?;
         for number in 0..self.config.iterations {
             policy = self.iterate(number, policy, judge.as_ref())?;
-            self.evaluate(number + 1, &policy)?;
+            self.evaluate(number + 1, &policy, judge.as_ref())?;
             self.measure_divergence(number + 1, &policy)?;
         }
         self.keep_timings()?;
@@ -219,8 +219,9 @@ impl Run<'_> {
         Ok(rlrf_local::finish(stage)?)
     }
 
-    fn evaluate(&mut self, iteration: u32, model: &Model) -> Result<()> {
+    fn evaluate(&mut self, iteration: u32, model: &Model, judge: Option<&Model>) -> Result<()> {
         let mut policy: Option<LocalPolicy<'_>> = None;
+        let mut feedback: Option<Box<dyn Judge + '_>> = None;
         for set in &self.measured.sets {
             let key = evaluation_key(set.benchmark(), set.name(), iteration);
             if self.store.get(Table::Metrics, &key)?.is_some() {
@@ -230,9 +231,15 @@ impl Run<'_> {
                 Some(policy) => policy,
                 none => none.insert(LocalPolicy::new(model, self.config.engine())?),
             };
+            if set.needs_feedback() && feedback.is_none() {
+                feedback = independent_judge(self.config, self.inputs, judge)?;
+            }
+            let judges = Judges {
+                replies: self.measured.judge.as_deref_mut(),
+                feedback: feedback.as_mut().map(|judge| &mut **judge as &mut dyn Judge),
+            };
             let mut context = rlrf_eval::Context { store: &mut self.store, progress: self.console };
-            let outcome =
-                set.evaluate(&mut context, policy, self.measured.judge.as_deref_mut(), iteration)?;
+            let outcome = set.evaluate(&mut context, policy, judges, iteration)?;
             let table = rlrf_report::evaluation_table(&outcome.evaluation);
             self.console.say(&format!("M_{iteration}\n{}", table.trim_end()));
             outcome.commit(&mut self.store)?;
@@ -296,14 +303,12 @@ impl Run<'_> {
     ) -> Result<(Vec<CandidateGroup>, Vec<PreferenceGroup>, IterationSummary)> {
         let config = self.config.loop_config();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
-        let (templates, critique) = (&self.inputs.templates, &self.config.feedback.critique);
-        let mut judge: Box<dyn Judge + '_> = match (self.config.feedback.source, judge, &self.inputs.checker)
-        {
-            (FeedbackOrigin::Checker, _, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
-            (FeedbackOrigin::Model, Some(judge), _) => {
-                Box::new(LocalJudge::new(judge, templates, critique, self.config.engine())?)
+        let mut judge = match independent_judge(self.config, self.inputs, judge)? {
+            Some(judge) => judge,
+            None => {
+                let (templates, critique) = (&self.inputs.templates, &self.config.feedback.critique);
+                Box::new(LocalJudge::of_policy(&policy, templates, critique)?)
             }
-            _ => Box::new(LocalJudge::of_policy(&policy, templates, critique)?),
         };
         let mut iteration = Iteration {
             config: &config,
@@ -437,6 +442,22 @@ impl Run<'_> {
         write_atomically(self.folder.join("report.html"), page.as_bytes()).context("report.html")?;
         Ok(summary)
     }
+}
+
+/// Who judges, where that is not the policy itself; `model` is the feedback model, if there is one.
+fn independent_judge<'a>(
+    config: &'a Config,
+    inputs: &'a RunInputs,
+    model: Option<&'a Model>,
+) -> Result<Option<Box<dyn Judge + 'a>>> {
+    Ok(match (config.feedback.source, model, &inputs.checker) {
+        (FeedbackOrigin::Checker, _, Some(checker)) => Some(Box::new(CheckerJudge(checker.as_ref()))),
+        (FeedbackOrigin::Model, Some(model), _) => {
+            let critique = &config.feedback.critique;
+            Some(Box::new(LocalJudge::new(model, &inputs.templates, critique, config.engine())?))
+        }
+        _ => None,
+    })
 }
 
 /// Where a run keeps it.
