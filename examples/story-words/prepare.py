@@ -12,7 +12,7 @@ The faults that critiques and refinements are about are made on purpose, so that
 
 - completeness: a word that was asked for is exchanged for another, or the sentence with it is;
 - conciseness: a third and a fourth sentence;
-- readability: a word spliced from the halves of two others, or an end that is cut off.
+- readability: a word spliced from the halves of two others, a word written twice, or an end that is cut off.
 """
 import json
 import random
@@ -26,10 +26,10 @@ ANSWERS, REFINEMENTS, FEEDBACK = 3500, 1000, 1400  # the last one for each aspec
 INSTRUCTIONS, HELDOUT = 400, 300
 MOST_SENTENCES = 2
 SENTENCE = re.compile(r"[^.!?]+[.!?]")
-PLAIN = re.compile(r"[A-Z][A-Za-z,' -]*[.!?]")
-WORD = re.compile(r"[A-Za-z']+")
+PLAIN = re.compile(r"[A-Z][A-Za-z,' ]*[.!?]")
+WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
 DULL = set(
-    "about after again all also always and are around asked away back because been before began came come could did does "
+    "about after again all also any can for anything but her hers him both else end far few full here hello how lot lots me my nice off our ours own please real really right she sure than too try two us we whole yes yet" "  always and are around asked away back because been before began came come could did does "
     "down each even ever every everyone everything felt first from gave get getting gets give gives goes going gone good "
     "had has have having heard held here himself herself his how into its just keep kept knew know last later left let "
     "like liked lived long look looked looking loved made make makes many more most much must named near never new next "
@@ -82,6 +82,33 @@ def instruction(wanted):
     return f"Write at most two sentences with: {', '.join(wanted)}."
 
 
+# The aspects as checkers decide them; the rubric is that of aspects.toml in short.
+CHECKERS = """\
+# Written by prepare.py: what decides the aspects exactly.
+
+[[aspect]]
+name = "completeness"
+criterion = "Are all words that were asked for in the text?"
+levels = ["Two or more are missing.", "One is missing.", "All are there."]
+checker = { kind = "contains", answer = true, whole_words = true }
+
+[[aspect]]
+name = "conciseness"
+criterion = "Does the text keep to two sentences?"
+levels = ["It has four or more.", "It has three.", "It has one or two."]
+checker = { kind = "length", unit = "sentences", max = 2, near = 0.5 }
+
+[[aspect]]
+name = "readability"
+criterion = "Is the text whole sentences of English words?"
+levels = ["It has two or more faults.", "It has one fault.", "It has none."]
+checker.kind = "prose"
+checker.words = '''
+LEXICON
+'''
+"""
+
+
 class Judge:
     """Writes critiques: first what is found, part by part, then advice, then the level."""
 
@@ -104,7 +131,12 @@ class Judge:
     def readability(self, wanted, text):
         found, faults = [], []
         for part in sentences(text):
-            here = [f"mend {word}" for word in words(part) if word not in self.lexicon]
+            here = []
+            for before, word in zip([""] + words(part), words(part)):
+                if word not in self.lexicon:
+                    here.append(f"mend {word}")
+                elif word == before:
+                    here.append(f"once {word}")
             if part[-1] not in ".!?":
                 here.append("end the sentence")
             found.append(f"{part.split()[0]} {'not well' if here else 'well'}")
@@ -130,12 +162,18 @@ class Damage:
     def misspelt(self, passage):
         place = self.rng.randrange(len(passage))
         parts = passage[place].split(" ")
-        choice = self.rng.randrange(1, len(parts))
-        word = WORD.search(parts[choice]).group() if WORD.search(parts[choice]) else ""
-        if len(word) < 3:
+        choices = [i for i, part in enumerate(parts) if i and len(words(part)[0]) >= 3]
+        if not choices:
             return passage
-        parts[choice] = parts[choice].replace(word, self.fake(), 1)
+        choice = self.rng.choice(choices)
+        parts[choice] = parts[choice].replace(WORD.search(parts[choice]).group(), self.fake(), 1)
         return passage[:place] + [" ".join(parts)] + passage[place + 1 :]
+
+    def doubled(self, passage):
+        place = self.rng.randrange(len(passage))
+        parts = passage[place].split(" ")
+        choice = self.rng.randrange(1, len(parts) - 1)
+        return passage[:place] + [" ".join(parts[:choice] + [parts[choice].strip(",")] + parts[choice:])] + passage[place + 1 :]
 
     def cut(self, passage):
         parts = passage[-1].split(" ")
@@ -154,7 +192,7 @@ class Damage:
     def draft(self, passage, wanted, more):
         """A few faults, at least one."""
         draft = list(passage)
-        kinds = self.rng.sample(["without", "longer", "misspelt", "cut"], self.rng.choice([1, 1, 2]))
+        kinds = self.rng.sample(["without", "longer", "misspelt", "misspelt", "doubled", "cut"], self.rng.choice([1, 1, 2]))
         for word in self.rng.sample(wanted, self.rng.choice([1, 1, 2])) if "without" in kinds else []:
             if word in words(" ".join(draft)):
                 draft = self.without(draft, word, more)
@@ -162,6 +200,8 @@ class Damage:
             draft += more[: self.rng.choice([1, 1, 2])]
         for _ in range(self.rng.choice([1, 1, 2]) if "misspelt" in kinds else 0):
             draft = self.misspelt(draft)
+        if "doubled" in kinds:
+            draft = self.doubled(draft)
         return self.cut(draft) if "cut" in kinds else draft
 
 
@@ -245,7 +285,8 @@ def main():
     write(target / "feedback.jsonl", feedback)
     write(target / "instructions.jsonl", instructions("instructions", INSTRUCTIONS))
     write(target / "heldout.jsonl", instructions("heldout", HELDOUT))
-    (target / "words.txt").write_text("\n".join(sorted(lexicon)) + "\n", encoding="utf-8")
+    checkers = CHECKERS.replace("LEXICON", "\n".join(sorted(lexicon)))
+    (target / "checkers.toml").write_text(checkers, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -27,11 +27,12 @@ pub fn generation_key(model: &str, messages: &[Message], sampling: &Sampling, st
     digest(&("generation", model, messages, sampling, stream))
 }
 
-/// Identity of a judgement: everything that decides it.
+/// Identity of a judgement: everything that decides it. `judge` is the judge's digest on the aspect, `rubric` the aspect's
+/// [rubric](Aspect::rubric).
 #[must_use]
-pub fn feedback_key(judge: &str, instruction: &Instruction, response: &str, aspect: &Aspect) -> String {
+pub fn feedback_key(judge: &str, instruction: &Instruction, response: &str, rubric: &Aspect) -> String {
     let asked = (&instruction.messages, &instruction.reference, &instruction.answer);
-    digest(&("feedback", judge, asked, response, aspect))
+    digest(&("feedback", judge, asked, response, rubric))
 }
 
 /// The candidates of one instruction as they grow through the stages.
@@ -185,7 +186,8 @@ impl Iteration<'_> {
     /// # Errors
     /// As [`Iteration::sample`].
     pub fn feedback(&mut self, judge: &mut dyn Judge, groups: &mut [CandidateGroup]) -> Result<()> {
-        let judge_digest = judge.digest();
+        let rubrics: Vec<(String, Aspect)> =
+            self.aspects.iter().map(|aspect| (judge.digest_on(aspect), aspect.rubric())).collect();
         let mut known: HashMap<String, Option<Feedback>> = HashMap::new();
         let mut requests: Vec<JudgeRequest<'_>> = Vec::new();
         let mut places: Vec<(String, usize, u32)> = Vec::new();
@@ -203,7 +205,8 @@ impl Iteration<'_> {
                 let response = texts[group_index][position].as_str();
                 let mut keys = Vec::with_capacity(self.aspects.len());
                 for (order, aspect) in self.aspects.iter().enumerate() {
-                    let key = feedback_key(&judge_digest, instruction, response, aspect);
+                    let (judge_digest, rubric) = &rubrics[order];
+                    let key = feedback_key(judge_digest, instruction, response, rubric);
                     if !known.contains_key(&key) {
                         let committed = self.store.get(Table::Feedback, &key)?;
                         if committed.is_none() {

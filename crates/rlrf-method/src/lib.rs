@@ -7,10 +7,12 @@
 
 pub mod aspect;
 pub mod candidates;
+pub mod checker_config;
 pub mod committer;
 pub mod config;
 pub mod demonstration;
 pub mod digest;
+pub mod dispatch;
 pub mod error;
 pub mod explore;
 pub mod feedback;
@@ -25,8 +27,10 @@ pub mod search;
 pub mod select;
 pub mod summary;
 pub mod template;
+pub mod toml_error;
 
 pub use aspect::Aspect;
+pub use checker_config::CheckerConfig;
 pub use error::{Error, Result};
 pub use feedback::{Feedback, FeedbackSource, LEVELS, ParseOutcome};
 pub use instruction::{Instruction, Message, Role};

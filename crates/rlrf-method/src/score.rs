@@ -91,13 +91,16 @@ impl Candidate {
     }
 }
 
-/// The weighted mean of the aspects' scores; failed feedback is left out, never counted as a level.
+/// The weighted mean of the scores of the aspects that the candidate was judged on, by name; failed feedback is left out,
+/// never counted as a level.
 #[must_use]
 pub fn candidate_score(aspects: &[Aspect], feedback: &[Feedback]) -> Option<f64> {
-    let scored: Vec<(f64, f64)> = aspects
+    let scored: Vec<(f64, f64)> = feedback
         .iter()
-        .zip(feedback)
-        .filter_map(|(aspect, feedback)| Some((aspect.weight, feedback.aspect_score()?)))
+        .filter_map(|feedback| {
+            let aspect = aspects.iter().find(|aspect| aspect.name == feedback.aspect)?;
+            Some((aspect.weight, feedback.aspect_score()?))
+        })
         .collect();
     let weight: f64 = scored.iter().map(|(weight, _)| weight).sum();
     (weight > 0.0).then(|| scored.iter().map(|(weight, score)| weight * score).sum::<f64>() / weight)
@@ -162,12 +165,15 @@ pub(crate) mod tests {
             criterion: "c".into(),
             levels: ["1".into(), "2".into(), "3".into()],
             weight,
+            checker: None,
         };
         let aspects = [aspect("a", 1.0), aspect("b", 3.0)];
         let good = Feedback::from_distribution("a", String::new(), [0.0, 1.0, 0.0], ParseOutcome::Parsed);
         let better = Feedback::from_distribution("b", String::new(), [0.0, 0.0, 1.0], ParseOutcome::Parsed);
         let failed = Feedback { level: None, parse: ParseOutcome::Failed("?".into()), ..better.clone() };
-        assert_eq!(candidate_score(&aspects, &[good.clone(), better]), Some(2.75));
+        assert_eq!(candidate_score(&aspects, &[good.clone(), better.clone()]), Some(2.75));
+        assert_eq!(candidate_score(&aspects, &[better.clone(), good.clone()]), Some(2.75));
+        assert_eq!(candidate_score(&aspects, &[better]), Some(3.0));
         assert_eq!(candidate_score(&aspects, &[good, failed.clone()]), Some(2.0));
         assert_eq!(candidate_score(&aspects, &[failed.clone(), failed]), None);
     }

@@ -98,6 +98,11 @@ pub struct JudgeRequest<'a> {
 pub trait Judge {
     /// Identity of everything that decides its feedback (model, template, sampling).
     fn digest(&self) -> String;
+    /// Identity of what decides its feedback on one aspect, where that is not the same for all.
+    fn digest_on(&self, aspect: &Aspect) -> String {
+        let _ = aspect;
+        self.digest()
+    }
     /// Judges all requests, in any order; stops when the sink returns an error, and returns that. A response that is
     /// too long to be judged gets failed feedback: one of them must not end the stage for all.
     ///
@@ -130,6 +135,21 @@ pub struct Check {
     pub critique: String,
     /// The finding as a level of the rubric.
     pub level: u8,
+}
+
+impl Check {
+    /// The finding as feedback on an aspect.
+    #[must_use]
+    pub fn into_feedback(self, aspect: &str) -> Feedback {
+        Feedback {
+            aspect: aspect.to_string(),
+            critique: self.critique,
+            level: Some(self.level),
+            distribution: None,
+            source: FeedbackSource::Checker,
+            parse: ParseOutcome::Parsed,
+        }
+    }
 }
 
 /// Decides exactly, by a program.
@@ -172,15 +192,7 @@ impl Judge for CheckerJudge<'_> {
     ) -> Result<()> {
         for (index, request) in requests.iter().enumerate() {
             let check = self.0.check(request.instruction, request.response)?;
-            let feedback = Feedback {
-                aspect: request.aspect.name.clone(),
-                critique: check.critique,
-                level: Some(check.level),
-                distribution: None,
-                source: FeedbackSource::Checker,
-                parse: ParseOutcome::Parsed,
-            };
-            sink(index, feedback)?;
+            sink(index, check.into_feedback(&request.aspect.name))?;
         }
         Ok(())
     }

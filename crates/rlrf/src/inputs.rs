@@ -7,9 +7,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use rlrf_arithmetic::{ArithmeticChecker, WordProblem};
 use rlrf_method::aspect::DEFAULT_ASPECTS;
 use rlrf_method::demonstration::Demonstration;
+use rlrf_method::dispatch::AspectCheckers;
 use rlrf_method::seam::Checker;
 use rlrf_method::template::{DEFAULT_FEEDBACK, DEFAULT_REFINE};
-use rlrf_method::{Aspect, Feedback, Instruction, ParseOutcome, Templates};
+use rlrf_method::{Aspect, CheckerConfig, Feedback, Instruction, ParseOutcome, Templates};
 use rlrf_remote::is_url;
 use serde::Serialize;
 
@@ -70,6 +71,22 @@ impl Reader {
             None => Aspect::read_toml("aspects.toml", DEFAULT_ASPECTS)?,
         };
         Ok(Aspect::choose(&all, &config.feedback.aspects)?)
+    }
+
+    /// The checkers of a file of aspects.
+    pub(crate) fn aspect_checkers(&mut self, path: &Path) -> Result<AspectCheckers> {
+        let (name, text) = self.text(path)?;
+        let accepts = |config: &CheckerConfig| rlrf_checkers::checker(config).map(drop);
+        let mut checkers = AspectCheckers::new();
+        for aspect in Aspect::read_toml_with(&name, &text, &accepts)? {
+            if let Some(config) = &aspect.checker {
+                checkers.insert(aspect.name, rlrf_checkers::checker(config)?);
+            }
+        }
+        if checkers.is_empty() {
+            bail!("{name}: no aspect has a `checker`");
+        }
+        Ok(checkers)
     }
 
     /// The configured prompts.

@@ -11,6 +11,7 @@ mod console;
 mod evaluate;
 mod index_command;
 mod inputs;
+mod judges;
 mod model_command;
 mod model_source;
 mod models;

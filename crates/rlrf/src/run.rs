@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rlrf_eval::Evaluation;
 use rlrf_eval::evaluation::{EVALUATION, evaluation_key};
-use rlrf_local::{DivergenceSample, DpoTrainer, DpoTrainingConfig, LocalJudge, LocalPolicy, TrainingStage};
+use rlrf_local::{DivergenceSample, DpoTrainer, DpoTrainingConfig, LocalPolicy, TrainingStage};
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::pairs::PreferenceGroup;
-use rlrf_method::seam::{CheckerJudge, Judge, Progress, Trainer};
+use rlrf_method::seam::{Judge, Progress, Trainer};
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Row, RowStore, Table};
 use rlrf_model::Model;
@@ -25,6 +25,7 @@ use crate::config::{Config, FeedbackOrigin};
 use crate::console::{self, Console};
 use crate::evaluate::{Judges, MeasuredSets};
 use crate::inputs::{Reader, RunInputs, resolved_configuration};
+use crate::judges;
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel, StartingModels};
 
@@ -231,8 +232,8 @@ impl Run<'_> {
                 Some(policy) => policy,
                 none => none.insert(LocalPolicy::new(model, self.config.engine())?),
             };
-            if set.needs_feedback() && feedback.is_none() {
-                feedback = independent_judge(self.config, self.inputs, judge)?;
+            if set.needs_feedback() && feedback.is_none() && self.config.feedback.source != FeedbackOrigin::Policy {
+                feedback = Some(judges::judge(self.config, self.inputs, policy, judge)?);
             }
             let judges = Judges {
                 replies: self.measured.judge.as_deref_mut(),
@@ -303,13 +304,7 @@ impl Run<'_> {
     ) -> Result<(Vec<CandidateGroup>, Vec<PreferenceGroup>, IterationSummary)> {
         let config = self.config.loop_config();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
-        let mut judge = match independent_judge(self.config, self.inputs, judge)? {
-            Some(judge) => judge,
-            None => {
-                let (templates, critique) = (&self.inputs.templates, &self.config.feedback.critique);
-                Box::new(LocalJudge::of_policy(&policy, templates, critique)?)
-            }
-        };
+        let mut judge = judges::judge(self.config, self.inputs, &policy, judge)?;
         let mut iteration = Iteration {
             config: &config,
             number,
@@ -442,22 +437,6 @@ impl Run<'_> {
         write_atomically(self.folder.join("report.html"), page.as_bytes()).context("report.html")?;
         Ok(summary)
     }
-}
-
-/// Who judges, where that is not the policy itself; `model` is the feedback model, if there is one.
-fn independent_judge<'a>(
-    config: &'a Config,
-    inputs: &'a RunInputs,
-    model: Option<&'a Model>,
-) -> Result<Option<Box<dyn Judge + 'a>>> {
-    Ok(match (config.feedback.source, model, &inputs.checker) {
-        (FeedbackOrigin::Checker, _, Some(checker)) => Some(Box::new(CheckerJudge(checker.as_ref()))),
-        (FeedbackOrigin::Model, Some(model), _) => {
-            let critique = &config.feedback.critique;
-            Some(Box::new(LocalJudge::new(model, &inputs.templates, critique, config.engine())?))
-        }
-        _ => None,
-    })
 }
 
 /// Where a run keeps it.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rlrf_method::committer::{Committer, read_row, write_row};
 use rlrf_method::iteration::feedback_key;
 use rlrf_method::seam::JudgeRequest;
-use rlrf_method::{Error, Feedback, Instruction, Result, Row, Table};
+use rlrf_method::{Aspect, Error, Feedback, Instruction, Result, Row, Table};
 
 use super::score::Measured;
 use super::AspectJudge;
@@ -20,7 +20,8 @@ pub(super) fn judge(
     instructions: &[Instruction],
     measured: &mut [Measured],
 ) -> Result<()> {
-    let digest = judge.digest();
+    let rubrics: Vec<(String, Aspect)> =
+        aspects.iter().map(|aspect| (judge.digest_on(aspect), aspect.rubric())).collect();
     let texts: Vec<Option<String>> = measured
         .iter()
         .map(|measured| Some(measured.response.as_ref()?.text.trim().to_string()))
@@ -29,8 +30,8 @@ pub(super) fn judge(
     let (mut requests, mut rows, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
     for (place, (instruction, text)) in instructions.iter().zip(&texts).enumerate() {
         let Some(response) = text else { continue };
-        for (position, aspect) in (0u32..).zip(aspects) {
-            let key = feedback_key(&digest, instruction, response, aspect);
+        for ((position, aspect), (digest, rubric)) in (0u32..).zip(aspects).zip(&rubrics) {
+            let key = feedback_key(digest, instruction, response, rubric);
             if !known.contains_key(&key) {
                 let committed = context.store.get(Table::Feedback, &key)?;
                 if committed.is_none() {

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use rlrf_method::config::Sampling;
 use rlrf_method::digest::stream;
-use rlrf_method::seam::{Checker, Judge, Policy};
+use rlrf_method::dispatch::AspectCheckers;
+use rlrf_method::seam::{Judge, Policy};
 use rlrf_method::{Aspect, Instruction, Result};
 use serde_json::json;
 
@@ -38,7 +39,7 @@ pub struct Definition {
     /// The instructions.
     pub instructions: Vec<Instruction>,
     /// What decides aspects exactly, by their names; may be none where there is a judge.
-    pub checkers: BTreeMap<String, Box<dyn Checker>>,
+    pub checkers: AspectCheckers,
     /// How responses are drawn.
     pub sampling: Sampling,
     /// Fixes the draws, where the sampling is not greedy.
