@@ -200,6 +200,14 @@ mod tests {
     }
 
     #[test]
+    fn levels_are_numbers_whatever_their_aspect_is_called() {
+        assert_eq!(unit("judged_accuracy"), Unit::Number);
+        assert_eq!(unit("checked_few_words"), Unit::Number);
+        assert_eq!(unit("agreement_rate_brevity"), Unit::Share);
+        assert!(is_headline("aspects", "judged_few_words") && !is_headline("aspects", "mean_tokens"));
+    }
+
+    #[test]
     fn an_evaluation_and_an_item_read_back() {
         let mut evaluation = Evaluation::new("gsm8k", 1, "test");
         let mut first = item("1", &[("a", 1.0 / 3.0)]);
