@@ -26,7 +26,8 @@ impl ChoiceChecker {
             let message = "must be at least two different capital letters, such as \"ABCD\"";
             return Err(bad("letters", format!("{letters:?}"), message));
         }
-        let compile = |pattern: String| Regex::new(&pattern).map_err(|e| bad("letters", letters, e.to_string()));
+        let compile =
+            |pattern: String| Regex::new(&pattern).map_err(|e| bad("letters", letters, e.to_string()));
         let letter = format!("[(\\[*]*([{letters}])");
         Ok(Self {
             digest,
@@ -47,7 +48,8 @@ impl ChoiceChecker {
         if let Some(said) = self.said.iter().find_map(|pattern| pattern.captures_iter(response).last()) {
             return letter(said);
         }
-        let mut shown = self.shown.iter().flat_map(|pattern| pattern.captures_iter(response)).filter_map(letter);
+        let mut shown =
+            self.shown.iter().flat_map(|pattern| pattern.captures_iter(response)).filter_map(letter);
         let first = shown.next()?;
         shown.all(|other| other == first).then_some(first)
     }
@@ -70,7 +72,11 @@ impl Checker for ChoiceChecker {
         let expected = format!("one of the letters {}", self.letters);
         let answer = answer(instruction, &expected, |text| self.gold(text))?;
         Ok(match self.chosen(response) {
-            None => check(1, false, format!("The response does not say clearly which of {} it chooses.", self.letters)),
+            None => check(
+                1,
+                false,
+                format!("The response does not say clearly which of {} it chooses.", self.letters),
+            ),
             Some(chosen) if chosen == answer => check(3, true, format!("The choice, {chosen}, is right.")),
             Some(chosen) => check(1, true, format!("The choice, {chosen}, is wrong.")),
         })

@@ -47,7 +47,11 @@ impl ContainsChecker {
     ) -> Result<Self> {
         for (field, texts) in [("all", all), ("any", any), ("none", none)] {
             if texts.iter().any(|text| text.trim().is_empty()) {
-                return Err(bad(field, format!("{texts:?}"), "holds an empty text, which every response has"));
+                return Err(bad(
+                    field,
+                    format!("{texts:?}"),
+                    "holds an empty text, which every response has",
+                ));
             }
         }
         if all.is_empty() && any.is_empty() && none.is_empty() && !answer {

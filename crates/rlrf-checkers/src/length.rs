@@ -41,7 +41,9 @@ impl LengthChecker {
         match self.unit {
             LengthUnit::Words => response.split_whitespace().count(),
             LengthUnit::Characters => response.chars().count(),
-            LengthUnit::Sentences => sentences(response).iter().filter(|text| !text.trim().is_empty()).count(),
+            LengthUnit::Sentences => {
+                sentences(response).iter().filter(|text| !text.trim().is_empty()).count()
+            }
         }
     }
 }

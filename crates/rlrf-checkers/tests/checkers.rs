@@ -54,7 +54,11 @@ fn numbers_are_compared_exactly() {
 #[test]
 fn the_bound_of_a_tolerance_is_within_it() {
     let near = json!({ "kind": "number", "tolerance": 0.1 });
-    holds(near, Some("0.3"), &[("0.2", 3, ""), ("0.4", 3, ""), ("0.41", 1, "too large"), ("0.199", 1, "too small")]);
+    holds(
+        near,
+        Some("0.3"),
+        &[("0.2", 3, ""), ("0.4", 3, ""), ("0.41", 1, "too large"), ("0.199", 1, "too small")],
+    );
 }
 
 #[test]
@@ -124,7 +128,8 @@ fn a_choice_is_read_where_it_is_clear() {
 
 #[test]
 fn texts_must_and_must_not_be_there() {
-    let demands = json!({ "kind": "contains", "all": ["Sun", "moon"], "any": ["star", "planet"], "none": ["aliens"] });
+    let demands =
+        json!({ "kind": "contains", "all": ["Sun", "moon"], "any": ["star", "planet"], "none": ["aliens"] });
     holds(
         demands,
         None,
@@ -153,7 +158,11 @@ fn a_length_just_missed_is_level_two() {
     let characters = json!({ "kind": "length", "unit": "characters", "max": 3, "near": 0.0 });
     holds(characters, None, &[(" ééé\n", 3, "3 characters"), ("éééé", 1, "at most 3")]);
     let sentences = json!({ "kind": "length", "unit": "sentences", "min": 2 });
-    holds(sentences, None, &[("It rains. Dr. Who stays in.", 3, "2 sentences"), ("It rains", 1, "1 sentences"), ("", 1, "")]);
+    holds(
+        sentences,
+        None,
+        &[("It rains. Dr. Who stays in.", 3, "2 sentences"), ("It rains", 1, "1 sentences"), ("", 1, "")],
+    );
 }
 
 #[test]

@@ -11,7 +11,8 @@ use crate::generate::{engine_sampling, generate};
 use crate::held::HeldModel;
 use crate::tokens::{backend, identity, prompt_tokens};
 
-/// A model with an engine that generates from it.
+/// A model with an engine that generates from it; a clone shares both.
+#[derive(Clone)]
 pub struct LocalPolicy<'m> {
     pub(crate) model: HeldModel<'m>,
     pub(crate) engine: Arc<Engine>,

@@ -123,7 +123,10 @@ impl Aspect {
             let aspect = entry.aspect(check).map_err(bad)?;
             if let Some(first) = aspects.iter().position(|other| other.name == aspect.name) {
                 let line = line_at(text, places[first]);
-                return Err(bad((place, format!("aspect {:?} is given on line {line} already", aspect.name))));
+                return Err(bad((
+                    place,
+                    format!("aspect {:?} is given on line {line} already", aspect.name),
+                )));
             }
             aspects.push(aspect);
             places.push(place);
@@ -219,7 +222,10 @@ mod tests {
             ("aspect = []".into(), "f:1: holds no aspect"),
             (format!("{aspect}checker = 'number'"), "f:5: "),
             (format!("{aspect}checker = {{ kind = 'numbr' }}"), "did you mean `number`?"),
-            (format!("{aspect}checker = {{ kind = 'number', tolerence = 1 }}"), "f:5: unknown field `tolerence`"),
+            (
+                format!("{aspect}checker = {{ kind = 'number', tolerence = 1 }}"),
+                "f:5: unknown field `tolerence`",
+            ),
             (format!("{aspect}checker = {{ kind = 'arithmetic', x = 1 }}"), "f:5: unknown field `x`"),
             (format!("{aspect}checker = {{ tolerance = 1 }}"), "f:5: missing field `kind`"),
         ] {

@@ -2,10 +2,11 @@
 //!
 //! JSONL, one instruction a line: its own fields, `candidates` (each with `text`, and `feedback` and `score` once it
 //! was judged), and `promising`, the indices of the candidates that were refined (or, if `refinement_too_long`, were not); a refinement names its
-//! `draft`. A candidate from elsewhere needs `text` alone.
+//! `draft`. `aspect_choice` holds the aspects that the feedback model chose for the instruction. A candidate from elsewhere needs `text` alone.
 
 use serde::{Deserialize, Serialize};
 
+use crate::choose::AspectChoice;
 use crate::digest::digest;
 use crate::error::{Error, Result};
 use crate::instruction::{self, Instruction, UniqueIds, records};
@@ -21,6 +22,7 @@ struct Record {
     promising: Vec<usize>,
     #[serde(default)]
     refinement_too_long: bool,
+    aspect_choice: Option<AspectChoice>,
 }
 
 #[derive(Serialize)]
@@ -32,6 +34,8 @@ struct Line<'a> {
     promising: &'a [usize],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     refinement_too_long: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aspect_choice: Option<&'a AspectChoice>,
 }
 
 /// Reads a file of candidates: the instructions, and for each of them its group.
@@ -69,6 +73,7 @@ pub fn read_candidates(file: &str, bytes: &[u8]) -> Result<(Vec<Instruction>, Ve
             candidates,
             promising: record.promising,
             refinement_too_long: record.refinement_too_long,
+            choice: record.aspect_choice,
         });
         instructions.push(instruction);
     }
@@ -88,8 +93,14 @@ pub fn write_candidates(instructions: &[Instruction], groups: &[CandidateGroup])
     let mut bytes = Vec::new();
     for group in groups {
         let instruction = &instructions[group.instruction];
-        let CandidateGroup { candidates, promising, refinement_too_long, .. } = group;
-        let line = Line { instruction, candidates, promising, refinement_too_long: *refinement_too_long };
+        let CandidateGroup { candidates, promising, refinement_too_long, choice, .. } = group;
+        let line = Line {
+            instruction,
+            candidates,
+            promising,
+            refinement_too_long: *refinement_too_long,
+            aspect_choice: choice.as_ref(),
+        };
         serde_json::to_writer(&mut bytes, &line)
             .map_err(|e| Error::Backend(format!("candidates of instruction {}: {e}", instruction.id)))?;
         bytes.push(b'\n');
@@ -100,6 +111,8 @@ pub fn write_candidates(instructions: &[Instruction], groups: &[CandidateGroup])
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::choose::ChosenAspect;
+    use crate::feedback::ParseOutcome;
     use crate::instruction::Message;
     use crate::score::tests::candidate;
 
@@ -119,6 +132,8 @@ mod tests {
         (unjudged.feedback, unjudged.score) = (Vec::new(), None);
         let mut group = CandidateGroup::new(0, vec![judged, unjudged]);
         (group.promising, group.refinement_too_long) = (vec![0], true);
+        let chosen = ChosenAspect { aspect: "a".into(), reason: "it asks".into() };
+        group.choice = Some(AspectChoice { aspects: vec![chosen], parse: ParseOutcome::Repaired });
         let groups = [group];
         let bytes = write_candidates(&instructions, &groups).unwrap();
         let (read_instructions, read_groups) = read_candidates("c.jsonl", &bytes).unwrap();

@@ -180,6 +180,43 @@ impl Default for SearchConfig {
     }
 }
 
+/// Choice of the aspects that matter most for an instruction, by the feedback model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChooseConfig {
+    /// Most aspects that are chosen for an instruction.
+    pub most: usize,
+    /// Longest reason, in tokens.
+    pub max_new_tokens: usize,
+}
+
+impl Default for ChooseConfig {
+    fn default() -> Self {
+        Self { most: 3, max_new_tokens: 48 }
+    }
+}
+
+impl ChooseConfig {
+    /// Most aspects to choose among: each has a letter.
+    const LETTERS: usize = 26;
+
+    /// Checks every range; there are so many `candidates` to choose among.
+    ///
+    /// # Errors
+    /// Names the field, its value and what is allowed.
+    pub fn validate(&self, candidates: usize) -> Result<()> {
+        let Self { most, max_new_tokens } = *self;
+        check("feedback.choose", "max_new_tokens", max_new_tokens, max_new_tokens > 0, "must be at least 1")?;
+        check("feedback.choose", "most", most, most > 0, "must be at least 1")?;
+        let message = format!(
+            "there are {candidates} aspects without a checker in feedback.aspects to choose among: name more than that, \
+             and at most {}",
+            Self::LETTERS
+        );
+        check("feedback.choose", "most", most, (most + 1..=Self::LETTERS).contains(&candidates), &message)
+    }
+}
+
 /// Building of preference pairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

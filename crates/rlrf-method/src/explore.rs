@@ -93,6 +93,9 @@ impl Iteration<'_> {
     pub fn sample(&mut self, policy: &mut dyn Policy) -> Result<Vec<CandidateGroup>> {
         let mut groups: Vec<CandidateGroup> =
             (0..self.instructions.len()).map(|index| CandidateGroup::new(index, Vec::new())).collect();
+        for (group, choice) in groups.iter_mut().zip(&self.choices) {
+            group.choice = Some(choice.clone());
+        }
         let quotas = vec![self.config.sample.n; groups.len()];
         self.sample_by(policy, &mut groups, &quotas)?;
         Ok(groups)

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use crate::aspect::Aspect;
+use crate::choose::{AspectChoice, judged_aspects};
 use crate::committer::{Committer, read_row, write_row};
 use crate::config::{MethodConfig, Sampling};
 use crate::digest::digest;
@@ -46,13 +47,15 @@ pub struct CandidateGroup {
     pub promising: Vec<usize>,
     /// Whether a promising candidate was left unrefined because, with its feedback, it does not fit the policy's context.
     pub refinement_too_long: bool,
+    /// The aspects that its candidates are judged on, where the feedback model chose them.
+    pub choice: Option<AspectChoice>,
 }
 
 impl CandidateGroup {
     /// The candidates of one instruction, before a draft is chosen among them.
     #[must_use]
     pub fn new(instruction: usize, candidates: Vec<Candidate>) -> Self {
-        Self { instruction, candidates, promising: Vec::new(), refinement_too_long: false }
+        Self { instruction, candidates, promising: Vec::new(), refinement_too_long: false, choice: None }
     }
 
     /// Number of candidates.
@@ -76,8 +79,10 @@ pub struct Iteration<'a> {
     pub number: u32,
     /// The instructions.
     pub instructions: &'a [Instruction],
-    /// The aspects to be judged.
+    /// The aspects to be judged, or chosen among.
     pub aspects: &'a [Aspect],
+    /// The choice of each instruction; where there are none, every aspect is judged.
+    pub choices: Vec<AspectChoice>,
     /// The prompts.
     pub templates: &'a Templates,
     /// Where rows are kept.
@@ -179,7 +184,7 @@ impl Iteration<'_> {
         Ok(())
     }
 
-    /// Stages 3, 4 and 7: feedback on every candidate that has none yet, on every aspect, and the candidate's score.
+    /// Stages 3, 4 and 7: feedback on every candidate that has none yet, on every aspect or on those chosen for its instruction, and the candidate's score.
     ///
     /// Candidates of an instruction with the same text share their feedback.
     ///
@@ -203,8 +208,10 @@ impl Iteration<'_> {
                     continue;
                 }
                 let response = texts[group_index][position].as_str();
-                let mut keys = Vec::with_capacity(self.aspects.len());
-                for (order, aspect) in self.aspects.iter().enumerate() {
+                let judged = judged_aspects(group.choice.as_ref(), self.aspects);
+                let mut keys = Vec::with_capacity(judged.len());
+                for order in judged {
+                    let aspect = &self.aspects[order];
                     let (judge_digest, rubric) = &rubrics[order];
                     let key = feedback_key(judge_digest, instruction, response, rubric);
                     if !known.contains_key(&key) {
@@ -375,7 +382,7 @@ impl Iteration<'_> {
         IterationSummary::of(self.number, groups, self.aspects)
     }
 
-    fn begin(&self, stage: &str, total: usize, missing: usize) {
+    pub(crate) fn begin(&self, stage: &str, total: usize, missing: usize) {
         self.progress.begin(&format!("{stage} M_{}", self.number), total as u64, (total - missing) as u64);
     }
 }

@@ -8,6 +8,7 @@
 pub mod aspect;
 pub mod candidates;
 pub mod checker_config;
+pub mod choose;
 pub mod committer;
 pub mod config;
 pub mod demonstration;
@@ -16,6 +17,7 @@ pub mod dispatch;
 pub mod error;
 pub mod explore;
 pub mod feedback;
+pub mod grounding;
 pub mod instruction;
 pub mod iteration;
 pub mod pairs;

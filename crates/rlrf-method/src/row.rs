@@ -9,6 +9,8 @@ pub enum Table {
     Instructions,
     /// Sampled and refined candidates, and benchmark responses.
     Generations,
+    /// One row per instruction: the aspects that matter most for it.
+    AspectChoices,
     /// One row per candidate and aspect.
     Feedback,
     /// One row per candidate: its score.
@@ -23,9 +25,10 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Instructions,
         Self::Generations,
+        Self::AspectChoices,
         Self::Feedback,
         Self::Scores,
         Self::Pairs,
@@ -39,6 +42,7 @@ impl Table {
         match self {
             Self::Instructions => "instructions",
             Self::Generations => "generations",
+            Self::AspectChoices => "aspect_choices",
             Self::Feedback => "feedback",
             Self::Scores => "scores",
             Self::Pairs => "pairs",

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::aspect::Aspect;
+use crate::choose::AspectChoice;
 use crate::feedback::{Feedback, ParseOutcome};
 use crate::iteration::CandidateGroup;
 use crate::reflection::Reflection;
@@ -41,6 +42,9 @@ pub struct IterationSummary {
     /// Feedback replies that were mended: the judge did not come to its verdict by itself.
     #[serde(default)]
     pub feedback_repaired: u64,
+    /// Instructions whose aspects the feedback model was asked to choose, in vain: the first ones configured stand for them.
+    #[serde(default)]
+    pub aspect_choices_failed: u64,
     /// Pairs.
     pub pairs: u64,
     /// Instructions with at least one pair.
@@ -58,6 +62,9 @@ pub struct IterationSummary {
 pub struct AspectMovement {
     /// Name of the aspect.
     pub aspect: String,
+    /// Instructions that it was chosen for, where the feedback model chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<u64>,
     /// Over the sampled candidates.
     pub sampled: Option<f64>,
     /// Over the drafts that were refined.
@@ -97,6 +104,12 @@ impl IterationSummary {
             let refinable = groups.iter().filter(|g| !g.refinement_too_long);
             refinable.flat_map(|g| g.promising.iter().map(|&draft| &g.candidates[draft]))
         };
+        let choices = || groups.iter().filter_map(|group| group.choice.as_ref());
+        let chosen = |aspect: &Aspect| {
+            let of_model = choices().next().is_some() && aspect.checker.is_none();
+            let has = |choice: &&AspectChoice| choice.aspects.iter().any(|c| c.aspect == aspect.name);
+            of_model.then(|| choices().filter(has).count() as u64)
+        };
         let feedback = || groups.iter().flat_map(|g| &g.candidates).flat_map(|c| &c.feedback);
         Self {
             iteration,
@@ -115,6 +128,9 @@ impl IterationSummary {
             feedback: feedback().count() as u64,
             feedback_failed: feedback().filter(|f| f.level.is_none()).count() as u64,
             feedback_repaired: feedback().filter(|f| f.parse == ParseOutcome::Repaired).count() as u64,
+            aspect_choices_failed: choices()
+                .filter(|choice| matches!(choice.parse, ParseOutcome::Failed(_)))
+                .count() as u64,
             pairs: 0,
             paired_instructions: 0,
             pairs_chosen_refined: 0,
@@ -123,6 +139,7 @@ impl IterationSummary {
                 .iter()
                 .map(|aspect| AspectMovement {
                     aspect: aspect.name.clone(),
+                    chosen: chosen(aspect),
                     sampled: mean(aspect, &mut all(CandidateKind::Sampled)),
                     drafts: mean(aspect, &mut drafts()),
                     refined: mean(aspect, &mut all(CandidateKind::Refined)),

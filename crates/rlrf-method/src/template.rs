@@ -4,6 +4,7 @@ use minijinja::{Environment, context};
 use serde::Serialize;
 
 use crate::aspect::Aspect;
+use crate::choose::letter;
 use crate::digest::digest;
 use crate::error::{Error, Result};
 use crate::feedback::Feedback;
@@ -17,15 +18,44 @@ pub const DEFAULT_REFINE: &str = include_str!("../templates/refine.jinja");
 /// Comes between the critique and the level's digit in a feedback model's reply.
 pub const VERDICT_PREFIX: &str = "\nLevel: ";
 
-/// What a template may refer to.
-const VARIABLES: [(&str, &[&str]); 2] =
-    [("feedback", &["instruction", "reference", "response", "aspect"]), ("refine", &["feedback"])];
+/// The default prompt for the choice of aspects. Variables: `instruction`, `reference`, `aspects` (list of `letter`, `name`,
+/// `criterion`), `most`, `ask` (`"letter"`, `"reason"` or `"list"`), `chosen` (name of the aspect that a reason is wanted for).
+pub const DEFAULT_CHOOSE: &str = include_str!("../templates/choose.jinja");
 
-/// The two prompts of reflection.
+/// What a template may refer to.
+const VARIABLES: [(&str, &[&str]); 3] = [
+    ("feedback", &["instruction", "reference", "response", "aspect"]),
+    ("refine", &["feedback"]),
+    ("choose", &["instruction", "reference", "aspects", "most", "ask", "chosen"]),
+];
+
+/// The prompts of reflection.
 #[derive(Debug)]
 pub struct Templates {
     environment: Environment<'static>,
     feedback_digest: String,
+    choose_digest: String,
+}
+
+/// What is asked about the aspects of an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChooseQuestion<'a> {
+    /// The letter of the most important one.
+    Letter,
+    /// Why this one matters.
+    Reason(&'a str),
+    /// The names of the most important ones, with reasons.
+    List,
+}
+
+impl ChooseQuestion<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Letter => "letter",
+            Self::Reason(_) => "reason",
+            Self::List => "list",
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -36,29 +66,43 @@ struct FeedbackItem<'a> {
 }
 
 impl Templates {
-    /// Compiles the two templates.
+    /// Compiles the two templates, beside the default ones.
     ///
     /// # Errors
     /// A syntax error, with the template's name and line; a variable that does not exist.
     pub fn new(feedback: &str, refine: &str) -> Result<Self> {
+        Self::with_choose(feedback, refine, DEFAULT_CHOOSE)
+    }
+
+    /// Compiles all templates.
+    ///
+    /// # Errors
+    /// As [`Templates::new`].
+    pub fn with_choose(feedback: &str, refine: &str, choose: &str) -> Result<Self> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.add_filter("fence", fence);
-        for (name, source) in [("feedback", feedback), ("refine", refine)] {
+        for (name, source) in [("feedback", feedback), ("refine", refine), ("choose", choose)] {
             environment
                 .add_template_owned(name, source.to_string())
                 .map_err(|e| Error::Template { name: name.into(), message: format!("{e:#}") })?;
         }
         VARIABLES.iter().try_for_each(|(name, known)| refuse_unknown_variables(&environment, name, known))?;
-        Ok(Self { environment, feedback_digest: digest(&feedback) })
+        Ok(Self { environment, feedback_digest: digest(&feedback), choose_digest: digest(&choose) })
     }
 
     /// Version of the feedback prompt.
     #[must_use]
     pub fn feedback_digest(&self) -> &str {
         &self.feedback_digest
+    }
+
+    /// Version of the prompt for the choice of aspects.
+    #[must_use]
+    pub fn choose_digest(&self) -> &str {
+        &self.choose_digest
     }
 
     fn render(&self, name: &str, context: minijinja::Value) -> Result<String> {
@@ -87,6 +131,40 @@ impl Templates {
                 reference => instruction.reference.as_deref(),
                 response => response.trim(),
                 aspect => aspect,
+            },
+        )?;
+        Ok(vec![Message::user(text)])
+    }
+
+    /// The prompt that asks which of `aspects` matter for an instruction; it shows no response.
+    ///
+    /// # Errors
+    /// The template cannot be rendered.
+    pub fn choose(
+        &self,
+        instruction: &Instruction,
+        aspects: &[&Aspect],
+        most: usize,
+        ask: ChooseQuestion<'_>,
+    ) -> Result<Vec<Message>> {
+        let options: Vec<_> = aspects
+            .iter()
+            .enumerate()
+            .map(|(place, aspect)| {
+                context! {
+                    letter => letter(place).to_string(), name => aspect.name, criterion => aspect.criterion,
+                }
+            })
+            .collect();
+        let text = self.render(
+            "choose",
+            context! {
+                instruction => instruction.text(),
+                reference => instruction.reference.as_deref(),
+                aspects => options,
+                most => most,
+                ask => ask.name(),
+                chosen => if let ChooseQuestion::Reason(name) = ask { Some(name) } else { None },
             },
         )?;
         Ok(vec![Message::user(text)])

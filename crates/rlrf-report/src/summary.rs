@@ -93,6 +93,9 @@ pub struct Trace {
 pub struct TraceFeedback {
     /// The aspect.
     pub aspect: String,
+    /// Why the feedback model chose it for the instruction, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The level.
     pub level: Option<u8>,
     /// The reason.

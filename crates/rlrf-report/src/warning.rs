@@ -24,6 +24,7 @@ pub fn warnings(
         chosen_fall(training, chosen_fall_warning),
         failed_feedback(iterations),
         repaired_feedback(iterations),
+        failed_choices(iterations),
         long_refinements(iterations),
         no_pairs(iterations),
     ]
@@ -83,6 +84,17 @@ fn failed_feedback(iterations: &[IterationSummary]) -> Option<String> {
         "Feedback replies that could not be read: {failed}. They are left out of every score. Read them among the \
          run's feedback rows; a longer limit for replies, a clearer prompt or more fine-tuning of the feedback model helps, \
          and where the prompt did not fit, shorter responses or a model with a longer context."
+    ))
+}
+
+fn failed_choices(iterations: &[IterationSummary]) -> Option<String> {
+    let failed = |iteration: &&IterationSummary| iteration.aspect_choices_failed > 0;
+    let failed = list(iterations.iter().filter(failed).map(|iteration| {
+        format!("{} in iteration {}", count(iteration.aspect_choices_failed), iteration.iteration)
+    }))?;
+    Some(format!(
+        "Choices of aspects that could not be read: {failed}. The first aspects of the configuration stand for them. A \
+         clearer prompt (templates.choose) or a stronger feedback model helps, or aspects that the configuration fixes."
     ))
 }
 
@@ -147,6 +159,7 @@ mod tests {
             instructions: 10,
             perfect: 1,
             refinements_too_long: 0,
+            candidate_tokens: 0,
             sampled: 80,
             sampled_distinct: 60,
             refined: 72,
@@ -154,6 +167,7 @@ mod tests {
             feedback: 152,
             feedback_failed: 0,
             feedback_repaired: 30,
+            aspect_choices_failed: 0,
             pairs: 12,
             paired_instructions: 6,
             pairs_chosen_refined: 5,

@@ -2,16 +2,21 @@
 
 mod evaluation;
 mod method;
+mod retrieval;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rlrf_arithmetic::DemonstrationConfig;
 use rlrf_engine::EngineOptions;
 use rlrf_local::{DpoTrainingConfig, JudgeConfig, SftConfig};
+use rlrf_method::CheckerConfig;
 use rlrf_method::config::{
-    MethodConfig, PairsConfig, RefineConfig, SampleConfig, ScoreConfig, SearchConfig, SelectConfig,
+    ChooseConfig, MethodConfig, PairsConfig, RefineConfig, SampleConfig, ScoreConfig, SearchConfig,
+    SelectConfig,
 };
+use rlrf_method::toml_error::{toml_error, with_suggestion};
 use rlrf_model::WeightFormat;
 use rlrf_train::TrainingConfig;
 use serde::{Deserialize, Serialize};
@@ -20,6 +25,7 @@ pub(crate) use evaluation::{
     AspectSet, EvaluationConfig, EvaluationSet, FactScoreSet, JustEvalSet, ProblemSet, WordProblemSet,
 };
 pub(crate) use method::Method;
+pub(crate) use retrieval::RetrievalConfig;
 
 /// A whole configuration. Every field has a default; `rlrf run` needs `instructions.file` and a policy.
 ///
@@ -161,6 +167,16 @@ pub(crate) struct FeedbackConfig {
     pub(crate) aspects: Vec<String>,
     /// File of aspects and rubrics instead of the eight of the paper.
     pub(crate) aspects_file: Option<PathBuf>,
+    /// Weights of aspects in a candidate's score, by name, in place of those of their file.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) weights: BTreeMap<String, f64>,
+    /// Checkers that decide aspects, by name, in place of a model or of those of their file.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) checkers: BTreeMap<String, CheckerConfig>,
+    /// The feedback model chooses, for each instruction, the aspects that matter most.
+    pub(crate) choose: Option<ChooseConfig>,
+    /// Reference knowledge is looked up in an index.
+    pub(crate) retrieval: Option<RetrievalConfig>,
     /// How critiques are written.
     pub(crate) critique: JudgeConfig,
 }
@@ -175,6 +191,10 @@ impl Default for FeedbackConfig {
             sft: None,
             aspects: ["logical correctness", "factuality", "completeness"].map(String::from).to_vec(),
             aspects_file: None,
+            weights: BTreeMap::new(),
+            checkers: BTreeMap::new(),
+            choose: None,
+            retrieval: None,
             critique: JudgeConfig::default(),
         }
     }
@@ -196,6 +216,7 @@ pub(crate) struct DemonstrationsConfig {
 pub(crate) struct TemplatesConfig {
     pub(crate) feedback: Option<PathBuf>,
     pub(crate) refine: Option<PathBuf>,
+    pub(crate) choose: Option<PathBuf>,
 }
 
 /// How local models generate, judges included.
@@ -299,6 +320,20 @@ impl Config {
         if self.feedback.aspects.is_empty() {
             bail!("configuration: feedback.aspects is empty: name at least one aspect");
         }
+        if self.feedback.source == FeedbackOrigin::Checker {
+            for (field, set) in
+                [("choose", self.feedback.choose.is_some()), ("retrieval", self.feedback.retrieval.is_some())]
+            {
+                if set {
+                    bail!(
+                        "configuration: feedback.{field} is for a model, but feedback.source is \"checker\""
+                    );
+                }
+            }
+        }
+        if let Some(retrieval) = &self.feedback.retrieval {
+            retrieval.validate()?;
+        }
         self.loop_config().validate()?;
         self.engine().validate()?;
         let critique = rlrf_engine::Sampling {
@@ -386,25 +421,7 @@ fn insert(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<()> 
 }
 
 pub(crate) fn describe(file: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error {
-    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    anyhow!("{}:{line}: {}", file.display(), with_suggestion(error.message()))
-}
-
-/// serde says ``unknown field `x`, expected one of `a`, `b` ``: adds the nearest name.
-fn with_suggestion(message: &str) -> String {
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let Some((unknown, known)) = quoted.split_first().filter(|_| message.starts_with("unknown")) else {
-        return message.to_string();
-    };
-    let nearest = known
-        .iter()
-        .max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)));
-    match nearest {
-        Some(name) if strsim::jaro_winkler(name, unknown) > 0.7 => {
-            format!("{message}; did you mean `{name}`?")
-        }
-        _ => message.to_string(),
-    }
+    anyhow!(toml_error(&file.display().to_string(), text, error))
 }
 
 #[cfg(test)]

@@ -8,14 +8,17 @@ use rlrf_arithmetic::{ArithmeticChecker, WordProblem};
 use rlrf_method::aspect::DEFAULT_ASPECTS;
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::dispatch::AspectCheckers;
+use rlrf_method::grounding::Grounding;
 use rlrf_method::seam::Checker;
-use rlrf_method::template::{DEFAULT_FEEDBACK, DEFAULT_REFINE};
-use rlrf_method::{Aspect, CheckerConfig, Feedback, Instruction, ParseOutcome, Templates};
+use rlrf_method::template::{ChooseQuestion, DEFAULT_CHOOSE, DEFAULT_FEEDBACK, DEFAULT_REFINE};
+use rlrf_method::{Aspect, Feedback, Instruction, ParseOutcome, Templates};
 use rlrf_remote::is_url;
 use serde::Serialize;
 
+use crate::aspects;
 use crate::config::{CheckerKind, Config};
 use crate::overlap::Trained;
+use crate::retrieval;
 
 /// Reads files named in a configuration, relative to its folder, and remembers what they held.
 pub(crate) struct Reader {
@@ -66,23 +69,17 @@ impl Reader {
         let all = match &config.feedback.aspects_file {
             Some(path) => {
                 let (name, text) = self.text(path)?;
-                Aspect::read_toml(&name, &text)?
+                aspects::read(&name, &text)?
             }
-            None => Aspect::read_toml("aspects.toml", DEFAULT_ASPECTS)?,
+            None => aspects::read("aspects.toml", DEFAULT_ASPECTS)?,
         };
-        Ok(Aspect::choose(&all, &config.feedback.aspects)?)
+        aspects::configured(&all, &config.feedback)
     }
 
     /// The checkers of a file of aspects.
     pub(crate) fn aspect_checkers(&mut self, path: &Path) -> Result<AspectCheckers> {
         let (name, text) = self.text(path)?;
-        let accepts = |config: &CheckerConfig| rlrf_checkers::checker(config).map(drop);
-        let mut checkers = AspectCheckers::new();
-        for aspect in Aspect::read_toml_with(&name, &text, &accepts)? {
-            if let Some(config) = &aspect.checker {
-                checkers.insert(aspect.name, rlrf_checkers::checker(config)?);
-            }
-        }
+        let checkers = aspects::checkers(&aspects::read(&name, &text)?)?;
         if checkers.is_empty() {
             bail!("{name}: no aspect has a `checker`");
         }
@@ -97,7 +94,8 @@ impl Reader {
         };
         let feedback = read(&config.templates.feedback, DEFAULT_FEEDBACK)?;
         let refine = read(&config.templates.refine, DEFAULT_REFINE)?;
-        Ok(Templates::new(&feedback, &refine)?)
+        let choose = read(&config.templates.choose, DEFAULT_CHOOSE)?;
+        Ok(Templates::with_choose(&feedback, &refine, &choose)?)
     }
 
     /// Problems that a program writes demonstrations from.
@@ -187,6 +185,18 @@ pub(crate) fn check_answers(checker: &dyn Checker, problems: &[Instruction], fil
     Ok(())
 }
 
+/// The same for the checkers of single aspects.
+pub(crate) fn check_aspects(
+    checkers: &AspectCheckers,
+    instructions: &[Instruction],
+    file: &Path,
+) -> Result<()> {
+    for (aspect, checker) in checkers {
+        check_answers(checker.as_ref(), instructions, file).with_context(|| format!("aspect {aspect:?}"))?;
+    }
+    Ok(())
+}
+
 /// The configured checker.
 pub(crate) fn checker(config: &Config) -> Option<Box<dyn Checker>> {
     config.checker.map(|CheckerKind::Arithmetic| Box::new(ArithmeticChecker) as Box<dyn Checker>)
@@ -196,6 +206,8 @@ pub(crate) fn checker(config: &Config) -> Option<Box<dyn Checker>> {
 pub(crate) struct RunInputs {
     pub(crate) instructions: Vec<Instruction>,
     pub(crate) aspects: Vec<Aspect>,
+    pub(crate) aspect_checkers: AspectCheckers,
+    pub(crate) grounding: Option<Grounding>,
     pub(crate) templates: Templates,
     pub(crate) checker: Option<Box<dyn Checker>>,
 }
@@ -212,9 +224,18 @@ impl RunInputs {
             check_answers(checker.as_ref(), &instructions, file)?;
         }
         let aspects = reader.aspects(config)?;
+        let aspect_checkers = aspects::checkers(&aspects)?;
+        if config.needs_feedback() {
+            check_aspects(&aspect_checkers, &instructions, file)?;
+        }
         let templates = reader.templates(config)?;
         render_once(&templates, &instructions[0], &aspects)?;
-        Ok(Self { instructions, aspects, templates, checker })
+        aspects::check_choice(config.feedback.choose.as_ref(), &aspects)?;
+        let grounding = match &config.feedback.retrieval {
+            Some(retrieval) => Some(retrieval::grounding(retrieval, reader, &instructions)?),
+            None => None,
+        };
+        Ok(Self { instructions, aspects, aspect_checkers, grounding, templates, checker })
     }
 
     /// The questions that the policy will learn to answer.
@@ -242,5 +263,9 @@ fn render_once(templates: &Templates, instruction: &Instruction, aspects: &[Aspe
         ));
     }
     templates.refine(instruction, "a response", &feedback)?;
+    let candidates: Vec<&Aspect> = aspects.iter().collect();
+    for ask in [ChooseQuestion::Letter, ChooseQuestion::Reason("an aspect"), ChooseQuestion::List] {
+        templates.choose(instruction, &candidates, 1, ask)?;
+    }
     Ok(())
 }

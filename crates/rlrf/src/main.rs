@@ -4,6 +4,8 @@
 //! the libraries together, one command each.
 
 mod arguments;
+mod aspects;
+mod aspects_command;
 mod bench;
 mod compare;
 mod config;
@@ -16,6 +18,7 @@ mod model_command;
 mod model_source;
 mod models;
 mod overlap;
+mod retrieval;
 mod run;
 mod stages;
 mod starting_model;
@@ -24,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command, IndexCommand, ModelCommand};
+use crate::arguments::{Arguments, AspectsCommand, Command, IndexCommand, ModelCommand};
 use crate::console::Console;
 
 /// Keeps large blocks mapped: fresh pages for every activation buffer would cost more than the arithmetic.
@@ -79,6 +82,8 @@ fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         Command::Sft(options) => stages::sft(options, json, console),
         Command::Dpo(options) => stages::dpo(options, json, console),
         Command::Eval(options) => evaluate::eval(options, json, console),
+        Command::Aspects { command: AspectsCommand::List(options) } => aspects_command::list(options, json),
+        Command::Aspects { command: AspectsCommand::Check(options) } => aspects_command::check(options, json),
         Command::Index { command: IndexCommand::Build(options) } => {
             index_command::build_index(options, json, console)
         }

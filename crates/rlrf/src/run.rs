@@ -304,18 +304,24 @@ impl Run<'_> {
     ) -> Result<(Vec<CandidateGroup>, Vec<PreferenceGroup>, IterationSummary)> {
         let config = self.config.loop_config();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
-        let mut judge = judges::judge(self.config, self.inputs, &policy, judge)?;
         let mut iteration = Iteration {
             config: &config,
             number,
             instructions: &self.inputs.instructions,
             aspects: &self.inputs.aspects,
+            choices: Vec::new(),
             templates: &self.inputs.templates,
             store: &mut self.store,
             progress: self.console,
             checker: self.inputs.checker.as_deref(),
             reward: None,
         };
+        if let Some(choose) = self.config.feedback.choose.as_ref().filter(|_| self.config.needs_feedback()) {
+            let mut chooser = judges::chooser(self.config, &policy, judge)?;
+            let all: Vec<usize> = (0..self.inputs.instructions.len()).collect();
+            iteration.choices = iteration.choose(chooser.as_mut(), choose, &all)?;
+        }
+        let mut judge = judges::judge(self.config, self.inputs, &policy, judge)?;
         let groups = iteration.explore(&mut policy, Some(judge.as_mut()))?;
         let (preferences, summary) = iteration.pairs(&groups)?;
         Ok((groups, preferences, summary))
@@ -332,17 +338,23 @@ impl Run<'_> {
                 continue;
             }
             let instruction = &self.inputs.instructions[group.instruction];
+            let shown = self.inputs.grounding.as_ref().map_or(instruction, |g| g.grounded(instruction));
+            let chosen = |name: &str| {
+                let mut chosen = group.choice.iter().flat_map(|choice| &choice.aspects);
+                chosen.find(|chosen| chosen.aspect == name).map(|chosen| chosen.reason.clone())
+            };
             traces.push(Trace {
                 iteration: number,
                 instruction: instruction.id.clone(),
                 problem: instruction.text(),
-                reference: instruction.reference.clone(),
+                reference: shown.reference.clone(),
                 draft: draft.generated.text.clone(),
                 feedback: draft
                     .feedback
                     .iter()
                     .map(|f| TraceFeedback {
                         aspect: f.aspect.clone(),
+                        reason: chosen(&f.aspect).filter(|reason| !reason.is_empty()),
                         level: f.level,
                         critique: f.critique.clone(),
                     })

@@ -211,7 +211,9 @@ fn written_demonstrations(
             trained.add(&question, &format!("problem {number} of {}", file.display()));
         }
     }
-    let Some(aspect) = inputs.aspects.first() else { bail!("configuration: no aspect") };
+    // A model is asked about those without a checker alone.
+    let aspect = inputs.aspects.iter().find(|aspect| aspect.checker.is_none()).or(inputs.aspects.first());
+    let Some(aspect) = aspect else { bail!("configuration: no aspect") };
     let seed = stream(seed, "demonstrations", "", 0);
     let per_problem = &config.demonstrations.per_problem;
     Ok(Demonstrations::write(&problems, per_problem, aspect, &inputs.templates, seed)?)

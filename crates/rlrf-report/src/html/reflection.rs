@@ -2,7 +2,7 @@
 
 use super::chart::{BarChart, BarGroup};
 use super::markup::{Section, charts, table};
-use crate::figure::{count, decimal, optional, part_of, percent, points, share, signed};
+use crate::figure::{NONE, count, decimal, optional, part_of, percent, points, share, signed};
 use crate::summary::Summary;
 
 /// Whether a refinement is more often right than a fresh sample.
@@ -127,6 +127,7 @@ pub(super) fn aspects(summary: &Summary) -> Option<Section> {
             vec![
                 movement.aspect.clone(),
                 iteration.to_string(),
+                movement.chosen.map_or(NONE.to_string(), count),
                 optional(movement.sampled, 2),
                 optional(movement.drafts, 2),
                 optional(movement.refined, 2),
@@ -134,11 +135,13 @@ pub(super) fn aspects(summary: &Summary) -> Option<Section> {
             ]
         })
         .collect();
-    let header = ["aspect", "iteration", "all samples", "drafts", "refinements", "refinements − drafts"];
+    let header =
+        ["aspect", "iteration", "chosen for", "all samples", "drafts", "refinements", "refinements − drafts"];
     let body = format!(
         "<p>The feedback's mean level: 1 fails, 2 partly, 3 fully. Judged as answers to the instruction alone; the judge is \
          not told which ones are refinements. Drafts are chosen for having something to fix, so part of their change \
-         would come by chance.</p>\n{}{}",
+         would come by chance. Where the feedback model chooses aspects, <em>chosen for</em> counts the instructions that it chose \
+         one for; only their candidates are judged on it.</p>\n{}{}",
         charts(&figures),
         table("Mean level of each aspect", &header, &rows)
     );
@@ -174,6 +177,7 @@ pub(super) fn pairs(summary: &Summary) -> Option<Section> {
         }),
         row("feedback replies that could not be read", &|i| with_share(i.feedback_failed, i.feedback)),
         row("feedback verdicts that had to be forced", &|i| with_share(i.feedback_repaired, i.feedback)),
+        row("choices of aspects that could not be read", &|i| count(i.aspect_choices_failed)),
     ];
     let body = table("Candidates and the preference pairs made of them", &header, &rows);
     Some(Section { id: "pairs", heading: "Pairs", body })

@@ -64,7 +64,8 @@ fn feedback_heading(feedback: &TraceFeedback) -> String {
         let dots = "●".repeat(filled) + &"○".repeat(usize::from(LEVELS) - filled);
         format!("level {level} of {LEVELS} <span aria-hidden=\"true\">{dots}</span>")
     });
-    format!("Feedback on {} · {level}", escape(&feedback.aspect))
+    let reason = feedback.reason.as_ref().map(|reason| format!(" · chosen because: {}", escape(reason)));
+    format!("Feedback on {} · {level}{}", escape(&feedback.aspect), reason.unwrap_or_default())
 }
 
 fn beginning(text: &str) -> String {

@@ -87,6 +87,7 @@ fn iteration(number: u32, refined_right: u64, fresh_right: u64) -> IterationSumm
         feedback: 9336,
         feedback_failed: 2 * u64::from(number),
         feedback_repaired: 120,
+        aspect_choices_failed: u64::from(number),
         pairs: 431,
         paired_instructions: 152,
         candidate_tokens: 48_000,
@@ -109,7 +110,7 @@ fn iteration(number: u32, refined_right: u64, fresh_right: u64) -> IterationSumm
 }
 
 fn movement(aspect: &str, sampled: f64, drafts: Option<f64>, refined: Option<f64>) -> AspectMovement {
-    AspectMovement { aspect: aspect.into(), sampled: Some(sampled), drafts, refined }
+    AspectMovement { aspect: aspect.into(), chosen: None, sampled: Some(sampled), drafts, refined }
 }
 
 fn sft(steps: u32) -> TrainingCurve {
@@ -151,10 +152,11 @@ pub(crate) fn trace(iteration: u32, correct: Option<bool>) -> Trace {
         feedback: vec![
             TraceFeedback {
                 aspect: "logical correctness".into(),
+                reason: Some("It asks for a number.".into()),
                 level: Some(2),
                 critique: "Step 1: add, do not subtract: 16 + 14.".into(),
             },
-            TraceFeedback { aspect: "readability".into(), level: None, critique: "fine, I guess".into() },
+            TraceFeedback { aspect: "readability".into(), reason: None, level: None, critique: "fine, I guess".into() },
         ],
         refinement: "( 16 + 14 ) / 5".into(),
         scores: (1.84, 2.97),

@@ -20,7 +20,8 @@ fn hostile() -> Summary {
     let trace = &mut summary.traces[0];
     (trace.instruction, trace.problem, trace.draft, trace.refinement) = (text(), text(), text(), text());
     trace.reference = Some(text());
-    trace.feedback = vec![TraceFeedback { aspect: text(), level: Some(255), critique: text() }];
+    trace.feedback =
+        vec![TraceFeedback { aspect: text(), reason: Some(text()), level: Some(255), critique: text() }];
     summary
 }
 
@@ -171,6 +172,7 @@ fn conversations_mark_right_and_wrong() {
             "Problem train/0412",
             "Draft · score 1.84",
             "level 2 of 3",
+            "chosen because: It asks for a number.",
             "level could not be read",
             "Refinement",
         ];

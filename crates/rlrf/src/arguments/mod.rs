@@ -1,5 +1,6 @@
 //! The command line, parsed and not interpreted.
 
+mod aspects;
 mod compare;
 mod evaluate;
 mod factscore;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::arguments::BenchCommand;
+pub(crate) use aspects::{AspectsCheckOptions, AspectsCommand, AspectsListOptions};
 pub(crate) use compare::GridOptions;
 pub(crate) use evaluate::{
     Benchmark, CompareOptions, EvalOptions, EvaluateOptions, JudgeOptions, JustEvalOptions, PairwiseOptions,
@@ -68,9 +70,12 @@ pub(crate) enum Command {
     /// Have candidates criticised, aspect by aspect
     #[command(after_help = "Examples:\n  \
         rlrf feedback --model JUDGE --candidates candidates.jsonl --out judged.jsonl --set 'feedback.aspects=[\"completeness\"]'\n  \
-        rlrf feedback --candidates candidates.jsonl --out judged.jsonl --set checker=arithmetic\n\n\
+        rlrf feedback --candidates candidates.jsonl --out judged.jsonl --set checker=arithmetic\n  \
+        rlrf feedback --candidates candidates.jsonl --out judged.jsonl --set 'feedback.aspects=[\"conciseness\"]' \
+        --set 'feedback.checkers.conciseness={kind=\"length\",max=60}'\n\n\
         Only candidates without feedback are judged. A candidate from elsewhere needs a field `text` alone.\n\
-        Settings: checker, feedback.aspects, feedback.aspects_file, [feedback.critique], templates.feedback, [engine].")]
+        Settings: checker, feedback.aspects, feedback.aspects_file, feedback.weights, feedback.checkers, feedback.choose, feedback.retrieval, \
+        [feedback.critique], templates.feedback, templates.choose, [engine].")]
     Feedback(FeedbackOptions),
     /// Refine the promising candidate of each instruction under its feedback
     #[command(
@@ -106,6 +111,11 @@ pub(crate) enum Command {
         numbers, their 95% intervals, the counts of every exclusion) and items.jsonl (one line an item). The same \
         command again draws nothing anew and prints the same.")]
     Eval(Box<EvalOptions>),
+    /// The aspects that feedback is given on: list them, or check a file of your own
+    Aspects {
+        #[command(subcommand)]
+        command: AspectsCommand,
+    },
     /// Make a corpus searchable, or search it
     Index {
         #[command(subcommand)]
@@ -167,7 +177,7 @@ pub(crate) struct SampleOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct FeedbackOptions {
-    /// Folder of the feedback model; without it the `checker` of the settings judges
+    /// Folder of the feedback model; without it the `checker` of the settings judges what has no checker of its own
     #[arg(long, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
     /// Candidates, as `rlrf sample` or `rlrf refine` writes them

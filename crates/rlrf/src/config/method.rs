@@ -41,6 +41,7 @@ impl Method {
                 feedback.source = FeedbackOrigin::Policy;
                 (feedback.model, feedback.new, feedback.sft) = (None, None, None);
                 feedback.aspects = vec![OVERALL.into()];
+                (feedback.weights, feedback.checkers, feedback.choose) = Default::default();
             }
         }
     }

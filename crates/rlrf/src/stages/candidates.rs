@@ -5,7 +5,9 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use rlrf_local::{LocalJudge, LocalPolicy};
 use rlrf_method::candidates::{read_candidates, write_candidates};
-use rlrf_method::config::MethodConfig;
+use rlrf_method::choose::judged_aspects;
+use rlrf_method::config::{ChooseConfig, MethodConfig};
+use rlrf_method::dispatch::AspectCheckers;
 use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::pairs::preference_records;
 use rlrf_method::score::{Candidate, CandidateKind};
@@ -15,15 +17,23 @@ use rlrf_method::{Aspect, Instruction, RowStore, Templates};
 
 use super::{PartialOutput, Stage, expect_file};
 use crate::arguments::{FeedbackOptions, PairsOptions, RefineOptions, SampleOptions};
+use crate::aspects::{check_choice, checkers};
 use crate::console::Console;
-use crate::inputs::{check_answers, checker, limited};
+use crate::inputs::{check_answers, check_aspects, checker, limited};
+use crate::judges::{dispatched, grounded};
+use crate::retrieval;
 
-const FEEDBACK_SETTINGS: [&str; 6] = [
+const FEEDBACK_SETTINGS: [&str; 11] = [
     "checker",
     "feedback.aspects",
     "feedback.aspects_file",
+    "feedback.weights",
+    "feedback.checkers",
+    "feedback.choose",
+    "feedback.retrieval",
     "feedback.critique",
     "templates.feedback",
+    "templates.choose",
     "generation",
 ];
 
@@ -71,27 +81,65 @@ pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console)
         check_answers(checker.as_ref(), &inputs.instructions, &options.candidates)?;
     }
     let model = options.model.as_deref().map(|folder| stage.model(folder)).transpose()?;
-    let mut judge: Box<dyn Judge + '_> = match (&model, &inputs.checker) {
+    check_aspects(&inputs.aspect_checkers, &inputs.instructions, &options.candidates)?;
+    let grounding = match &stage.config.feedback.retrieval {
+        Some(retrieval) => Some(retrieval::grounding(retrieval, &mut stage.reader, &inputs.instructions)?),
+        None => None,
+    };
+    let model = model.as_ref().map(|model| LocalPolicy::new(model, stage.config.engine())).transpose()?;
+    let judge: Option<Box<dyn Judge + '_>> = match (&model, &inputs.checker) {
         (Some(model), _) => {
             let critique = &stage.config.feedback.critique;
-            Box::new(LocalJudge::new(model, &inputs.templates, critique, stage.config.engine())?)
+            let judge = LocalJudge::of_policy(model, &inputs.templates, critique)?;
+            Some(grounded(Box::new(judge), grounding.as_ref()))
         }
-        (None, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
-        (None, None) => bail!("nobody judges: give --model DIR, or a checker: --set checker=arithmetic"),
+        (None, Some(checker)) => Some(Box::new(CheckerJudge(checker.as_ref()))),
+        (None, None) => None,
     };
+    if let (None, Some(aspect)) = (&judge, inputs.aspects.iter().find(|aspect| aspect.checker.is_none())) {
+        bail!("nobody judges {}: give --model DIR, or a checker: --set checker=arithmetic", aspect.name);
+    }
+    let mut judge = dispatched(judge, &inputs.aspect_checkers);
+    let choose = stage.config.feedback.choose.as_ref();
+    if model.is_none() && (choose.is_some() || grounding.is_some()) {
+        bail!("feedback.choose and feedback.retrieval are for a model: give --model DIR");
+    }
+    let chooser = choose.zip(model);
     let judged = groups.iter().flat_map(|group| &group.candidates).filter(|c| c.feedback.is_empty()).count();
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let mut iteration = inputs.iteration(&mut output.store, console);
+    if let Some((config, mut model)) = chooser {
+        choose_aspects(&mut iteration, &mut model, config, &mut groups)?;
+    }
     iteration.feedback(judge.as_mut(), &mut groups)?;
     let summary = iteration.summary(&groups);
     let line = format!(
-        "{judged} candidates judged on {} ({}), {} replies unreadable: {}",
+        "{judged} candidates judged on {}{} ({}), {} replies unreadable: {}",
+        choose.map_or(String::new(), |choose| format!("at most {} of ", choose.most)),
         stage.config.feedback.aspects.join(", "),
         mean_scores(&groups),
         summary.feedback_failed,
         options.out.display()
     );
     inputs.finish(output, &groups, &summary, &line)
+}
+
+/// For the instructions that nothing was judged of yet; the others stay comparable with what was.
+fn choose_aspects(
+    iteration: &mut Iteration<'_>,
+    model: &mut LocalPolicy<'_>,
+    config: &ChooseConfig,
+    groups: &mut [CandidateGroup],
+) -> Result<()> {
+    let unjudged = |group: &&mut CandidateGroup| {
+        group.choice.is_none() && group.candidates.iter().all(|candidate| candidate.feedback.is_empty())
+    };
+    let open: Vec<&mut CandidateGroup> = groups.iter_mut().filter(unjudged).collect();
+    let wanted: Vec<usize> = open.iter().map(|group| group.instruction).collect();
+    for (group, choice) in open.into_iter().zip(iteration.choose(model, config, &wanted)?) {
+        group.choice = Some(choice);
+    }
+    Ok(())
 }
 
 pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> Result<()> {
@@ -151,16 +199,20 @@ struct Inputs {
     method: MethodConfig,
     instructions: Vec<Instruction>,
     aspects: Vec<Aspect>,
+    aspect_checkers: AspectCheckers,
     templates: Templates,
     checker: Option<Box<dyn Checker>>,
 }
 
 impl Inputs {
     fn read(stage: &mut Stage, instructions: Vec<Instruction>) -> Result<Self> {
+        let aspects = stage.reader.aspects(&stage.config)?;
+        check_choice(stage.config.feedback.choose.as_ref(), &aspects)?;
         Ok(Self {
             method: stage.config.loop_config(),
             instructions,
-            aspects: stage.reader.aspects(&stage.config)?,
+            aspect_checkers: checkers(&aspects)?,
+            aspects,
             templates: stage.reader.templates(&stage.config)?,
             checker: checker(&stage.config),
         })
@@ -178,6 +230,7 @@ impl Inputs {
             number: 0,
             instructions: &self.instructions,
             aspects: &self.aspects,
+            choices: Vec::new(),
             templates: &self.templates,
             store,
             progress: console,
@@ -199,14 +252,24 @@ impl Inputs {
     /// Scores on other aspects could not be compared with the new ones.
     fn refuse_other_aspects(&self, file: &Path, groups: &[CandidateGroup]) -> Result<()> {
         for group in groups {
+            let id = &self.instructions[group.instruction].id;
+            let known = |name: &str| self.aspects.iter().any(|aspect| aspect.name == name);
+            let mut chosen = group.choice.iter().flat_map(|choice| &choice.aspects);
+            if let Some(gone) = chosen.find(|chosen| !known(&chosen.aspect)) {
+                bail!(
+                    "{}: instruction {id} is to be judged on {:?}, as `aspect_choice` says: name it in feedback.aspects",
+                    file.display(),
+                    gone.aspect
+                );
+            }
+            let expected = judged_aspects(group.choice.as_ref(), &self.aspects);
             for candidate in group.candidates.iter().filter(|candidate| !candidate.feedback.is_empty()) {
                 let judged: Vec<&str> = candidate.feedback.iter().map(|f| f.aspect.as_str()).collect();
-                if !judged.iter().eq(self.aspects.iter().map(|aspect| &aspect.name)) {
+                if !judged.iter().eq(expected.iter().map(|&place| &self.aspects[place].name)) {
                     bail!(
-                        "{}: instruction {} has candidates judged on {judged:?} already: give the same aspects, as in \
+                        "{}: instruction {id} has candidates judged on {judged:?} already: give the same aspects, as in \
                          --set 'feedback.aspects={judged:?}'",
-                        file.display(),
-                        self.instructions[group.instruction].id
+                        file.display()
                     );
                 }
             }

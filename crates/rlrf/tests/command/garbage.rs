@@ -194,7 +194,74 @@ const CONFIGURATIONS: &[Garbage] = &[
     Garbage {
         prepare: |f| f.write("aspects.toml", "[[aspect]]\nname = \"speed\"\n"),
         arguments: "run rlrf.toml --out finished --set feedback.aspects_file=aspects.toml",
-        expected: &["aspects.toml: ", "missing field `criterion`"],
+        expected: &["aspects.toml:1: missing field `criterion`"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out finished --set feedback.weights={\"speed\"=2.0}",
+        expected: &["feedback.weights: \"speed\": no such aspect; there are logical correctness"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out finished --set feedback.weights={\"logical\\u0020correctness\"=0.0}",
+        expected: &["feedback.weights: \"logical correctness\" = 0: must be above 0"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out finished --set feedback.checkers={\"speed\"={kind=\"number\"}}",
+        expected: &["feedback.checkers: \"speed\": no such aspect"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out finished --set feedback.checkers={\"logical\\u0020correctness\"={kind=\"regex\",must_match=\"(\"}}",
+        expected: &["feedback.checkers: \"logical correctness\"", "checker.must_match = \"(\""],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out finished --set feedback.checkers={\"logical\\u0020correctness\"={kind=\"regex\",must=\"x\"}}",
+        expected: &["unknown field `must`", "did you mean `must_match`?"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out finished --set feedback.checkers={\"logical\\u0020correctness\"={kind=\"choice\"}}",
+        expected: &[
+            "aspect \"logical correctness\": data/instructions.jsonl: instruction Tom-0: `answer` is \"15\"",
+        ],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out finished --set feedback.choose={most=1}",
+        expected: &["feedback.choose.most = 1: there are 1 aspects without a checker"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out finished --set feedback.choose={least=1}",
+        expected: &["unknown field `least`"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out finished --set feedback.choose={most=1} --set feedback.source=checker",
+        expected: &["feedback.choose is for a model"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out finished --set feedback.retrieval={index=\"data\"}",
+        expected: &["data", "index.json"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out finished --set feedback.retrieval={index=\"data\",passages=0}",
+        expected: &["feedback.retrieval.passages = 0"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run rlrf.toml --out finished --set feedback.retrieval={passages=2}",
+        expected: &["missing field `index`"],
+    },
+    Garbage {
+        prepare: |f| f.write("bad.jinja", "{{ aspect }}"),
+        arguments: "run rlrf.toml --out finished --set templates.choose=bad.jinja",
+        expected: &["template choose: there is no variable `aspect`"],
     },
     Garbage {
         prepare: |f| f.write("bad.jinja", "{% for item in feedback %}"),
@@ -453,6 +520,21 @@ const STAGES: &[Garbage] = &[
         prepare: |f| f.write("c.jsonl", "{\"prompt\": \"q\", \"candidates\": [{\"text\": \"a\"}]}"),
         arguments: "feedback --candidates c.jsonl --out j.jsonl",
         expected: &["nobody judges", "--set checker=arithmetic"],
+    },
+    Garbage {
+        prepare: |f| {
+            let choice = json!({ "aspects": [{ "aspect": "speed" }], "parse": "parsed" });
+            let candidates = json!([{ "text": "a" }]);
+            let line = json!({ "id": "i", "prompt": "q", "candidates": candidates, "aspect_choice": choice });
+            f.write("c.jsonl", jsonl(&[line]));
+        },
+        arguments: "feedback --candidates c.jsonl --out j.jsonl --model finished/models/M0",
+        expected: &["c.jsonl: instruction i is to be judged on \"speed\"", "feedback.aspects"],
+    },
+    Garbage {
+        prepare: |f| f.write("c.jsonl", "{\"prompt\": \"q\", \"candidates\": [{\"text\": \"a\"}]}"),
+        arguments: "feedback --candidates c.jsonl --out j.jsonl --set checker=arithmetic --set feedback.choose={most=1}",
+        expected: &["feedback.choose and feedback.retrieval are for a model"],
     },
     Garbage {
         prepare: |f| f.write("c.jsonl", judged("speed")),

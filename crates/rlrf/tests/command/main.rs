@@ -1,6 +1,7 @@
 //! Holds the real binary to its promises, each test in a fresh folder.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod aspects;
 mod bench;
 mod endpoint;
 mod evaluate;

@@ -9,7 +9,7 @@ use rlrf_method::seam::Policy;
 
 use super::{Judges, MeasuredSet, limited};
 use crate::config::{AspectSet, Config, FeedbackOrigin};
-use crate::inputs::{Reader, check_answers};
+use crate::inputs::{Reader, check_aspects};
 
 pub(super) struct AspectLevels {
     name: String,
@@ -35,9 +35,7 @@ impl AspectLevels {
             Some(file) => reader.aspect_checkers(file)?,
             None => Default::default(),
         };
-        for checker in checkers.values() {
-            check_answers(checker.as_ref(), &instructions, &set.file)?;
-        }
+        check_aspects(&checkers, &instructions, &set.file)?;
         let max_new_tokens = set.max_new_tokens.unwrap_or(config.evaluation.max_new_tokens);
         let sampling = Sampling { temperature: set.temperature, ..Sampling::greedy(max_new_tokens) };
         let definition = Definition { instructions, checkers, sampling, seed: config.seed };
