@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes data/ from the first 2 MiB of the TinyStories training text (CDLA-Sharing-1.0), stories apart by <|endoftext|>.
+"""Makes data/ from the first 4 MB of the TinyStories training text (CDLA-Sharing-1.0) in lower case: a line ends a story,
+an empty line a paragraph.
 
     python3 prepare.py FILE
 
@@ -22,14 +23,16 @@ from collections import Counter
 from pathlib import Path
 
 SEED = 20240321
-ANSWERS, REFINEMENTS, FEEDBACK = 3500, 1000, 1400  # the last one for each aspect
+ANSWERS, REFINEMENTS, FEEDBACK = 3600, 1200, 1550  # the last one for each aspect
 INSTRUCTIONS, HELDOUT = 400, 300
 MOST_SENTENCES = 2
+ASKED_FOR = 200  # so many of the most frequent content words are asked for
+COMMON = 30  # the words of passages are at least so frequent in the sample
 SENTENCE = re.compile(r"[^.!?]+[.!?]")
-PLAIN = re.compile(r"[A-Z][A-Za-z,' ]*[.!?]")
-WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
+PLAIN = re.compile(r"[a-z][a-z,' ]*[.!?]")
+WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
 DULL = set(
-    "about after again all also any can for anything but her hers him both else end far few full here hello how lot lots me my nice off our ours own please real really right she sure than too try two us we whole yes yet" "  always and are around asked away back because been before began came come could did does "
+    "about after again all also any being bit can done for need one through three anything but her hers him both else end far few full here hello how lot lots me my nice off our ours own please real really right she sure than too try two us we whole yes yet" "  always and are around asked away back because been before began came come could did does "
     "down each even ever every everyone everything felt first from gave get getting gets give gives goes going gone good "
     "had has have having heard held here himself herself his how into its just keep kept knew know last later left let "
     "like liked lived long look looked looking loved made make makes many more most much must named near never new next "
@@ -41,8 +44,12 @@ DULL = set(
 )
 
 
+def is_content(word):
+    return len(word) >= 3 and word not in DULL and "'" not in word
+
+
 def words(text):
-    return [word.lower() for word in WORD.findall(text)]
+    return WORD.findall(text)
 
 
 def sentences(text):
@@ -55,23 +62,22 @@ def passages(story, known, rng):
     for paragraph in story.split("\n"):
         run = []
         for sentence in [s.strip() for s in SENTENCE.findall(paragraph)] + [""]:
-            if PLAIN.fullmatch(sentence) and 3 <= len(sentence.split()) <= 14 and known.issuperset(words(sentence)):
+            if PLAIN.fullmatch(sentence) and 3 <= len(sentence.split()) <= 12 and known.issuperset(words(sentence)):
                 run.append(sentence)
                 continue
             while len(run) >= 2:
-                length = min(rng.choices([2, 3, 4], [60, 28, 12])[0], len(run))
+                length = min(rng.choices([2, 3, 4], [30, 40, 30])[0], len(run))
                 yield run[:length]
                 run = run[length:]
             run = []
 
 
-def keywords(passage, rng):
+def keywords(passage, asked_for, rng):
     """Three words of the first two sentences, in the order in which they come; none if there are no three."""
     found = []
-    for sentence in passage[:MOST_SENTENCES]:
-        for word in WORD.findall(sentence)[1:]:  # the first one would give away how the text begins
-            if word.islower() and len(word) >= 3 and word not in DULL and word not in found and "'" not in word:
-                found.append(word)
+    for word in words(" ".join(passage[:MOST_SENTENCES])):
+        if word in asked_for and word not in found:
+            found.append(word)
     if len(found) < 3:
         return None
     chosen = set(rng.sample(found, 3))
@@ -79,7 +85,7 @@ def keywords(passage, rng):
 
 
 def instruction(wanted):
-    return f"Write at most two sentences with: {', '.join(wanted)}."
+    return f"at most two sentences with: {', '.join(wanted)}."
 
 
 # The aspects as checkers decide them; the rubric is that of aspects.toml in short.
@@ -96,7 +102,10 @@ checker = { kind = "contains", answer = true, whole_words = true }
 name = "conciseness"
 criterion = "Does the text keep to two sentences?"
 levels = ["It has four or more.", "It has three.", "It has one or two."]
-checker = { kind = "length", unit = "sentences", max = 2, near = 0.5 }
+# Three sentences break one of the two demands, four or more break both.
+checker.kind = "regex"
+checker.must_not_match = '^(?:[^.!?]*[.!?]+){2,}\\s*[^.!?\\s]'
+checker.must_match = '^(?:[^.!?]+[.!?]*){0,3}$'
 
 [[aspect]]
 name = "readability"
@@ -120,13 +129,13 @@ class Judge:
         missing = [word for word in wanted if word not in there]
         found = ", ".join(f"{word} {'yes' if word in there else 'no'}" for word in wanted)
         advice = f"add {', '.join(missing)}" if missing else "all there"
-        return f"{found}; {advice}", max(1, 3 - len(missing))
+        return f"words: {found}; {advice}", max(1, 3 - len(missing))
 
     def conciseness(self, wanted, text):
-        first = [part.split()[0] for part in sentences(text)]
+        first = [part.split()[0].strip(",") for part in sentences(text)]
         over = len(first) - MOST_SENTENCES
         advice = f"take {over} away" if over > 0 else "short enough"
-        return f"{', '.join(first)}; {advice}", max(1, 3 - max(0, over))
+        return f"begin: {', '.join(first)}; {advice}", max(1, 3 - max(0, over))
 
     def readability(self, wanted, text):
         found, faults = [], []
@@ -139,12 +148,18 @@ class Judge:
                     here.append(f"once {word}")
             if part[-1] not in ".!?":
                 here.append("end the sentence")
-            found.append(f"{part.split()[0]} {'not well' if here else 'well'}")
+            found.append(f"{part.split()[0].strip(',')} {'not well' if here else 'well'}")
             faults += here
-        return f"{', '.join(found)}; {', '.join(faults) or 'well written'}", max(1, 3 - len(faults))
+        return f"begin: {', '.join(found)}; {', '.join(faults) or 'well written'}", max(1, 3 - len(faults))
 
 
 ASPECTS = ["completeness", "conciseness", "readability"]
+# Levels 1, 2 and 3 among the feedback on each aspect. Where two words of three are missing, "yes" and "no" are balanced.
+SHARES = {
+    "completeness": [0.46, 0.3, 0.24],
+    "conciseness": [0.25, 0.32, 0.43],
+    "readability": [0.3, 0.33, 0.37],
+}
 
 
 class Damage:
@@ -182,7 +197,7 @@ class Damage:
 
     def without(self, passage, word, other):
         """Lacks the word: another stands in its place, or another sentence."""
-        place = next(i for i, s in enumerate(passage) if word in words(s))
+        place = next(i for i, sentence in enumerate(passage) if word in words(sentence))
         if other and self.rng.random() < 0.5:
             sentence = self.rng.choice(other)
         else:
@@ -213,10 +228,12 @@ def write(path, records):
 
 def main():
     text = Path(sys.argv[1]).read_text(encoding="utf-8")
-    stories = [story.strip() for story in text.split("<|endoftext|>")[:-1]]  # the last one is cut off
+    stories = re.split(r"(?<!\n)\n(?!\n)", text)[:-1]  # the last one is cut off
     counts = Counter(word for story in stories for word in words(story))
     lexicon = {word for word, count in counts.items() if count >= 2}
-    known = {word for word, count in counts.items() if count >= 5}
+    known = {word for word, count in counts.items() if count >= COMMON}
+    contents = [word for word, _ in counts.most_common() if is_content(word) and word in known]
+    asked_for = set(contents[:ASKED_FOR])
     rng = random.Random(SEED)
     rng.shuffle(stories)
 
@@ -224,7 +241,7 @@ def main():
     for number, story in enumerate(stories):
         part = "heldout" if number % 8 == 0 else "instructions" if number % 8 == 1 else "train"
         for passage in passages(story, known, rng):
-            wanted = keywords(passage, rng)
+            wanted = keywords(passage, asked_for, rng)
             asked = tuple(sorted(wanted or []))
             if wanted and asked not in seen:
                 seen.add(asked)
@@ -245,7 +262,6 @@ def main():
 
     train = sets["train"]
     judge = Judge(lexicon)
-    contents = sorted(word for word in known - DULL if len(word) >= 4 and "'" not in word)
     damage = Damage(lexicon, contents, rng)
 
     def more():
@@ -267,16 +283,17 @@ def main():
         })
     feedback = []
     for aspect in ASPECTS:
-        # A third of each level, as far as they come.
         levels = Counter()
         while sum(levels.values()) < FEEDBACK:
             passage, wanted = rng.choice(train)
+            if rng.random() < 0.4:
+                passage = more()
             given = passage if rng.random() < 0.3 else damage.draft(passage, wanted, more())
             response = " ".join(given)
             critique, level = getattr(judge, aspect)(wanted, response)
-            if levels[level] < FEEDBACK * [0.25, 0.32, 0.43][level - 1]:
+            if levels[level] < FEEDBACK * SHARES[aspect][level - 1]:
                 levels[level] += 1
-                prompt = f"{instruction(wanted)}\n{response}\n{aspect}"
+                prompt = f"{instruction(wanted)}\ntext: {response}\n{aspect}"
                 feedback.append({"prompt": prompt, "completion": f"{critique}\nLevel: {level}"})
     rng.shuffle(feedback)
 

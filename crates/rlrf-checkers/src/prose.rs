@@ -7,8 +7,8 @@ use rlrf_method::{Instruction, Result};
 
 use crate::{bad, check};
 
-/// Each unknown word, each word that stands twice in a row, a small first letter and a missing end are one fault: level 3
-/// has none, level 2 has one. Case does not matter, nor does punctuation beside words.
+/// Each unknown word, each word that stands twice in a row, and a missing end are one fault: level 3 has none, level 2 has
+/// one. Case does not matter, nor does punctuation beside words.
 pub(crate) struct ProseChecker {
     digest: String,
     words: HashSet<String>,
@@ -32,9 +32,6 @@ impl Checker for ProseChecker {
     fn check(&self, _: &Instruction, response: &str) -> Result<Check> {
         let response = response.trim();
         let mut faults = Vec::new();
-        if !response.starts_with(|first: char| first.is_uppercase() || !first.is_alphabetic()) {
-            faults.push("The first sentence does not begin with a capital letter.".to_string());
-        }
         let mut before = String::new();
         for word in words_of(response) {
             let word = word.to_lowercase();
@@ -49,6 +46,7 @@ impl Checker for ProseChecker {
             faults.push("The last sentence has no end.".to_string());
         }
         let level = match faults.len() {
+            _ if before.is_empty() => 1,
             0 => return Ok(check(3, true, "Whole sentences of known words.".into())),
             1 => 2,
             _ => 1,

@@ -68,7 +68,8 @@ pub(super) fn judge(
         let feedback = known.get(&key).cloned().flatten();
         let feedback =
             feedback.ok_or_else(|| Error::Backend(format!("{set}: a judgement did not come back")))?;
-        measured[place].levels(&feedback.aspect.clone()).judged = Some(feedback);
+        let aspect = feedback.aspect.clone();
+        measured[place].levels(&aspect).judged = Some(feedback);
     }
     Ok(())
 }

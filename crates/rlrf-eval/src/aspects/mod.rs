@@ -62,9 +62,9 @@ pub fn evaluate(
         instructions.iter().map(|instruction| Measured::new(&instruction.id)).collect();
     respond_to(context, policy, (set, iteration), definition, &mut measured)?;
     for (instruction, measured) in instructions.iter().zip(&mut measured) {
-        let Some(response) = &measured.response else { continue };
+        let Some(text) = measured.response.as_ref().map(|response| response.text.clone()) else { continue };
         for (aspect, checker) in &definition.checkers {
-            measured.levels(aspect).checked = Some(checker.check(instruction, &response.text)?);
+            measured.levels(aspect).checked = Some(checker.check(instruction, &text)?);
         }
     }
     let judge_digest = asked.as_ref().map(|asked| asked.judge.digest());

@@ -93,7 +93,7 @@ fn the_story_words_demonstrations_are_what_a_run_will_ask() {
     let templates = Templates::new(&read("templates/feedback.jinja"), &read("templates/refine.jinja")).unwrap();
     let aspects = Aspect::read_toml("checkers.toml", &read("data/checkers.toml")).unwrap();
     let asked = |prompt: &str| {
-        let words = prompt.strip_prefix("Write at most two sentences with: ").unwrap();
+        let words = prompt.strip_prefix("at most two sentences with: ").unwrap();
         Instruction {
             id: String::new(),
             messages: vec![Message::user(prompt)],
@@ -104,11 +104,12 @@ fn the_story_words_demonstrations_are_what_a_run_will_ask() {
     let checkers: Vec<_> =
         aspects.iter().map(|aspect| checker(aspect.checker.as_ref().unwrap()).unwrap()).collect();
     for Demonstration { prompt, completion } in demonstrations("feedback.jsonl") {
-        let [prompt, response, name] = prompt[0].content.split('\n').collect::<Vec<_>>().try_into().unwrap();
+        let [prompt, text, name] = prompt[0].content.split('\n').collect::<Vec<_>>().try_into().unwrap();
+        let response = text.strip_prefix("text: ").unwrap();
         let place = aspects.iter().position(|aspect| aspect.name == name).unwrap();
         let instruction = asked(prompt);
         let rendered = templates.feedback(&instruction, response, &aspects[place]).unwrap();
-        assert_eq!(rendered[0].content, format!("{prompt}\n{response}\n{name}"));
+        assert_eq!(rendered[0].content, format!("{prompt}\n{text}\n{name}"));
         let check = checkers[place].check(&instruction, response).unwrap();
         assert!(completion.ends_with(&format!("\nLevel: {}", check.level)), "{response}: {completion} {check:?}");
     }
