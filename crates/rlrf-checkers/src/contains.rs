@@ -33,7 +33,8 @@ impl Matching {
         let (response, text) = (self.cased(response), self.cased(text));
         let apart = |beside: Option<char>| !self.whole_words || !beside.is_some_and(char::is_alphanumeric);
         response.match_indices(&text).any(|(place, found)| {
-            apart(response[..place].chars().next_back()) && apart(response[place + found.len()..].chars().next())
+            apart(response[..place].chars().next_back())
+                && apart(response[place + found.len()..].chars().next())
         })
     }
 }
@@ -66,8 +67,11 @@ impl ContainsChecker {
         let mut demanded = self.all.clone();
         if self.answer {
             demanded.extend(answer(instruction, "the parts of it, with commas between", |text| {
-                let parts: Vec<String> =
-                    text.split(',').map(|part| part.trim().to_string()).filter(|part| !part.is_empty()).collect();
+                let parts: Vec<String> = text
+                    .split(',')
+                    .map(|part| part.trim().to_string())
+                    .filter(|part| !part.is_empty())
+                    .collect();
                 (!parts.is_empty()).then_some(parts)
             })?);
         }

@@ -129,7 +129,8 @@ fn definition(prompts: &[&str]) -> Definition {
 }
 
 fn aspects() -> Vec<Aspect> {
-    let aspect = |name: &str| format!("[[aspect]]\nname = '{name}'\ncriterion = 'c'\nlevels = ['1', '2', '3']\n");
+    let aspect =
+        |name: &str| format!("[[aspect]]\nname = '{name}'\ncriterion = 'c'\nlevels = ['1', '2', '3']\n");
     Aspect::read_toml("aspects", &(aspect("short") + &aspect("kind"))).unwrap()
 }
 

@@ -232,7 +232,10 @@ impl Run<'_> {
                 Some(policy) => policy,
                 none => none.insert(LocalPolicy::new(model, self.config.engine())?),
             };
-            if set.needs_feedback() && feedback.is_none() && self.config.feedback.source != FeedbackOrigin::Policy {
+            if set.needs_feedback()
+                && feedback.is_none()
+                && self.config.feedback.source != FeedbackOrigin::Policy
+            {
                 feedback = Some(judges::judge(self.config, self.inputs, policy, judge)?);
             }
             let judges = Judges {

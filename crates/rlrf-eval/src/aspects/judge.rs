@@ -7,8 +7,8 @@ use rlrf_method::iteration::feedback_key;
 use rlrf_method::seam::JudgeRequest;
 use rlrf_method::{Aspect, Error, Feedback, Instruction, Result, Row, Table};
 
-use super::score::Measured;
 use super::AspectJudge;
+use super::score::Measured;
 use crate::respond::Context;
 
 /// Adds the judge's feedback on every response. It is kept under the same key as feedback in the loop, and what the
@@ -22,10 +22,8 @@ pub(super) fn judge(
 ) -> Result<()> {
     let rubrics: Vec<(String, Aspect)> =
         aspects.iter().map(|aspect| (judge.digest_on(aspect), aspect.rubric())).collect();
-    let texts: Vec<Option<String>> = measured
-        .iter()
-        .map(|measured| Some(measured.response.as_ref()?.text.trim().to_string()))
-        .collect();
+    let texts: Vec<Option<String>> =
+        measured.iter().map(|measured| Some(measured.response.as_ref()?.text.trim().to_string())).collect();
     let mut known: HashMap<String, Option<Feedback>> = HashMap::new();
     let (mut requests, mut rows, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
     for (place, (instruction, text)) in instructions.iter().zip(&texts).enumerate() {
@@ -49,7 +47,8 @@ pub(super) fn judge(
     progress.begin(&format!("judge {set} M_{iteration}"), known.len() as u64, done as u64);
     let mut committer = Committer::new(context.store);
     let judged = judge.judge(&requests, &mut |request, feedback| {
-        let ((key, position), JudgeRequest { instruction, response, .. }) = (&rows[request], requests[request]);
+        let ((key, position), JudgeRequest { instruction, response, .. }) =
+            (&rows[request], requests[request]);
         let mut body = write_row(Table::Feedback, key, &feedback)?;
         body["response"] = response.into();
         progress.advance(1, 0);

@@ -50,7 +50,9 @@ impl Measured {
 /// The numbers of these responses. A level that could not be had is in no mean, and counted.
 pub(super) fn score(set: &str, measured: &[Measured]) -> Outcome {
     let mut evaluation = Evaluation::new(BENCHMARK, DEFINITION, set);
-    for count in ["items", "prompt_too_long", "incomplete", "judge_failed", "judge_repaired", "tokens_unknown"] {
+    for count in
+        ["items", "prompt_too_long", "incomplete", "judge_failed", "judge_repaired", "tokens_unknown"]
+    {
         evaluation.count(count, 0);
     }
     let items: Vec<Item> = measured.iter().map(|measured| item(measured, &mut evaluation)).collect();
@@ -161,7 +163,10 @@ mod tests {
             ),
             measured(
                 "2",
-                &[("plain words", checked(3), failed), ("short", checked(3), judged("short", [0.0, 0.0, 1.0]))],
+                &[
+                    ("plain words", checked(3), failed),
+                    ("short", checked(3), judged("short", [0.0, 0.0, 1.0])),
+                ],
             ),
             measured(
                 "3",
@@ -189,7 +194,9 @@ mod tests {
             let found = evaluation.metrics[metric];
             assert!((found - expected).abs() < 1e-12, "{metric}: {found} instead of {expected}");
         }
-        for (count, expected) in [("items", 4), ("prompt_too_long", 1), ("judge_failed", 1), ("incomplete", 0)] {
+        for (count, expected) in
+            [("items", 4), ("prompt_too_long", 1), ("judge_failed", 1), ("incomplete", 0)]
+        {
             assert_eq!(evaluation.counted(count), expected, "{count}");
         }
         assert_eq!(evaluation.intervals.len(), evaluation.metrics.len());

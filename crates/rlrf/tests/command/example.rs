@@ -90,7 +90,8 @@ fn the_story_words_demonstrations_are_what_a_run_will_ask() {
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
     let demonstrations =
         |name: &str| Demonstration::read_jsonl(name, read(&format!("data/{name}")).as_bytes()).unwrap();
-    let templates = Templates::new(&read("templates/feedback.jinja"), &read("templates/refine.jinja")).unwrap();
+    let templates =
+        Templates::new(&read("templates/feedback.jinja"), &read("templates/refine.jinja")).unwrap();
     let aspects = Aspect::read_toml("checkers.toml", &read("data/checkers.toml")).unwrap();
     let asked = |prompt: &str| {
         let words = prompt.strip_prefix("at most two sentences with: ").unwrap();
@@ -111,7 +112,10 @@ fn the_story_words_demonstrations_are_what_a_run_will_ask() {
         let rendered = templates.feedback(&instruction, response, &aspects[place]).unwrap();
         assert_eq!(rendered[0].content, format!("{prompt}\n{text}\n{name}"));
         let check = checkers[place].check(&instruction, response).unwrap();
-        assert!(completion.ends_with(&format!("\nLevel: {}", check.level)), "{response}: {completion} {check:?}");
+        assert!(
+            completion.ends_with(&format!("\nLevel: {}", check.level)),
+            "{response}: {completion} {check:?}"
+        );
     }
     for Demonstration { prompt, .. } in demonstrations("refinements.jsonl") {
         let feedback: Vec<Feedback> = prompt[2]
@@ -121,7 +125,12 @@ fn the_story_words_demonstrations_are_what_a_run_will_ask() {
                 let critique = format!("found; {advice}");
                 Feedback::from_distribution("a", critique, [0.0, 1.0, 0.0], ParseOutcome::Parsed)
             })
-            .chain([Feedback::from_distribution("b", "fine; fine".into(), [0.0, 0.0, 1.0], ParseOutcome::Parsed)])
+            .chain([Feedback::from_distribution(
+                "b",
+                "fine; fine".into(),
+                [0.0, 0.0, 1.0],
+                ParseOutcome::Parsed,
+            )])
             .collect();
         let rendered = templates.refine(&asked(&prompt[0].content), &prompt[1].content, &feedback).unwrap();
         assert_eq!(rendered, prompt);
