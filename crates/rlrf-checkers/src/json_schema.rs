@@ -1,35 +1,30 @@
 //! Responses that are JSON of a schema.
 
-use jsonschema::Validator;
 use rlrf_method::seam::{Check, Checker};
 use rlrf_method::{Instruction, Result};
 use serde_json::Value;
 
+use crate::schema::Schema;
 use crate::{bad, check};
 
 /// So many faults are named; a response may have one for every line.
 const NAMED_FAULTS: usize = 3;
 
-/// Level 1 is no JSON, level 2 JSON of another form. One Markdown fence around the JSON is taken off. Schemas never load
-/// others from elsewhere.
+/// Level 1 is no JSON, level 2 JSON of another form. One Markdown fence around the JSON is taken off.
 pub(crate) struct JsonSchemaChecker {
     digest: String,
-    validator: Validator,
+    schema: Schema,
 }
 
 impl JsonSchemaChecker {
     pub(crate) fn new(digest: String, schema: &Value) -> Result<Self> {
-        let parsed = match schema {
+        let table = match schema {
             Value::String(text) => serde_json::from_str(text)
                 .map_err(|error| bad("schema", format!("{text:?}"), format!("is not JSON: {error}")))?,
             table => table.clone(),
         };
-        if !parsed.is_object() {
-            return Err(bad("schema", &parsed, "must be a table, or JSON of an object as text"));
-        }
-        let validator = jsonschema::validator_for(&parsed)
-            .map_err(|error| bad("schema", &parsed, format!("is no JSON schema: {error}")))?;
-        Ok(Self { digest, validator })
+        let schema = Schema::try_from(table).map_err(|error| bad("schema", schema, error.to_string()))?;
+        Ok(Self { digest, schema })
     }
 }
 
@@ -43,14 +38,7 @@ impl Checker for JsonSchemaChecker {
             Ok(value) => value,
             Err(error) => return Ok(check(1, false, format!("The response is not JSON: {error}."))),
         };
-        let faults: Vec<String> = self
-            .validator
-            .iter_errors(&value)
-            .map(|error| match error.instance_path.to_string() {
-                path if path.is_empty() => error.to_string(),
-                path => format!("at {path}, {error}"),
-            })
-            .collect();
+        let faults = self.schema.faults(&value, "");
         if faults.is_empty() {
             return Ok(check(3, true, "The response is JSON of the form asked for.".into()));
         }

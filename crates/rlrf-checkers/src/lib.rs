@@ -11,6 +11,7 @@ mod length;
 mod number;
 mod prose;
 mod regular_expression;
+mod schema;
 
 use rlrf_arithmetic::ArithmeticChecker;
 use rlrf_method::digest::digest;

@@ -8,6 +8,7 @@ use crate::config::PairsConfig;
 use crate::error::{Error, Result};
 use crate::instruction::{Message, Role, Text, records};
 use crate::score::Candidate;
+use crate::seam::Generated;
 
 /// The distinct candidates of one instruction that occur in its pairs: a tree for the trainer, in which the prompt
 /// and every candidate are computed once, however many pairs they are in.
@@ -18,20 +19,31 @@ pub struct PreferenceGroup {
     /// The conversation: `x` alone, never the feedback.
     pub messages: Vec<Message>,
     /// Distinct candidates.
-    pub candidates: Vec<PairedCandidate>,
+    pub candidates: Vec<TrainedCandidate>,
     /// Indices (chosen, rejected) into `candidates`.
     pub pairs: Vec<(usize, usize)>,
+    /// How far apart a reward model should score the two of each pair, where its record says so; as many as `pairs`.
+    pub margins: Vec<Option<f64>>,
 }
 
 /// A candidate as training needs it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PairedCandidate {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TrainedCandidate {
     /// The text.
     pub text: String,
     /// Tokens as drawn, without the end token; empty: tokenise the text.
     pub tokens: Vec<u32>,
     /// Whether the end-of-turn token follows.
     pub complete: bool,
+}
+
+impl TrainedCandidate {
+    /// Of a response as it was drawn.
+    #[must_use]
+    pub fn of(generated: &Generated) -> Self {
+        let Generated { text, tokens, complete, .. } = generated;
+        Self { text: text.clone(), tokens: tokens.clone(), complete: *complete }
+    }
 }
 
 /// Indices (chosen, rejected) into `candidates`, best gaps first.
@@ -85,18 +97,9 @@ pub fn preference_group(
     (!pairs.is_empty()).then(|| PreferenceGroup {
         instruction: instruction.to_string(),
         messages: messages.to_vec(),
-        candidates: used
-            .iter()
-            .map(|&index| {
-                let generated = &candidates[index].generated;
-                PairedCandidate {
-                    text: generated.text.clone(),
-                    tokens: generated.tokens.clone(),
-                    complete: generated.complete,
-                }
-            })
-            .collect(),
+        candidates: used.iter().map(|&index| TrainedCandidate::of(&candidates[index].generated)).collect(),
         pairs: pairs.iter().map(|&(chosen, rejected)| (place(chosen), place(rejected))).collect(),
+        margins: vec![None; pairs.len()],
     })
 }
 
@@ -116,9 +119,11 @@ struct RawRecord {
     prompt: Text,
     chosen: Text,
     rejected: Text,
+    margin: Option<f64>,
 }
 
-/// Reads preference pairs in TRL's plain or conversational format (with an explicit prompt) and gathers the pairs of the same prompt in one group.
+/// Reads preference pairs in TRL's plain or conversational format (with an explicit prompt, and, for a reward model, an
+/// optional `margin`) and gathers the pairs of the same prompt in one group.
 ///
 /// # Errors
 /// Names file and line: broken JSON, a missing field, a response that is not one assistant message.
@@ -140,6 +145,7 @@ pub fn read_preferences(file: &str, bytes: &[u8]) -> Result<Vec<PreferenceGroup>
                 messages,
                 candidates: Vec::new(),
                 pairs: Vec::new(),
+                margins: Vec::new(),
             });
             groups.len() - 1
         });
@@ -149,7 +155,7 @@ pub fn read_preferences(file: &str, bytes: &[u8]) -> Result<Vec<PreferenceGroup>
                 .ok_or_else(|| bad(&format!("`{field}` must be text or a list of one assistant message")))?;
             let candidates = &mut groups[group].candidates;
             Ok(candidates.iter().position(|c| c.text == text).unwrap_or_else(|| {
-                candidates.push(PairedCandidate { text, tokens: Vec::new(), complete: true });
+                candidates.push(TrainedCandidate { text, tokens: Vec::new(), complete: true });
                 candidates.len() - 1
             }))
         };
@@ -158,6 +164,7 @@ pub fn read_preferences(file: &str, bytes: &[u8]) -> Result<Vec<PreferenceGroup>
             return Err(bad("`chosen` and `rejected` are the same text"));
         }
         groups[group].pairs.push(pair);
+        groups[group].margins.push(record.margin);
     }
     if groups.is_empty() {
         return Err(Error::Input {
@@ -233,6 +240,8 @@ mod tests {
         let read = read_preferences("p.jsonl", lines.as_bytes()).unwrap();
         assert_eq!(read[0].pairs, group.pairs);
         assert_eq!(read[0].candidates, group.candidates);
+        let margins = b"{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\", \"margin\": 1.5}";
+        assert_eq!(read_preferences("p.jsonl", margins).unwrap()[0].margins, [Some(1.5)]);
         let plain = b"{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"a\"}";
         assert!(
             read_preferences("p.jsonl", plain).unwrap_err().to_string().starts_with("p.jsonl:1: `chosen`")

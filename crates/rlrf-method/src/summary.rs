@@ -45,12 +45,21 @@ pub struct IterationSummary {
     /// Instructions whose aspects the feedback model was asked to choose, in vain: the first ones configured stand for them.
     #[serde(default)]
     pub aspect_choices_failed: u64,
+    /// Feedback for which the judge was asked once more.
+    #[serde(default)]
+    pub feedback_reasked: u64,
+    /// Judgements of single members of panels that could not be read, and were left out of the mean.
+    #[serde(default)]
+    pub members_failed: u64,
     /// Pairs.
     pub pairs: u64,
     /// Instructions with at least one pair.
     pub paired_instructions: u64,
     /// Pairs whose chosen response is a refinement.
     pub pairs_chosen_refined: u64,
+    /// Instructions that the policy was trained on.
+    #[serde(default)]
+    pub trained_instructions: u64,
     /// Reflection gain's counts.
     pub reflection: Reflection,
     /// Mean expected level per aspect, sampled against refined candidates.
@@ -74,7 +83,7 @@ pub struct AspectMovement {
 }
 
 impl IterationSummary {
-    /// What is known of the candidates so far; it counts no pairs.
+    /// What is known of the candidates so far; it counts no pairs, nor what is trained on.
     #[must_use]
     pub fn of(iteration: u32, groups: &[CandidateGroup], aspects: &[Aspect]) -> Self {
         let all = |kind: CandidateKind| {
@@ -131,9 +140,12 @@ impl IterationSummary {
             aspect_choices_failed: choices()
                 .filter(|choice| matches!(choice.parse, ParseOutcome::Failed(_)))
                 .count() as u64,
+            feedback_reasked: feedback().filter(|f| f.reasked).count() as u64,
+            members_failed: feedback().flat_map(|f| &f.members).filter(|f| f.level.is_none()).count() as u64,
             pairs: 0,
             paired_instructions: 0,
             pairs_chosen_refined: 0,
+            trained_instructions: 0,
             reflection,
             aspects: aspects
                 .iter()

@@ -9,6 +9,7 @@ use rlrf_method::aspect::DEFAULT_ASPECTS;
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::dispatch::AspectCheckers;
 use rlrf_method::grounding::Grounding;
+use rlrf_method::pairs::{PreferenceGroup, read_preferences};
 use rlrf_method::seam::Checker;
 use rlrf_method::template::{ChooseQuestion, DEFAULT_CHOOSE, DEFAULT_FEEDBACK, DEFAULT_REFINE};
 use rlrf_method::{Aspect, Feedback, Instruction, ParseOutcome, Templates};
@@ -16,7 +17,7 @@ use rlrf_remote::is_url;
 use serde::Serialize;
 
 use crate::aspects;
-use crate::config::{CheckerKind, Config};
+use crate::config::{CheckerKind, Config, Method};
 use crate::overlap::Trained;
 use crate::retrieval;
 
@@ -95,7 +96,8 @@ impl Reader {
         let feedback = read(&config.templates.feedback, DEFAULT_FEEDBACK)?;
         let refine = read(&config.templates.refine, DEFAULT_REFINE)?;
         let choose = read(&config.templates.choose, DEFAULT_CHOOSE)?;
-        Ok(Templates::with_choose(&feedback, &refine, &choose)?)
+        let templates = Templates::with_choose(&feedback, &refine, &choose)?;
+        Ok(if config.feedback.reference { templates } else { templates.without_reference() })
     }
 
     /// Problems that a program writes demonstrations from.
@@ -108,6 +110,12 @@ impl Reader {
     pub(crate) fn demonstrations(&mut self, path: &Path) -> Result<Vec<Demonstration>> {
         let (name, bytes) = self.bytes(path)?;
         Ok(Demonstration::read_jsonl(&name, &bytes)?)
+    }
+
+    /// Preference pairs of a JSONL file.
+    pub(crate) fn preferences(&mut self, path: &Path) -> Result<Vec<PreferenceGroup>> {
+        let (name, bytes) = self.bytes(path)?;
+        Ok(read_preferences(&name, &bytes)?)
     }
 
     /// A file of the command line: relative to the working folder, remembered by the name of its option.
@@ -223,6 +231,9 @@ impl RunInputs {
         if let Some(checker) = &checker {
             check_answers(checker.as_ref(), &instructions, file)?;
         }
+        if config.method == Method::SftGold {
+            gold(&instructions).with_context(|| file.display().to_string())?;
+        }
         let aspects = reader.aspects(config)?;
         let aspect_checkers = aspects::checkers(&aspects)?;
         if config.needs_feedback() {
@@ -246,6 +257,21 @@ impl RunInputs {
         }
         trained
     }
+}
+
+/// The references of the instructions as what the policy is to answer.
+pub(crate) fn gold(instructions: &[Instruction]) -> Result<Vec<Demonstration>> {
+    let demonstration = |instruction: &Instruction| {
+        let reference = instruction.reference.clone().filter(|reference| !reference.trim().is_empty());
+        let Some(completion) = reference else {
+            bail!(
+                "instruction {} has no `reference`, which method = \"sft-gold\" trains on: add one, or leave the instruction out",
+                instruction.id
+            );
+        };
+        Ok(Demonstration { prompt: instruction.messages.clone(), completion })
+    };
+    instructions.iter().map(demonstration).collect()
 }
 
 /// A template may fail only when it is rendered; that must not be hours into a run.

@@ -22,12 +22,14 @@ mod retrieval;
 mod run;
 mod stages;
 mod starting_model;
+mod starting_reward;
+mod training_set;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, AspectsCommand, Command, IndexCommand, ModelCommand};
+use crate::arguments::{Arguments, AspectsCommand, Command, IndexCommand, ModelCommand, RewardCommand};
 use crate::console::Console;
 
 /// Keeps large blocks mapped: fresh pages for every activation buffer would cost more than the arithmetic.
@@ -81,6 +83,16 @@ fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         Command::Pairs(options) => stages::pairs(options, json, console),
         Command::Sft(options) => stages::sft(options, json, console),
         Command::Dpo(options) => stages::dpo(options, json, console),
+        Command::Grpo(options) => stages::grpo(options, json, console),
+        Command::Reward { command: RewardCommand::Train(options) } => {
+            stages::reward_train(options, json, console)
+        }
+        Command::Reward { command: RewardCommand::Eval(options) } => {
+            evaluate::eval_reward(options, json, console)
+        }
+        Command::Reward { command: RewardCommand::Pairs(options) } => {
+            stages::reward_pairs(options, json, console)
+        }
         Command::Eval(options) => evaluate::eval(options, json, console),
         Command::Aspects { command: AspectsCommand::List(options) } => aspects_command::list(options, json),
         Command::Aspects { command: AspectsCommand::Check(options) } => aspects_command::check(options, json),

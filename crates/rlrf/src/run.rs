@@ -1,16 +1,17 @@
 //! `rlrf run`: the whole loop in a run folder.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rlrf_eval::Evaluation;
 use rlrf_eval::evaluation::{EVALUATION, evaluation_key};
-use rlrf_local::{DivergenceSample, DpoTrainer, DpoTrainingConfig, LocalPolicy, TrainingStage};
+use rlrf_local::{DivergenceSample, LocalPolicy, LocalReward, TrainingStage};
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
-use rlrf_method::pairs::PreferenceGroup;
-use rlrf_method::seam::{Judge, Progress, Trainer};
+use rlrf_method::row::SharedStore;
+use rlrf_method::seam::{Judge, Progress, Reward};
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Row, RowStore, Table};
 use rlrf_model::Model;
@@ -21,16 +22,21 @@ use rlrf_store::{RunStore, write_atomically};
 use serde_json::json;
 
 use crate::arguments::RunOptions;
-use crate::config::{Config, FeedbackOrigin};
+use crate::config::{Config, FeedbackOrigin, Method};
 use crate::console::{self, Console};
 use crate::evaluate::{Judges, MeasuredSets};
-use crate::inputs::{Reader, RunInputs, resolved_configuration};
-use crate::judges;
+use crate::inputs::{Reader, RunInputs, gold, resolved_configuration};
+use crate::judges::{self, JudgeModels};
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel, StartingModels};
+use crate::starting_reward::StartingReward;
+use crate::training_set::{TrainingSet, training_name};
 
 /// Traces shown in the report.
 const TRACES: usize = 3;
+
+/// Where a run keeps what its reward model was measured to be worth.
+const REWARD_EVALUATION: &str = "evaluations/reward";
 
 pub(crate) fn run(options: &RunOptions, json: bool, console: &Console) -> Result<()> {
     let mut prepared = PreparedRun::read(&options.config, &options.set)?;
@@ -61,6 +67,7 @@ pub(crate) struct PreparedRun {
     inputs: RunInputs,
     measured: MeasuredSets,
     models: Option<StartingModels>,
+    judges: JudgeModels,
 }
 
 impl PreparedRun {
@@ -72,10 +79,11 @@ impl PreparedRun {
         let measured = MeasuredSets::read(&config, &mut reader)?;
         let mut trained = inputs.trained();
         let models = StartingModels::read(&config, &mut reader, &inputs, &mut trained)?;
+        let judges = JudgeModels::of_run(&config, &inputs, &mut reader)?;
         if !config.evaluation.allow_overlap {
             trained.refuse(&measured.sets)?;
         }
-        Ok(Self { config, reader, inputs, measured, models: Some(models) })
+        Ok(Self { config, reader, inputs, measured, models: Some(models), judges })
     }
 
     /// Refuses settings that cannot be.
@@ -102,6 +110,7 @@ impl PreparedRun {
             reader: &self.reader,
             inputs: &self.inputs,
             measured: &mut self.measured,
+            judges: &mut self.judges,
             folder: folder.to_path_buf(),
             shared_models: shared.models.as_deref(),
             store,
@@ -118,6 +127,7 @@ struct Run<'a> {
     reader: &'a Reader,
     inputs: &'a RunInputs,
     measured: &'a mut MeasuredSets,
+    judges: &'a mut JudgeModels,
     folder: PathBuf,
     shared_models: Option<&'a Path>,
     store: RunStore,
@@ -129,11 +139,14 @@ impl Run<'_> {
         let version = env!("CARGO_PKG_VERSION");
         self.store.event("started", &json!({ "version": version, "engine": self.config.engine }))?;
         self.commit_instructions()?;
-        let mut policy = self.start("M0", models.policy)?;
-        let judge = models.feedback.map(|model| self.start("feedback", model)).transpose()?;
+        let policy_digest = models.policy.digest();
+        let mut policy = self.start_tuned("M0", models.policy)?;
+        let judge = models.feedback.map(|model| self.start_tuned("feedback", model)).transpose()?;
+        let reward =
+            models.reward.map(|model| self.start_reward(&model, &policy, &policy_digest)).transpose()?;
         self.evaluate(0, &policy, judge.as_ref())?;
         for number in 0..self.config.iterations {
-            policy = self.iterate(number, policy, judge.as_ref())?;
+            policy = self.iterate(number, policy, judge.as_ref(), reward.as_ref())?;
             self.evaluate(number + 1, &policy, judge.as_ref())?;
             self.measure_divergence(number + 1, &policy)?;
         }
@@ -156,31 +169,71 @@ impl Run<'_> {
         Ok(self.store.commit(&rows)?)
     }
 
-    /// A model before the first iteration, made and fine-tuned now if the run does not have it yet.
-    fn start(&mut self, name: &str, starting: StartingModel) -> Result<Model> {
+    /// The policy or the feedback model before the first iteration.
+    fn start_tuned(&mut self, name: &str, starting: StartingModel) -> Result<Model> {
         let stage = self.stage(&format!("sft {name}"), 0);
-        if let Some(finished) = self.finished_model(name, &stage)? {
-            return Ok(finished);
+        self.start(name, &starting.digest(), &stage, |run| {
+            let seed = starting.seed;
+            let (mut model, sft) = starting.make()?;
+            if let Some(FineTuning { section, demonstrations }) = sft {
+                let settings = section.settings(stream(seed, &stage.name, "", 0));
+                let (store, console) = (&mut run.store, run.console);
+                rlrf_local::fine_tune(&mut model, &demonstrations, &settings, &stage, store, console)?;
+            }
+            Ok(model)
+        })
+    }
+
+    /// The reward model, measured on the pairs held out.
+    fn start_reward(
+        &mut self,
+        starting: &StartingReward,
+        policy: &Model,
+        policy_digest: &str,
+    ) -> Result<Model> {
+        let stage = self.stage("reward model", 0);
+        let model = self.start("reward", &starting.digest(policy_digest), &stage, |run| {
+            let mut model = starting.make(policy)?;
+            if !starting.preferences.is_empty() {
+                let settings = starting.settings(&stage.name);
+                let (store, console) = (&mut run.store, run.console);
+                let preferences = &starting.preferences;
+                rlrf_local::fit_reward(&mut model, preferences, &settings, &stage, store, console)?;
+            }
+            Ok(model)
+        })?;
+        if !starting.held_out.is_empty() && self.store.artifact(REWARD_EVALUATION)?.is_none() {
+            let mut context = rlrf_eval::Context { store: &mut self.store, progress: self.console };
+            let mut reward = LocalReward::new(&model);
+            let outcome =
+                rlrf_eval::reward::evaluate(&mut context, &mut reward, "held-out pairs", &starting.held_out)?;
+            self.console.say(rlrf_report::evaluation_table(&outcome.evaluation).trim_end());
+            let body = serde_json::to_value(&outcome.evaluation)?;
+            self.store.record_artifact(REWARD_EVALUATION, "", &body)?;
         }
-        let shared = self.shared_models.map(|folder| folder.join(starting.digest()));
-        let mut model = match &shared {
-            Some(made) if made.exists() => models::load(made)?,
-            _ => self.make(starting, &stage)?,
-        };
-        self.finish_model(name, &mut model, &stage)?;
-        if let Some(folder) = shared.filter(|folder| !folder.exists()) {
-            models::save(&model, &folder)?;
-        }
+        self.keep_timings()?;
         Ok(model)
     }
 
-    fn make(&mut self, starting: StartingModel, stage: &TrainingStage) -> Result<Model> {
-        let seed = starting.seed;
-        let (mut model, sft) = starting.make()?;
-        if let Some(FineTuning { section, demonstrations }) = sft {
-            let settings = section.settings(stream(seed, &stage.name, "", 0));
-            let (store, console) = (&mut self.store, self.console);
-            rlrf_local::fine_tune(&mut model, &demonstrations, &settings, stage, store, console)?;
+    /// A model before the first iteration, made now if neither the run nor what it shares with others has it yet.
+    fn start(
+        &mut self,
+        name: &str,
+        digest: &str,
+        stage: &TrainingStage,
+        make: impl FnOnce(&mut Self) -> Result<Model>,
+    ) -> Result<Model> {
+        if let Some(finished) = self.finished_model(name, stage)? {
+            return Ok(finished);
+        }
+        let shared = self.shared_models.map(|folder| folder.join(digest));
+        let mut model = match &shared {
+            Some(made) if made.exists() => models::load_any(made)?,
+            _ => make(self)?,
+        };
+        self.finish_model(name, &mut model, stage)?;
+        if let Some(folder) = shared.filter(|folder| !folder.exists()) {
+            models::save(&model, &folder)?;
         }
         Ok(model)
     }
@@ -201,7 +254,7 @@ impl Run<'_> {
             clear_leftovers(&folder)?;
             return Ok(None);
         };
-        let model = models::load(&folder)?;
+        let model = models::load_any(&folder)?;
         if model.digest() != artifact.digest {
             bail!(
                 "{}: the model is not the one that this run wrote; restore it, or start over with another --out",
@@ -221,32 +274,36 @@ impl Run<'_> {
     }
 
     fn evaluate(&mut self, iteration: u32, model: &Model, judge: Option<&Model>) -> Result<()> {
-        let mut policy: Option<LocalPolicy<'_>> = None;
-        let mut feedback: Option<Box<dyn Judge + '_>> = None;
+        let store = RefCell::new(&mut self.store as &mut dyn RowStore);
+        let mut shared = SharedStore::new(&store);
+        let mut sets = Vec::new();
         for set in &self.measured.sets {
             let key = evaluation_key(set.benchmark(), set.name(), iteration);
-            if self.store.get(Table::Metrics, &key)?.is_some() {
-                continue;
+            if shared.get(Table::Metrics, &key)?.is_none() {
+                sets.push(set);
             }
-            let policy = match &mut policy {
-                Some(policy) => policy,
-                none => none.insert(LocalPolicy::new(model, self.config.engine())?),
-            };
-            if set.needs_feedback()
-                && feedback.is_none()
-                && self.config.feedback.source != FeedbackOrigin::Policy
-            {
-                feedback = Some(judges::judge(self.config, self.inputs, policy, judge)?);
-            }
+        }
+        if sets.is_empty() {
+            return Ok(());
+        }
+        let mut policy = LocalPolicy::new(model, self.config.engine())?;
+        let independent = self.config.feedback.source != FeedbackOrigin::Policy;
+        let mut feedback = if independent && sets.iter().any(|set| set.needs_feedback()) {
+            let models = (&policy, judge);
+            Some(judges::judge(self.config, self.inputs, models, self.judges, shared, iteration)?)
+        } else {
+            None
+        };
+        for set in sets {
             let judges = Judges {
                 replies: self.measured.judge.as_deref_mut(),
                 feedback: feedback.as_mut().map(|judge| &mut **judge as &mut dyn Judge),
             };
-            let mut context = rlrf_eval::Context { store: &mut self.store, progress: self.console };
-            let outcome = set.evaluate(&mut context, policy, judges, iteration)?;
+            let mut context = rlrf_eval::Context { store: &mut shared, progress: self.console };
+            let outcome = set.evaluate(&mut context, &mut policy, judges, iteration)?;
             let table = rlrf_report::evaluation_table(&outcome.evaluation);
             self.console.say(&format!("M_{iteration}\n{}", table.trim_end()));
-            outcome.commit(&mut self.store)?;
+            outcome.commit(&mut shared)?;
         }
         self.keep_timings()
     }
@@ -270,43 +327,64 @@ impl Run<'_> {
     }
 
     /// From `M_t` to `M_{t+1}`.
-    fn iterate(&mut self, number: u32, mut policy: Model, judge: Option<&Model>) -> Result<Model> {
+    fn iterate(
+        &mut self,
+        number: u32,
+        mut policy: Model,
+        judge: Option<&Model>,
+        reward: Option<&Model>,
+    ) -> Result<Model> {
         let name = format!("M{}", number + 1);
-        let stage = self.stage(&format!("dpo M_{number}"), number);
+        let stage = self.stage(&format!("{} M_{number}", training_name(self.config)), number);
         if let Some(finished) = self.finished_model(&name, &stage)? {
             return Ok(finished);
         }
-        let (groups, preferences, summary) = self.explore(number, &policy, judge)?;
-        let traces = self.traces(number, &groups);
-        self.store.record_artifact(
-            &format!("iterations/{number}"),
-            "",
-            &json!({ "summary": summary, "traces": traces }),
-        )?;
-        drop(groups);
-        if preferences.is_empty() {
-            self.console
-                .notice(&format!("no preference pair in iteration {number}: M_{} is M_{number}", number + 1));
+        let set = match self.config.method {
+            Method::SftGold => TrainingSet::Demonstrations(gold(&self.inputs.instructions)?),
+            _ => self.candidates(number, &policy, judge, reward)?,
+        };
+        if set.is_empty() {
+            self.console.notice(&format!(
+                "nothing to train on in iteration {number}: M_{} is M_{number}",
+                number + 1
+            ));
         } else {
-            let mut settings: DpoTrainingConfig = self.config.dpo.clone();
-            settings.training.seed = stream(self.config.seed, &stage.name, "", 0);
-            let mut trainer = DpoTrainer { model: &mut policy, config: &settings, stage: &stage };
-            trainer.train(&preferences, &mut self.store, self.console)?;
+            set.train(self.config, &mut policy, &stage, &mut self.store, self.console)?;
         }
         self.finish_model(&name, &mut policy, &stage)?;
         self.keep_timings()?;
         Ok(policy)
     }
 
-    /// Samples, judges, refines, judges again, and builds pairs.
+    /// What the candidates of an iteration teach; what was found of them is kept.
+    fn candidates(
+        &mut self,
+        number: u32,
+        policy: &Model,
+        judge: Option<&Model>,
+        reward: Option<&Model>,
+    ) -> Result<TrainingSet> {
+        let (groups, set, summary) = self.explore(number, policy, judge, reward)?;
+        let traces = self.traces(number, &groups);
+        let body = json!({ "summary": summary, "traces": traces });
+        self.store.record_artifact(&format!("iterations/{number}"), "", &body)?;
+        Ok(set)
+    }
+
+    /// Samples, judges, refines, judges again, and takes from the candidates what the policy is trained on.
     fn explore(
         &mut self,
         number: u32,
         model: &Model,
         judge: Option<&Model>,
-    ) -> Result<(Vec<CandidateGroup>, Vec<PreferenceGroup>, IterationSummary)> {
+        reward: Option<&Model>,
+    ) -> Result<(Vec<CandidateGroup>, TrainingSet, IterationSummary)> {
         let config = self.config.loop_config();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
+        let store = RefCell::new(&mut self.store as &mut dyn RowStore);
+        let shared = SharedStore::new(&store);
+        let mut store = shared;
+        let mut reward = reward.map(LocalReward::new);
         let mut iteration = Iteration {
             config: &config,
             number,
@@ -314,20 +392,32 @@ impl Run<'_> {
             aspects: &self.inputs.aspects,
             choices: Vec::new(),
             templates: &self.inputs.templates,
-            store: &mut self.store,
+            store: &mut store,
             progress: self.console,
             checker: self.inputs.checker.as_deref(),
-            reward: None,
+            reward: reward.as_mut().map(|reward| reward as &mut dyn Reward),
         };
-        if let Some(choose) = self.config.feedback.choose.as_ref().filter(|_| self.config.needs_feedback()) {
-            let mut chooser = judges::chooser(self.config, &policy, judge)?;
+        let choose = self.config.feedback.choose.as_ref().filter(|_| self.config.needs_feedback());
+        if let Some(choose) = choose {
+            let own = match judge {
+                Some(model) => LocalPolicy::new(model, self.config.engine())?,
+                None => policy.clone(),
+            };
             let all: Vec<usize> = (0..self.inputs.instructions.len()).collect();
-            iteration.choices = iteration.choose(chooser.as_mut(), choose, &all)?;
+            let choices = self.judges.ask_chooser(Some(own), self.config.engine(), |model| {
+                iteration.choose(model, choose, &all)
+            })?;
+            iteration.choices = choices;
         }
-        let mut judge = judges::judge(self.config, self.inputs, &policy, judge)?;
-        let groups = iteration.explore(&mut policy, Some(judge.as_mut()))?;
-        let (preferences, summary) = iteration.pairs(&groups)?;
-        Ok((groups, preferences, summary))
+        let groups = if self.config.needs_feedback() {
+            let models = (&policy, judge);
+            let mut judge = judges::judge(self.config, self.inputs, models, self.judges, shared, number)?;
+            iteration.explore(&mut policy, Some(judge.as_mut()))?
+        } else {
+            iteration.explore(&mut policy, None)?
+        };
+        let (set, summary) = TrainingSet::of_candidates(self.config, &mut iteration, &groups)?;
+        Ok((groups, set, summary))
     }
 
     /// Reflections worth reading: a wrong draft, its feedback, and the best refinement.
@@ -412,6 +502,7 @@ impl Run<'_> {
         evaluations
             .sort_by_key(|e| (e.iteration, self.measured.sets.iter().position(|set| set.name() == e.set)));
         traces.truncate(TRACES);
+        let reward = self.store.artifact(REWARD_EVALUATION)?;
         let mut seconds: HashMap<String, f64> = HashMap::new();
         let mut order: Vec<String> = Vec::new();
         for event in self.store.events()? {
@@ -440,6 +531,7 @@ impl Run<'_> {
                 self.config.dpo.objective.chosen_fall_warning,
             ),
             evaluations,
+            reward: reward.map(|artifact| serde_json::from_value(artifact.body)).transpose()?,
             divergences,
             iterations,
             training: curves,

@@ -5,6 +5,7 @@ mod compare;
 mod evaluate;
 mod factscore;
 mod index;
+mod reward;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub(crate) use evaluate::{
 };
 pub(crate) use factscore::{AbstentionRule, FactScoreOptions};
 pub(crate) use index::{IndexBuildOptions, IndexCommand, IndexSearchOptions};
+pub(crate) use reward::{RewardCommand, RewardEvalOptions, RewardPairsOptions, RewardTrainOptions};
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
 ///
@@ -70,12 +72,14 @@ pub(crate) enum Command {
     /// Have candidates criticised, aspect by aspect
     #[command(after_help = "Examples:\n  \
         rlrf feedback --model JUDGE --candidates candidates.jsonl --out judged.jsonl --set 'feedback.aspects=[\"completeness\"]'\n  \
+        rlrf feedback --model http://127.0.0.1:8000/v1 --candidates candidates.jsonl --out judged.jsonl\n  \
         rlrf feedback --candidates candidates.jsonl --out judged.jsonl --set checker=arithmetic\n  \
         rlrf feedback --candidates candidates.jsonl --out judged.jsonl --set 'feedback.aspects=[\"conciseness\"]' \
         --set 'feedback.checkers.conciseness={kind=\"length\",max=60}'\n\n\
-        Only candidates without feedback are judged. A candidate from elsewhere needs a field `text` alone.\n\
-        Settings: checker, feedback.aspects, feedback.aspects_file, feedback.weights, feedback.checkers, feedback.choose, feedback.retrieval, \
-        [feedback.critique], templates.feedback, templates.choose, [engine].")]
+        Only candidates without feedback are judged. A candidate from elsewhere needs a field `text` alone. The key of an \
+        endpoint is taken from RLRF_API_KEY, else OPENAI_API_KEY.\n\
+        Settings: checker, feedback.aspects, feedback.aspects_file, feedback.weights, feedback.checkers, feedback.choose, \
+        feedback.retrieval, [feedback.critique], feedback.endpoint, feedback.judges, templates.feedback, templates.choose, [engine].")]
     Feedback(FeedbackOptions),
     /// Refine the promising candidate of each instruction under its feedback
     #[command(
@@ -91,17 +95,32 @@ pub(crate) enum Command {
         feedback.aspects, feedback.aspects_file."
     )]
     Pairs(PairsOptions),
-    /// Fine-tune a model on demonstrations (`prompt` and `completion`, or `messages`)
-    #[command(after_help = "Example:\n  \
-        rlrf sft --model MODEL --data demonstrations.jsonl --out TUNED --set policy.sft.training.learning_rate=1e-4\n\n\
-        Settings: seed, [policy.sft.training], policy.sft.completion_only_loss.")]
+    /// Fine-tune a model on demonstrations (`prompt` and `completion`, or `messages`), or on the best of scored candidates
+    #[command(after_help = "Examples:\n  \
+        rlrf sft --model MODEL --data demonstrations.jsonl --out TUNED --set policy.sft.training.learning_rate=1e-4\n  \
+        rlrf sft --model MODEL --candidates judged.jsonl --out TUNED --set sft.min_score=2.5\n\n\
+        Settings: seed; with --data [policy.sft.training], policy.sft.completion_only_loss; with --candidates sft.min_score, \
+        [sft.training].")]
     Sft(SftOptions),
     /// Fine-tune a model on preference pairs (`prompt`, `chosen`, `rejected`)
-    #[command(
-        after_help = "Example:\n  rlrf dpo --model MODEL --pairs pairs.jsonl --out TUNED --set dpo.objective.beta=0.3\n\n\
-        Settings: seed, [dpo.objective], [dpo.training]."
-    )]
+    #[command(after_help = "Examples:\n  \
+        rlrf dpo --model MODEL --pairs pairs.jsonl --out TUNED --set dpo.objective.beta=0.3\n  \
+        rlrf dpo --model MODEL --pairs pairs.jsonl --out TUNED --set dpo.objective.loss=simpo --set dpo.objective.beta=2\n\n\
+        dpo.objective.loss is dpo (with label_smoothing: conservative DPO), robust, ipo, simpo, orpo or kto.\n\
+        Settings: seed, [dpo.objective], [dpo.training].")]
     Dpo(DpoOptions),
+    /// Fine-tune a model on the scores of candidates, by a policy gradient
+    #[command(after_help = "Example:\n  \
+        rlrf grpo --model MODEL --candidates judged.jsonl --out TUNED --set grpo.objective.loss=rloo\n\n\
+        MODEL is the one that the candidates were sampled from. Instructions whose candidates all have the same score are left \
+        out.\n\
+        Settings: seed, [grpo.objective], [grpo.training].")]
+    Grpo(GrpoOptions),
+    /// Train or measure a reward model, or write pairs for it
+    Reward {
+        #[command(subcommand)]
+        command: RewardCommand,
+    },
     /// Measure a model on a benchmark, or score answers that exist
     #[command(after_help = "Examples:\n  \
         rlrf eval problems --model MODEL --problems heldout.jsonl --set checker=arithmetic\n  \
@@ -137,7 +156,7 @@ pub(crate) enum Command {
 }
 
 /// Where settings come from: defaults, then a file, then the command line.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Settings {
     /// Configuration file with the settings; those of the other stages are ignored
     #[arg(long, value_name = "FILE")]
@@ -162,9 +181,12 @@ pub(crate) struct RunOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct SampleOptions {
-    /// Model folder in Hugging Face layout
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    /// The model: a folder in Hugging Face layout, or the URL of an endpoint
+    #[arg(long, value_name = "DIR-OR-URL")]
+    pub(crate) model: String,
+    /// The model's name at the endpoint
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model_name: Option<String>,
     /// Instructions: JSONL with `prompt` or `messages`, optional `reference`, `answer`, `id`
     #[arg(long, value_name = "FILE")]
     pub(crate) instructions: PathBuf,
@@ -177,9 +199,13 @@ pub(crate) struct SampleOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct FeedbackOptions {
-    /// Folder of the feedback model; without it the `checker` of the settings judges what has no checker of its own
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: Option<PathBuf>,
+    /// The feedback model: a folder, or the URL of an endpoint; without it the settings' `feedback.endpoint`,
+    /// `feedback.judges` or `checker` judge
+    #[arg(long, value_name = "DIR-OR-URL")]
+    pub(crate) model: Option<String>,
+    /// The feedback model's name at the endpoint
+    #[arg(long, value_name = "NAME", requires = "model")]
+    pub(crate) model_name: Option<String>,
     /// Candidates, as `rlrf sample` or `rlrf refine` writes them
     #[arg(long, value_name = "FILE")]
     pub(crate) candidates: PathBuf,
@@ -192,9 +218,12 @@ pub(crate) struct FeedbackOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct RefineOptions {
-    /// Model folder in Hugging Face layout
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    /// The model: a folder in Hugging Face layout, or the URL of an endpoint
+    #[arg(long, value_name = "DIR-OR-URL")]
+    pub(crate) model: String,
+    /// The model's name at the endpoint
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model_name: Option<String>,
     /// Judged candidates, as `rlrf feedback` writes them
     #[arg(long, value_name = "FILE")]
     pub(crate) candidates: PathBuf,
@@ -222,14 +251,25 @@ pub(crate) struct SftOptions {
     /// Model folder in Hugging Face layout
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// Demonstrations: JSONL with `prompt` and `completion`, or `messages`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: SftData,
     /// Folder of the fine-tuned model
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) settings: Settings,
+}
+
+/// One of the two.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct SftData {
+    /// Demonstrations: JSONL with `prompt` and `completion`, or `messages`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: Option<PathBuf>,
+    /// Or judged candidates, as `rlrf feedback` writes them: the best one of each instruction is learnt
+    #[arg(long, value_name = "FILE")]
+    pub(crate) candidates: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -240,6 +280,21 @@ pub(crate) struct DpoOptions {
     /// Pairs: JSONL with `prompt`, `chosen`, `rejected`
     #[arg(long, value_name = "FILE")]
     pub(crate) pairs: PathBuf,
+    /// Folder of the fine-tuned model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrpoOptions {
+    /// Model folder in Hugging Face layout: what the candidates were sampled from
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Judged candidates, as `rlrf feedback` writes them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) candidates: PathBuf,
     /// Folder of the fine-tuned model
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,

@@ -1,17 +1,18 @@
 //! `rlrf sample`, `feedback`, `refine` and `pairs`: the stages of an iteration on files of candidates.
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use rlrf_local::{LocalJudge, LocalPolicy};
 use rlrf_method::candidates::{read_candidates, write_candidates};
 use rlrf_method::choose::judged_aspects;
 use rlrf_method::config::{ChooseConfig, MethodConfig};
 use rlrf_method::dispatch::AspectCheckers;
 use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::pairs::preference_records;
+use rlrf_method::row::SharedStore;
 use rlrf_method::score::{Candidate, CandidateKind};
-use rlrf_method::seam::{Checker, CheckerJudge, Judge};
+use rlrf_method::seam::{Checker, CheckerJudge, Judge, Policy};
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Aspect, Instruction, RowStore, Templates};
 
@@ -20,10 +21,10 @@ use crate::arguments::{FeedbackOptions, PairsOptions, RefineOptions, SampleOptio
 use crate::aspects::{check_choice, checkers};
 use crate::console::Console;
 use crate::inputs::{check_answers, check_aspects, checker, limited};
-use crate::judges::{dispatched, grounded};
+use crate::judges::{JudgeModels, Judging, dispatched, grounded};
 use crate::retrieval;
 
-const FEEDBACK_SETTINGS: [&str; 11] = [
+const FEEDBACK_SETTINGS: [&str; 13] = [
     "checker",
     "feedback.aspects",
     "feedback.aspects_file",
@@ -32,6 +33,8 @@ const FEEDBACK_SETTINGS: [&str; 11] = [
     "feedback.choose",
     "feedback.retrieval",
     "feedback.critique",
+    "feedback.endpoint",
+    "feedback.judges",
     "templates.feedback",
     "templates.choose",
     "generation",
@@ -56,11 +59,10 @@ pub(crate) fn sample(options: &SampleOptions, json: bool, console: &Console) -> 
     let (name, bytes) = stage.reader.given("instructions", &options.instructions)?;
     let instructions = limited(Instruction::read_jsonl(&name, &bytes)?, &stage.config)?;
     let inputs = Inputs::read(&mut stage, instructions)?;
-    let model = stage.model(&options.model)?;
-    let mut policy = LocalPolicy::new(&model, stage.config.engine())?;
+    let mut policy = stage.policy(&options.model, options.model_name.as_deref())?;
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let mut iteration = inputs.iteration(&mut output.store, console);
-    let groups = iteration.sample(&mut policy)?;
+    let groups = iteration.sample(policy.as_mut())?;
     let summary = iteration.summary(&groups);
     let line = format!(
         "{} candidates for {} instructions, {} of them distinct: {}",
@@ -80,39 +82,53 @@ pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console)
     if let Some(checker) = &inputs.checker {
         check_answers(checker.as_ref(), &inputs.instructions, &options.candidates)?;
     }
-    let model = options.model.as_deref().map(|folder| stage.model(folder)).transpose()?;
     check_aspects(&inputs.aspect_checkers, &inputs.instructions, &options.candidates)?;
     let grounding = match &stage.config.feedback.retrieval {
         Some(retrieval) => Some(retrieval::grounding(retrieval, &mut stage.reader, &inputs.instructions)?),
         None => None,
     };
-    let model = model.as_ref().map(|model| LocalPolicy::new(model, stage.config.engine())).transpose()?;
-    let judge: Option<Box<dyn Judge + '_>> = match (&model, &inputs.checker) {
-        (Some(model), _) => {
-            let critique = &stage.config.feedback.critique;
-            let judge = LocalJudge::of_policy(model, &inputs.templates, critique)?;
-            Some(grounded(Box::new(judge), grounding.as_ref()))
+    let mut models = match &options.model {
+        Some(source) => {
+            let judging = Judging::new(&stage.config, &inputs.templates);
+            let (models, digest) = JudgeModels::single(source, options.model_name.as_deref(), judging)?;
+            stage.reader.remember_given("model", Path::new(source), &digest);
+            models
         }
-        (None, Some(checker)) => Some(Box::new(CheckerJudge(checker.as_ref()))),
-        (None, None) => None,
+        None => JudgeModels::configured(&stage.config, &inputs.templates, &mut stage.reader)?,
     };
-    if let (None, Some(aspect)) = (&judge, inputs.aspects.iter().find(|aspect| aspect.checker.is_none())) {
-        bail!("nobody judges {}: give --model DIR, or a checker: --set checker=arithmetic", aspect.name);
+    let checker = inputs.checker.as_deref().filter(|_| models.is_empty());
+    let unchecked = inputs.aspects.iter().find(|aspect| aspect.checker.is_none());
+    if let Some(aspect) = unchecked.filter(|_| models.is_empty() && checker.is_none()) {
+        bail!(
+            "nobody judges {}: give --model DIR or URL, or a checker: --set checker=arithmetic",
+            aspect.name
+        );
     }
-    let mut judge = dispatched(judge, &inputs.aspect_checkers);
     let choose = stage.config.feedback.choose.as_ref();
-    if model.is_none() && (choose.is_some() || grounding.is_some()) {
-        bail!("feedback.choose and feedback.retrieval are for a model: give --model DIR");
+    if models.is_empty() && (choose.is_some() || grounding.is_some()) {
+        bail!("feedback.choose and feedback.retrieval are for a model: give --model DIR or URL");
     }
-    let chooser = choose.zip(model);
     let judged = groups.iter().flat_map(|group| &group.candidates).filter(|c| c.feedback.is_empty()).count();
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
-    let mut iteration = inputs.iteration(&mut output.store, console);
-    if let Some((config, mut model)) = chooser {
-        choose_aspects(&mut iteration, &mut model, config, &mut groups)?;
-    }
-    iteration.feedback(judge.as_mut(), &mut groups)?;
-    let summary = iteration.summary(&groups);
+    let summary = {
+        let judging = Judging::new(&stage.config, &inputs.templates);
+        let store = RefCell::new(&mut output.store as &mut dyn RowStore);
+        let shared = SharedStore::new(&store);
+        let mut store = shared;
+        let mut iteration = inputs.iteration(&mut store, console);
+        if let Some(config) = choose {
+            models.ask_chooser(None, judging.engine, |model| {
+                choose_aspects(&mut iteration, model, config, &mut groups)
+            })?;
+        }
+        let judge: Option<Box<dyn Judge + '_>> = match checker {
+            Some(checker) => Some(Box::new(CheckerJudge(checker))),
+            None => models.judge(judging, shared, 0)?.map(|judge| grounded(judge, grounding.as_ref())),
+        };
+        let mut judge = dispatched(judge, &inputs.aspect_checkers);
+        iteration.feedback(judge.as_mut(), &mut groups)?;
+        iteration.summary(&groups)
+    };
     let line = format!(
         "{judged} candidates judged on {}{} ({}), {} replies unreadable: {}",
         choose.map_or(String::new(), |choose| format!("at most {} of ", choose.most)),
@@ -127,10 +143,10 @@ pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console)
 /// For the instructions that nothing was judged of yet; the others stay comparable with what was.
 fn choose_aspects(
     iteration: &mut Iteration<'_>,
-    model: &mut LocalPolicy<'_>,
+    model: &mut dyn Policy,
     config: &ChooseConfig,
     groups: &mut [CandidateGroup],
-) -> Result<()> {
+) -> rlrf_method::Result<()> {
     let unjudged = |group: &&mut CandidateGroup| {
         group.choice.is_none() && group.candidates.iter().all(|candidate| candidate.feedback.is_empty())
     };
@@ -147,8 +163,7 @@ pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> 
     let mut stage = Stage::new("refine", &options.settings, &REFINE_SETTINGS)?;
     let (inputs, groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
     refuse_unjudged(&options.candidates, &groups)?;
-    let model = stage.model(&options.model)?;
-    let mut policy = LocalPolicy::new(&model, stage.config.engine())?;
+    let mut policy = stage.policy(&options.model, options.model_name.as_deref())?;
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let mut iteration = inputs.iteration(&mut output.store, console);
     // A repeated call must not refine again what it has refined.
@@ -159,7 +174,7 @@ pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> 
         count => format!("; {count} had refinements already and were left alone"),
     };
     let before = open.iter().map(|group| group.candidates.len()).sum::<usize>();
-    iteration.refine(&mut policy, &mut open)?;
+    iteration.refine(policy.as_mut(), &mut open)?;
     let refinements = open.iter().map(|group| group.candidates.len()).sum::<usize>() - before;
     let drafts: usize = open.iter().map(|group| group.promising.len()).sum();
     groups.extend(open);
@@ -195,7 +210,7 @@ pub(crate) fn pairs(options: &PairsOptions, json: bool, console: &Console) -> Re
 }
 
 /// What an iteration needs beside its models.
-struct Inputs {
+pub(super) struct Inputs {
     method: MethodConfig,
     instructions: Vec<Instruction>,
     aspects: Vec<Aspect>,
@@ -218,13 +233,17 @@ impl Inputs {
         })
     }
 
-    fn read_candidates(stage: &mut Stage, file: &Path) -> Result<(Self, Vec<CandidateGroup>)> {
+    pub(super) fn read_candidates(stage: &mut Stage, file: &Path) -> Result<(Self, Vec<CandidateGroup>)> {
         let (name, bytes) = stage.reader.given("candidates", file)?;
         let (instructions, groups) = read_candidates(&name, &bytes)?;
         Ok((Self::read(stage, instructions)?, groups))
     }
 
-    fn iteration<'a>(&'a self, store: &'a mut dyn RowStore, console: &'a Console) -> Iteration<'a> {
+    pub(super) fn iteration<'a>(
+        &'a self,
+        store: &'a mut dyn RowStore,
+        console: &'a Console,
+    ) -> Iteration<'a> {
         Iteration {
             config: &self.method,
             number: 0,

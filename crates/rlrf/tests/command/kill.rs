@@ -82,7 +82,7 @@ static UNDISTURBED: LazyLock<(Outcome, Duration)> = LazyLock::new(|| {
     let outcome = Outcome::of(&folder, "run");
     let count =
         |table: Table| outcome.rows.iter().filter(|(t, _)| *t == table).map(|(_, rows)| rows.len()).sum();
-    let counts: [usize; 8] = Table::ALL.map(count);
+    let counts: [usize; 9] = Table::ALL.map(count);
     let used = |table: Table| table != Table::AspectChoices;
     assert!(Table::ALL.map(used) == counts.map(|count| count > 0), "rows of each table: {counts:?}");
     (outcome, duration)

@@ -17,7 +17,7 @@ const SHORT: [&str; 6] = [
 ];
 
 /// A folder with problems, demonstrations and a new model `model`.
-fn prepared() -> Folder {
+pub(crate) fn prepared() -> Folder {
     let folder = Folder::new();
     let instructions = problems("Tom", 12);
     let demonstrations: Vec<Value> = instructions
@@ -262,6 +262,10 @@ fn every_help_shows_an_example() {
         "pairs",
         "sft",
         "dpo",
+        "grpo",
+        "reward train",
+        "reward eval",
+        "reward pairs",
         "eval problems",
         "model new",
         "model info",
