@@ -70,7 +70,7 @@ impl JudgeModels {
                 return idle("endpoint", "endpoint");
             }
             (source, _, [_, ..]) if source != FeedbackOrigin::Panel => return idle("judges", "panel"),
-            _ if !config.needs_feedback() => return Ok(Self(Vec::new())),
+            _ if !config.needs_judge() => return Ok(Self(Vec::new())),
             _ => {}
         }
         Self::configured(config, &inputs.templates, reader)

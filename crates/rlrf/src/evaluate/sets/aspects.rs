@@ -8,6 +8,7 @@ use rlrf_method::config::Sampling;
 use rlrf_method::seam::Policy;
 
 use super::{Judges, MeasuredSet, limited};
+use crate::aspects;
 use crate::config::{AspectSet, Config, FeedbackOrigin};
 use crate::inputs::{Reader, check_aspects};
 
@@ -35,11 +36,13 @@ impl AspectLevels {
             Some(file) => reader.aspect_checkers(file)?,
             None => Default::default(),
         };
+        let aspects = reader.aspects(config)?;
         check_aspects(&checkers, &instructions, &set.file)?;
+        check_aspects(&aspects::checkers(&aspects)?, &instructions, &set.file)?;
         let max_new_tokens = set.max_new_tokens.unwrap_or(config.evaluation.max_new_tokens);
         let sampling = Sampling { temperature: set.temperature, ..Sampling::greedy(max_new_tokens) };
         let definition = Definition { instructions, checkers, sampling, seed: config.seed };
-        Ok(Self { name: set.name.clone(), aspects: reader.aspects(config)?, definition })
+        Ok(Self { name: set.name.clone(), aspects, definition })
     }
 }
 
