@@ -5,9 +5,8 @@ use rand::distr::{Bernoulli, Distribution};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rlrf_method::demonstration::Demonstration;
-use rlrf_method::template::VERDICT_PREFIX;
 use rlrf_method::{
-    Aspect, Error, Feedback, FeedbackSource, Instruction, Message, ParseOutcome, Result, Templates,
+    Aspect, Error, Feedback, FeedbackRecord, FeedbackSource, Instruction, Message, ParseOutcome, Result, Templates,
 };
 use serde::{Deserialize, Serialize};
 
@@ -144,8 +143,14 @@ fn feedback(
     templates: &Templates,
 ) -> Result<Demonstration> {
     let Critique { text, level } = critique(&instance.solution, attempt);
-    let prompt = templates.feedback(&instruction(instance), attempt, aspect)?;
-    Ok(Demonstration { prompt, completion: format!("{text}{VERDICT_PREFIX}{level}") })
+    let record = FeedbackRecord {
+        instruction: instruction(instance),
+        response: attempt.to_string(),
+        aspect: aspect.clone(),
+        critique: text,
+        level,
+    };
+    record.demonstration(templates)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::aspect::Aspect;
+use crate::distribution::Distribution;
 use crate::feedback::{Feedback, ParseOutcome};
 use crate::iteration::CandidateGroup;
 use crate::reflection::Reflection;
@@ -47,6 +48,15 @@ pub struct IterationSummary {
     pub paired_instructions: u64,
     /// Pairs whose chosen response is a refinement.
     pub pairs_chosen_refined: u64,
+    /// Gaps of the pairs, in levels: between scores, or on the aspect that a pair is made by.
+    #[serde(default)]
+    pub pair_gaps: Option<Distribution>,
+    /// Lengths of the chosen responses, in characters.
+    #[serde(default)]
+    pub chosen_lengths: Option<Distribution>,
+    /// Lengths of the rejected responses, in characters.
+    #[serde(default)]
+    pub rejected_lengths: Option<Distribution>,
     /// Reflection gain's counts.
     pub reflection: Reflection,
     /// Mean expected level per aspect, sampled against refined candidates.
@@ -118,6 +128,9 @@ impl IterationSummary {
             pairs: 0,
             paired_instructions: 0,
             pairs_chosen_refined: 0,
+            pair_gaps: None,
+            chosen_lengths: None,
+            rejected_lengths: None,
             reflection,
             aspects: aspects
                 .iter()

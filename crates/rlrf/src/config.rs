@@ -97,6 +97,8 @@ pub(crate) struct NewModelConfig {
 pub(crate) struct SftSection {
     /// Files of demonstrations.
     pub(crate) files: Vec<PathBuf>,
+    /// Files of feedback records: demonstrations of judging.
+    pub(crate) records: Vec<PathBuf>,
     /// Sets of demonstrations written by the program of `demonstrations`.
     pub(crate) demonstrations: Vec<DemonstrationSet>,
     /// Whether only completions are learnt; a model trained from scratch learns language from the prompts, too.
@@ -117,6 +119,7 @@ impl Default for SftSection {
     fn default() -> Self {
         Self {
             files: Vec::new(),
+            records: Vec::new(),
             demonstrations: Vec::new(),
             completion_only_loss: true,
             training: TrainingConfig::default(),

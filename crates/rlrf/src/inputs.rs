@@ -9,7 +9,7 @@ use rlrf_method::aspect::DEFAULT_ASPECTS;
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::seam::Checker;
 use rlrf_method::template::{DEFAULT_FEEDBACK, DEFAULT_REFINE};
-use rlrf_method::{Aspect, Feedback, Instruction, ParseOutcome, Templates};
+use rlrf_method::{Aspect, Feedback, FeedbackRecord, Instruction, ParseOutcome, Templates};
 use rlrf_remote::is_url;
 use serde::Serialize;
 
@@ -62,14 +62,18 @@ impl Reader {
 
     /// The configured aspects.
     pub(crate) fn aspects(&mut self, config: &Config) -> Result<Vec<Aspect>> {
-        let all = match &config.feedback.aspects_file {
+        Ok(Aspect::choose(&self.all_aspects(config)?, &config.feedback.aspects)?)
+    }
+
+    /// Every aspect that may be named.
+    pub(crate) fn all_aspects(&mut self, config: &Config) -> Result<Vec<Aspect>> {
+        Ok(match &config.feedback.aspects_file {
             Some(path) => {
                 let (name, text) = self.text(path)?;
                 Aspect::read_toml(&name, &text)?
             }
             None => Aspect::read_toml("aspects.toml", DEFAULT_ASPECTS)?,
-        };
-        Ok(Aspect::choose(&all, &config.feedback.aspects)?)
+        })
     }
 
     /// The configured prompts.
@@ -93,6 +97,17 @@ impl Reader {
     pub(crate) fn demonstrations(&mut self, path: &Path) -> Result<Vec<Demonstration>> {
         let (name, bytes) = self.bytes(path)?;
         Ok(Demonstration::read_jsonl(&name, &bytes)?)
+    }
+
+    /// Feedback records of a JSONL file, and the file's name.
+    pub(crate) fn feedback_records(
+        &mut self,
+        path: &Path,
+        aspects: &[Aspect],
+    ) -> Result<(String, Vec<FeedbackRecord>)> {
+        let (name, bytes) = self.bytes(path)?;
+        let records = FeedbackRecord::read_jsonl(&name, &bytes, aspects)?;
+        Ok((name, records))
     }
 
     /// A file of the command line: relative to the working folder, remembered by the name of its option.
@@ -170,6 +185,14 @@ pub(crate) fn check_answers(checker: &dyn Checker, problems: &[Instruction], fil
     Ok(())
 }
 
+/// The same for records of feedback.
+pub(crate) fn check_records(checker: &dyn Checker, records: &[FeedbackRecord], file: &Path) -> Result<()> {
+    for record in records {
+        checker.check(&record.instruction, "").with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}
+
 /// The configured checker.
 pub(crate) fn checker(config: &Config) -> Option<Box<dyn Checker>> {
     config.checker.map(|CheckerKind::Arithmetic| Box::new(ArithmeticChecker) as Box<dyn Checker>)
@@ -179,6 +202,8 @@ pub(crate) fn checker(config: &Config) -> Option<Box<dyn Checker>> {
 pub(crate) struct RunInputs {
     pub(crate) instructions: Vec<Instruction>,
     pub(crate) aspects: Vec<Aspect>,
+    /// Those too that the run does not judge.
+    pub(crate) all_aspects: Vec<Aspect>,
     pub(crate) templates: Templates,
     pub(crate) checker: Option<Box<dyn Checker>>,
 }
@@ -194,10 +219,11 @@ impl RunInputs {
         if let Some(checker) = &checker {
             check_answers(checker.as_ref(), &instructions, file)?;
         }
-        let aspects = reader.aspects(config)?;
+        let all_aspects = reader.all_aspects(config)?;
+        let aspects = Aspect::choose(&all_aspects, &config.feedback.aspects)?;
         let templates = reader.templates(config)?;
         render_once(&templates, &instructions[0], &aspects)?;
-        Ok(Self { instructions, aspects, templates, checker })
+        Ok(Self { instructions, aspects, all_aspects, templates, checker })
     }
 
     /// The questions that the policy will learn to answer.

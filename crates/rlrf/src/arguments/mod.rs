@@ -3,12 +3,14 @@
 mod compare;
 mod evaluate;
 mod factscore;
+mod feedback;
 mod index;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rlrf_method::preference_file::PreferenceFormat;
 
 use crate::bench::arguments::BenchCommand;
 pub(crate) use compare::GridOptions;
@@ -17,6 +19,9 @@ pub(crate) use evaluate::{
     ProblemsOptions, WordProblemOptions,
 };
 pub(crate) use factscore::{AbstentionRule, FactScoreOptions};
+pub(crate) use feedback::{
+    FeedbackCommand, FeedbackEvalOptions, FeedbackOptions, FeedbackRecordsOptions, FeedbackTrainOptions, JudgeCandidatesOptions,
+};
 pub(crate) use index::{IndexBuildOptions, IndexCommand, IndexSearchOptions};
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
@@ -65,7 +70,7 @@ pub(crate) enum Command {
         rlrf sample --model MODEL --instructions prompts.jsonl --out candidates.jsonl --set sample.n=8\n\n\
         Settings: seed, [sample], [engine], instructions.limit.")]
     Sample(SampleOptions),
-    /// Have candidates criticised, aspect by aspect
+    /// Have candidates criticised, aspect by aspect; train and measure the model that does it
     #[command(after_help = "Examples:\n  \
         rlrf feedback --model JUDGE --candidates candidates.jsonl --out judged.jsonl --set 'feedback.aspects=[\"completeness\"]'\n  \
         rlrf feedback --candidates candidates.jsonl --out judged.jsonl --set checker=arithmetic\n\n\
@@ -80,11 +85,12 @@ pub(crate) enum Command {
         Settings: seed, [refine], templates.refine, feedback.aspects, feedback.aspects_file, [engine]."
     )]
     Refine(RefineOptions),
-    /// Build preference pairs (TRL's conversational format) from judged candidates
-    #[command(
-        after_help = "Example:\n  rlrf pairs --candidates judged.jsonl --out pairs.jsonl --set pairs.margin=1\n\nSettings: [pairs], \
-        feedback.aspects, feedback.aspects_file."
-    )]
+    /// Build preference pairs (in TRL's formats) from judged candidates
+    #[command(after_help = "Examples:\n  \
+        rlrf pairs --candidates judged.jsonl --out pairs.jsonl --set pairs.margin=1\n  \
+        rlrf pairs --candidates judged.jsonl --out pairs.jsonl --set pairs.by=aspect --set pairs.length_balanced=true\n  \
+        rlrf pairs --candidates judged.jsonl --out pairs.jsonl --format plain\n\n\
+        Settings: [pairs], feedback.aspects, feedback.aspects_file.")]
     Pairs(PairsOptions),
     /// Fine-tune a model on demonstrations (`prompt` and `completion`, or `messages`)
     #[command(after_help = "Example:\n  \
@@ -166,21 +172,6 @@ pub(crate) struct SampleOptions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct FeedbackOptions {
-    /// Folder of the feedback model; without it the `checker` of the settings judges
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: Option<PathBuf>,
-    /// Candidates, as `rlrf sample` or `rlrf refine` writes them
-    #[arg(long, value_name = "FILE")]
-    pub(crate) candidates: PathBuf,
-    /// The same with feedback and scores; may be the same file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: PathBuf,
-    #[command(flatten)]
-    pub(crate) settings: Settings,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct RefineOptions {
     /// Model folder in Hugging Face layout
     #[arg(long, value_name = "DIR")]
@@ -195,6 +186,23 @@ pub(crate) struct RefineOptions {
     pub(crate) settings: Settings,
 }
 
+/// TRL's formats of preference pairs.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum PairsFormat {
+    #[default]
+    Conversational,
+    Plain,
+}
+
+impl From<PairsFormat> for PreferenceFormat {
+    fn from(format: PairsFormat) -> Self {
+        match format {
+            PairsFormat::Conversational => Self::Conversational,
+            PairsFormat::Plain => Self::Plain,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PairsOptions {
     /// Judged candidates, as `rlrf feedback` writes them
@@ -203,6 +211,9 @@ pub(crate) struct PairsOptions {
     /// Pairs: JSONL with `prompt`, `chosen`, `rejected`
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    /// TRL's format to write: lists of messages, or plain text (of prompts that are one user message)
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: PairsFormat,
     #[command(flatten)]
     pub(crate) settings: Settings,
 }

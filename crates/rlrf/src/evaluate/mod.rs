@@ -5,6 +5,7 @@
 
 mod compare;
 mod factscore;
+mod feedback;
 pub(crate) mod judge_cache;
 mod just_eval;
 mod pairwise;
@@ -30,6 +31,7 @@ use crate::inputs::{Reader, resolved_configuration};
 use crate::model_source;
 use crate::stages::{open_rows, refuse_foreign};
 
+pub(crate) use feedback::eval as eval_feedback;
 pub(crate) use sets::{MeasuredSet, MeasuredSets};
 
 pub(crate) fn eval(options: &EvalOptions, json: bool, console: &Console) -> Result<()> {

@@ -6,15 +6,16 @@ use anyhow::{Result, bail};
 use rlrf_local::{LocalJudge, LocalPolicy};
 use rlrf_method::candidates::{read_candidates, write_candidates};
 use rlrf_method::config::MethodConfig;
+use rlrf_method::distribution::Distribution;
 use rlrf_method::iteration::{CandidateGroup, Iteration};
-use rlrf_method::pairs::preference_records;
+use rlrf_method::preference_file::write_preferences;
 use rlrf_method::score::{Candidate, CandidateKind};
 use rlrf_method::seam::{Checker, CheckerJudge, Judge};
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Aspect, Instruction, RowStore, Templates};
 
 use super::{PartialOutput, Stage, expect_file};
-use crate::arguments::{FeedbackOptions, PairsOptions, RefineOptions, SampleOptions};
+use crate::arguments::{JudgeCandidatesOptions, PairsOptions, RefineOptions, SampleOptions};
 use crate::console::Console;
 use crate::inputs::{check_answers, checker, limited};
 
@@ -62,7 +63,7 @@ pub(crate) fn sample(options: &SampleOptions, json: bool, console: &Console) -> 
     inputs.finish(output, &groups, &summary, &line)
 }
 
-pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console) -> Result<()> {
+pub(crate) fn feedback(options: &JudgeCandidatesOptions, json: bool, console: &Console) -> Result<()> {
     expect_file(&options.out)?;
     let mut stage = Stage::new("feedback", &options.settings, &FEEDBACK_SETTINGS)?;
     let (inputs, mut groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
@@ -128,31 +129,47 @@ pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> 
 pub(crate) fn pairs(options: &PairsOptions, json: bool, console: &Console) -> Result<()> {
     expect_file(&options.out)?;
     let mut stage = Stage::new("pairs", &options.settings, &PAIRS_SETTINGS)?;
+    stage.reader.remember("format", &format!("{:?}", options.format));
     let (inputs, groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
     refuse_unjudged(&options.candidates, &groups)?;
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let (preferences, summary) = inputs.iteration(&mut output.store, console).pairs(&groups)?;
-    let mut lines = Vec::new();
-    for record in preferences.iter().flat_map(preference_records) {
-        serde_json::to_writer(&mut lines, &record)?;
-        lines.push(b'\n');
-    }
+    let lines = write_preferences(&preferences, options.format.into())?;
     let IterationSummary { pairs, paired_instructions, pairs_chosen_refined, instructions, .. } = summary;
     let line = format!(
         "{pairs} pairs from {paired_instructions} of {instructions} instructions, {pairs_chosen_refined} of them \
-         prefer a refinement: {}",
-        options.out.display()
+         prefer a refinement: {}{}",
+        options.out.display(),
+        pair_figures(&summary)
     );
     output.finish_file(&lines, &summary, &line)
 }
 
+/// How far apart the responses of the pairs are, and how long; nothing where there is no pair.
+fn pair_figures(summary: &IterationSummary) -> String {
+    let IterationSummary { pair_gaps, chosen_lengths, rejected_lengths, .. } = summary;
+    [
+        ("gap in levels", pair_gaps, 2),
+        ("length of chosen in characters", chosen_lengths, 0),
+        ("length of rejected", rejected_lengths, 0),
+    ]
+    .into_iter()
+    .filter_map(|(name, distribution, decimals)| {
+        let Distribution { mean, minimum, lower_quartile, median, upper_quartile, maximum } = (*distribution)?;
+        let quantiles = [minimum, lower_quartile, median, upper_quartile, maximum];
+        let quantiles = quantiles.map(|value| format!("{value:.decimals$}")).join(", ");
+        Some(format!("\n{name}: mean {mean:.2}; minimum, quartiles, maximum {quantiles}"))
+    })
+    .collect()
+}
+
 /// What an iteration needs beside its models.
-struct Inputs {
+pub(super) struct Inputs {
     method: MethodConfig,
-    instructions: Vec<Instruction>,
-    aspects: Vec<Aspect>,
+    pub(super) instructions: Vec<Instruction>,
+    pub(super) aspects: Vec<Aspect>,
     templates: Templates,
-    checker: Option<Box<dyn Checker>>,
+    pub(super) checker: Option<Box<dyn Checker>>,
 }
 
 impl Inputs {
@@ -166,13 +183,13 @@ impl Inputs {
         })
     }
 
-    fn read_candidates(stage: &mut Stage, file: &Path) -> Result<(Self, Vec<CandidateGroup>)> {
+    pub(super) fn read_candidates(stage: &mut Stage, file: &Path) -> Result<(Self, Vec<CandidateGroup>)> {
         let (name, bytes) = stage.reader.given("candidates", file)?;
         let (instructions, groups) = read_candidates(&name, &bytes)?;
         Ok((Self::read(stage, instructions)?, groups))
     }
 
-    fn iteration<'a>(&'a self, store: &'a mut dyn RowStore, console: &'a Console) -> Iteration<'a> {
+    pub(super) fn iteration<'a>(&'a self, store: &'a mut dyn RowStore, console: &'a Console) -> Iteration<'a> {
         Iteration {
             config: &self.method,
             number: 0,
@@ -215,7 +232,7 @@ impl Inputs {
     }
 }
 
-fn refuse_unjudged(file: &Path, groups: &[CandidateGroup]) -> Result<()> {
+pub(super) fn refuse_unjudged(file: &Path, groups: &[CandidateGroup]) -> Result<()> {
     if groups.iter().flat_map(|group| &group.candidates).all(|candidate| candidate.feedback.is_empty()) {
         bail!("{}: no candidate has feedback: run `rlrf feedback` on it first", file.display());
     }

@@ -1,12 +1,10 @@
 //! `rlrf sft` and `rlrf dpo`: from a model folder to a fine-tuned one.
 
-use std::path::Path;
-
 use anyhow::Result;
 use rlrf_local::{DpoTrainer, DpoTrainingConfig};
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::digest::stream;
-use rlrf_method::pairs::read_preferences;
+use rlrf_method::preference_file::read_preferences;
 use rlrf_method::seam::Trainer;
 use rlrf_method::{RowStore, Table};
 use rlrf_model::Model;
@@ -28,7 +26,7 @@ pub(crate) fn sft(options: &SftOptions, json: bool, console: &Console) -> Result
     let section = stage.config.policy.sft.clone().unwrap_or_default();
     let settings = section.settings(stream(stage.config.seed, &training.name, "", 0));
     rlrf_local::fine_tune(&mut model, &demonstrations, &settings, &training, &mut output.store, console)?;
-    finish(output, &model, &options.out)
+    finish(output, &model)
 }
 
 pub(crate) fn dpo(options: &DpoOptions, json: bool, console: &Console) -> Result<()> {
@@ -43,14 +41,14 @@ pub(crate) fn dpo(options: &DpoOptions, json: bool, console: &Console) -> Result
     settings.training.seed = stream(stage.config.seed, &training.name, "", 0);
     let mut trainer = DpoTrainer { model: &mut model, config: &settings, stage: &training };
     trainer.train(&preferences, &mut output.store, console)?;
-    finish(output, &model, &options.out)
+    finish(output, &model)
 }
 
 const SFT_SETTINGS: [&str; 3] = ["seed", "policy.sft.training", "policy.sft.completion_only_loss"];
 
 /// What came of a training.
 #[derive(Serialize)]
-struct Outcome {
+pub(super) struct Outcome {
     model: String,
     steps: usize,
     first_loss: Option<f64>,
@@ -59,7 +57,13 @@ struct Outcome {
     preference: Option<Value>,
 }
 
-fn finish(output: PartialOutput<'_>, model: &Model, out: &Path) -> Result<()> {
+fn finish(output: PartialOutput<'_>, model: &Model) -> Result<()> {
+    let (outcome, line) = trained(&output, model)?;
+    output.finish_model(model, &outcome, &line)
+}
+
+/// The steps that were made, as figures and as a line.
+pub(super) fn trained(output: &PartialOutput<'_>, model: &Model) -> Result<(Outcome, String)> {
     let steps = output.store.rows(Table::Metrics, 0)?;
     let loss = |row: Option<&rlrf_method::Row>| row.and_then(|row| row.body["loss"].as_f64());
     let outcome = Outcome {
@@ -74,7 +78,7 @@ fn finish(output: PartialOutput<'_>, model: &Model, out: &Path) -> Result<()> {
         outcome.steps,
         outcome.first_loss.unwrap_or(f64::NAN),
         outcome.last_loss.unwrap_or(f64::NAN),
-        out.display()
+        output.out.display()
     );
-    output.finish_model(model, &outcome, &line)
+    Ok((outcome, line))
 }
