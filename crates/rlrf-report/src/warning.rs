@@ -147,6 +147,7 @@ mod tests {
             instructions: 10,
             perfect: 1,
             refinements_too_long: 0,
+            candidate_tokens: 0,
             sampled: 80,
             sampled_distinct: 60,
             refined: 72,
