@@ -23,11 +23,21 @@ pub enum Fix {
     /// Calculate it: nothing in the attempt resembles it.
     Calculate(Operator),
     /// The numbers are right, the operation is another.
-    Operation { needed: Operator, found: Operator },
+    Operation {
+        /// In the reference.
+        needed: Operator,
+        /// In the attempt.
+        found: Operator,
+    },
     /// Exchange the operands.
     Swap,
     /// One operand is another.
-    Operand { needed: Expression, found: Expression },
+    Operand {
+        /// In the reference.
+        needed: Expression,
+        /// In the attempt.
+        found: Expression,
+    },
 }
 
 impl Advice {

@@ -158,6 +158,9 @@ mod tests {
             pairs: 12,
             paired_instructions: 6,
             pairs_chosen_refined: 5,
+            pair_gaps: None,
+            chosen_lengths: None,
+            rejected_lengths: None,
             reflection: Reflection {
                 wrong_drafts: 9,
                 refined: 72,

@@ -17,7 +17,7 @@ const SHORT: [&str; 6] = [
 ];
 
 /// A folder with problems, demonstrations and a new model `model`.
-fn prepared() -> Folder {
+pub(crate) fn prepared() -> Folder {
     let folder = Folder::new();
     let instructions = problems("Tom", 12);
     let demonstrations: Vec<Value> = instructions
@@ -258,6 +258,9 @@ fn every_help_shows_an_example() {
         "run",
         "sample",
         "feedback",
+        "feedback train",
+        "feedback eval",
+        "feedback records",
         "refine",
         "pairs",
         "sft",
