@@ -20,9 +20,9 @@ pub enum Advice {
 /// What to do in one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fix {
-    /// Calculate it: nothing in the attempt resembles it.
+    /// Calculate it: the attempt has no step in its place.
     Calculate(Operator),
-    /// The numbers are right, the operation is another.
+    /// The operation is another.
     Operation {
         /// In the reference.
         needed: Operator,
@@ -44,8 +44,9 @@ impl Advice {
     /// Every advice that is equally right on an attempt whose value is wrong; the first is the one that a critique gives.
     ///
     /// Equally right is what mends a step that the reference has and the attempt lacks, and whose own operands the attempt
-    /// has: two steps that do not depend on each other have no order. Where several steps of the attempt are one
-    /// mistake away from that step, each of these mistakes may be named.
+    /// has: two steps that do not depend on each other have no order. The step is compared with the attempt's step of the
+    /// same number: the one mistake is named that stands between them; where there are more, any of them. Where another step of the
+    /// attempt is one mistake away, that one comes first.
     #[must_use]
     pub fn on(reference: &Expression, attempt: &Expression) -> Vec<Self> {
         let attempted = attempt.steps();
@@ -62,15 +63,15 @@ impl Advice {
             if has(step) || !is_ready(step) {
                 continue;
             }
-            let before = found.len();
-            for fix in attempted.iter().filter_map(|other| Fix::between(step, other)) {
+            let counterpart = attempted.get(number - 1);
+            let only = counterpart.and_then(|other| Fix::between(step, other));
+            let many = if only.is_some() { Vec::new() } else { Fix::all(step, counterpart.copied()) };
+            let elsewhere = attempted.iter().filter_map(|other| Fix::between(step, other));
+            for fix in only.into_iter().chain(elsewhere).chain(many) {
                 let advice = Self::Step(number, fix);
                 if !found.iter().any(|other| other.is_same(&advice)) {
                     found.push(advice);
                 }
-            }
-            if let (true, Expression::Operation(operator, ..)) = (found.len() == before, step) {
-                found.push(Self::Step(number, Fix::Calculate(*operator)));
             }
         }
         if found.is_empty() {
@@ -114,7 +115,8 @@ impl Advice {
 impl Fix {
     /// The one thing that differs between a step of the reference and one of the attempt; none if more differs.
     pub(crate) fn between(step: &Expression, attempt: &Expression) -> Option<Self> {
-        let (Expression::Operation(operator, a, b), Expression::Operation(other, c, d)) = (step, attempt) else {
+        let (Expression::Operation(operator, a, b), Expression::Operation(other, c, d)) = (step, attempt)
+        else {
             return None;
         };
         let straight = (a.same_calculation(c), b.same_calculation(d));
@@ -135,6 +137,30 @@ impl Fix {
             _ => return None,
         };
         Some(Self::Operand { needed: (**needed).clone(), found: (**found).clone() })
+    }
+
+    /// Everything that differs between a step of the reference and one of the attempt: the operation first, then the
+    /// operands from the left, those of sums and products in the order in which they fit better.
+    fn all(step: &Expression, attempt: Option<&Expression>) -> Vec<Self> {
+        let Expression::Operation(operator, a, b) = step else { return Vec::new() };
+        let Some(Expression::Operation(other, c, d)) = attempt else {
+            return vec![Self::Calculate(*operator)];
+        };
+        let fit = |c: &Expression, d: &Expression| {
+            usize::from(a.same_calculation(c)) + usize::from(b.same_calculation(d))
+        };
+        let crossed = operator.is_commutative() && fit(d, c) > fit(c, d);
+        let (c, d) = if crossed { (d, c) } else { (c, d) };
+        let mut found = Vec::new();
+        if operator != other {
+            found.push(Self::Operation { needed: *operator, found: *other });
+        }
+        for (needed, found_instead) in [(a, c), (b, d)] {
+            if !needed.same_calculation(found_instead) {
+                found.push(Self::Operand { needed: (**needed).clone(), found: (**found_instead).clone() });
+            }
+        }
+        found
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -201,8 +227,17 @@ mod tests {
             assert_eq!(Advice::parse(text).unwrap().to_string(), text);
         }
         for text in [
-            "", "Right", "step 1", "step one: add", "step 1: sum", "step 1: use 4", "step 1: use x, not 4",
-            "step 1: add, do not sum", "stop after step", "stop", "right; right",
+            "",
+            "Right",
+            "step 1",
+            "step one: add",
+            "step 1: sum",
+            "step 1: use 4",
+            "step 1: use x, not 4",
+            "step 1: add, do not sum",
+            "stop after step",
+            "stop",
+            "right; right",
         ] {
             assert_eq!(Advice::parse(text), None, "{text}");
         }
@@ -232,5 +267,14 @@ mod tests {
             on("9 + 4", "( 9 + 5 ) * ( 9 * 4 )"),
             ["step 1: use 4, not 5", "step 1: add, do not multiply"]
         );
+        // Several mistakes in one step: any of them, the operation first.
+        assert_eq!(
+            on("280 - 212", "221 + 82"),
+            ["step 1: subtract, do not add", "step 1: use 280, not 221", "step 1: use 212, not 82"]
+        );
+        assert_eq!(on("280 + 212", "212 * 82"), ["step 1: add, do not multiply", "step 1: use 280, not 82"]);
+        // One mistake is that one alone: 9 and 4 are both there.
+        assert_eq!(on("9 - 4", "4 - 9"), ["step 1: swap the numbers"]);
+        assert_eq!(on("9 - 4", "5"), ["step 1: subtract"]);
     }
 }

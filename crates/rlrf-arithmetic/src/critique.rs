@@ -34,7 +34,9 @@ pub fn critique(reference: &Expression, attempt: &str) -> Critique {
 fn advice_on(reference: &Expression, attempt: &str) -> Vec<Advice> {
     match Expression::parse(attempt) {
         None => vec![Advice::Write],
-        Some(parsed) if parsed.value().is_some() && parsed.value() == reference.value() => vec![Advice::Right],
+        Some(parsed) if parsed.value().is_some() && parsed.value() == reference.value() => {
+            vec![Advice::Right]
+        }
         Some(parsed) => Advice::on(reference, &parsed),
     }
 }
@@ -58,7 +60,10 @@ fn wrong_level(reference: &Expression, attempt: &Expression, advice: &Advice) ->
     let some_step_right = steps.iter().any(|step| attempted.iter().any(|other| other.same_calculation(step)));
     let one_mistake = match advice {
         Advice::Stop(_) => true,
-        Advice::Step(_, fix) => !matches!(fix, Fix::Calculate(_)) && attempted.len() == steps.len(),
+        Advice::Step(number, _) => {
+            let near = |other: &&Expression| Fix::between(steps[number - 1], other).is_some();
+            attempted.len() == steps.len() && attempted.iter().any(near)
+        }
         Advice::Right | Advice::Write => false,
     };
     if some_step_right || one_mistake { 2 } else { 1 }
@@ -87,15 +92,17 @@ mod tests {
             ("9 - 4", "4 - 9", 2, "step 1: swap the numbers"),
             ("9 - 4", "9 - 5", 2, "step 1: use 4, not 5"),
             ("9 + 4", "5 + 9", 2, "step 1: use 4, not 5"),
-            ("9 - 4", "7 * 5", 1, "step 1: subtract"),
+            ("9 - 4", "7 * 5", 1, "step 1: subtract, do not multiply"),
+            ("9 - 4", "7 - 5", 1, "step 1: use 9, not 7"),
+            ("9 - 4", "7", 1, "step 1: subtract"),
             ("9 - 4", "9 - 4 + 2", 2, "stop after step 1"),
             ("( 16 + 14 ) / 5", "16 + 14", 2, "step 2: divide"),
             ("( 16 + 14 ) / 5", "( 16 + 14 ) * 5", 2, "step 2: divide, do not multiply"),
             ("( 16 + 14 ) / 5", "( 16 - 14 ) / 5", 2, "step 1: add, do not subtract"),
-            ("( 16 + 14 ) / 5", "16 / 5", 1, "step 1: add"),
+            ("( 16 + 14 ) / 5", "16 / 5", 1, "step 1: add, do not divide"),
             ("9 - 4", "9 -", 1, "write an expression"),
             ("9 - 4", "Level: 3", 1, "write an expression"),
-            ("9 - 4", "9 / 0", 1, "step 1: subtract"),
+            ("9 - 4", "9 / 0", 1, "step 1: subtract, do not divide"),
         ] {
             let found = critique(&Expression::parse(reference).unwrap(), attempt);
             let (_, found_advice) = found.text.rsplit_once("; ").unwrap();

@@ -1,18 +1,19 @@
 //! Demonstrations written by a program from problems with solutions: answering, refining under feedback, and giving
 //! feedback. They stand in for what the paper has a strong model write.
 
+use rand::SeedableRng;
 use rand::distr::{Bernoulli, Distribution};
-use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::{
-    Aspect, Error, Feedback, FeedbackRecord, FeedbackSource, Instruction, Message, ParseOutcome, Result, Templates,
+    Aspect, Error, Feedback, FeedbackRecord, FeedbackSource, Instruction, Message, ParseOutcome, Result,
+    Templates,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::critique::{Critique, critique};
 use crate::expression::Expression;
-use crate::mistakes::mistaken_attempt;
+use crate::mistakes::{mistaken_attempt, reordered};
 use crate::problem::{Instance, WordProblem};
 
 /// How many demonstrations are written of each kind, per problem.
@@ -92,16 +93,6 @@ impl Demonstrations {
         }
         Ok(demonstrations)
     }
-}
-
-/// The same calculation with the operands of some sums and products exchanged: a right answer has many forms.
-fn reordered(expression: &Expression, rng: &mut impl Rng) -> Expression {
-    let Expression::Operation(operator, left, right) = expression else { return expression.clone() };
-    let (left, right) = (reordered(left, rng), reordered(right, rng));
-    if operator.is_commutative() && rng.random_bool(0.25) {
-        return Expression::operation(*operator, right, left);
-    }
-    Expression::operation(*operator, left, right)
 }
 
 fn instruction(instance: &Instance) -> Instruction {

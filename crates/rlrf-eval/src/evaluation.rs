@@ -166,9 +166,20 @@ pub fn unit(metric: &str) -> Unit {
     let is = |part: &str| metric.contains(part);
     if is("tokens") || is("words") || is("facts_per") {
         Unit::Amount
-    } else if ["accuracy", "rate", "ratio", "score", "_at_", "precision", "recall", "calibration", "confidence", "share"]
-        .into_iter()
-        .any(is)
+    } else if [
+        "accuracy",
+        "rate",
+        "ratio",
+        "score",
+        "_at_",
+        "precision",
+        "recall",
+        "calibration",
+        "confidence",
+        "share",
+    ]
+    .into_iter()
+    .any(is)
     {
         Unit::Share
     } else {

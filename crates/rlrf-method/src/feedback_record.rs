@@ -170,11 +170,7 @@ impl FeedbackRecord {
     ///
     /// # Errors
     /// A record without a critique, which teaches to judge without a reason; as [`FeedbackRecord::demonstration`].
-    pub fn demonstrations(
-        file: &str,
-        records: &[Self],
-        templates: &Templates,
-    ) -> Result<Vec<Demonstration>> {
+    pub fn demonstrations(file: &str, records: &[Self], templates: &Templates) -> Result<Vec<Demonstration>> {
         if let Some(number) = records.iter().position(|record| record.critique.is_empty()) {
             return Err(Error::Input {
                 file: file.to_string(),
@@ -246,10 +242,16 @@ mod tests {
         for (text, expected) in [
             (String::new(), "r.jsonl: holds no record"),
             ("{\"prompt\": ".into(), "r.jsonl:1: EOF"),
-            ("{\"prompt\": \"q\", \"aspect\": \"factuality\", \"level\": 1}".into(), "r.jsonl:1: missing field `response`"),
+            (
+                "{\"prompt\": \"q\", \"aspect\": \"factuality\", \"level\": 1}".into(),
+                "r.jsonl:1: missing field `response`",
+            ),
             (line("\"level\": 1"), "r.jsonl:2: missing field `aspect`"),
             (line("\"aspect\": \"factuality\""), "r.jsonl:2: missing field `level`"),
-            (line("\"aspect\": \"beauty\", \"level\": 1"), "r.jsonl:2: `aspect` \"beauty\" is none of logical"),
+            (
+                line("\"aspect\": \"beauty\", \"level\": 1"),
+                "r.jsonl:2: `aspect` \"beauty\" is none of logical",
+            ),
             (line("\"aspect\": \"factuality\", \"level\": 0"), "r.jsonl:2: `level` must be 1 to 3, and is 0"),
             (line("\"aspect\": \"factuality\", \"level\": 4"), "r.jsonl:2: `level` must be 1 to 3, and is 4"),
             (line("\"aspect\": \"factuality\", \"level\": 2.5"), "r.jsonl:2: invalid type"),
@@ -298,7 +300,8 @@ mod tests {
         failed.feedback = vec![Feedback::failed(&name, "?".into())];
         let group = CandidateGroup::new(0, vec![judged("a"), judged(" a\n"), judged("b"), failed]);
         let found = FeedbackRecord::of_candidates(&[x], &[group], &aspects()).unwrap();
-        let found: Vec<_> = found.iter().map(|r| (r.response.as_str(), r.critique.as_str(), r.level)).collect();
+        let found: Vec<_> =
+            found.iter().map(|r| (r.response.as_str(), r.critique.as_str(), r.level)).collect();
         assert_eq!(found, [("a", "why", 2), ("b", "why", 2)]);
     }
 }

@@ -94,25 +94,19 @@ impl<'a> PairBuilder<'a> {
     }
 
     /// Moves pairs from `allowed` to `pairs` until there are `most`.
-    fn take(
-        &mut self,
-        candidates: &[Candidate],
-        mut allowed: Vec<Pair>,
-        most: usize,
-        pairs: &mut Vec<Pair>,
-    ) {
+    fn take(&mut self, candidates: &[Candidate], mut allowed: Vec<Pair>, most: usize, pairs: &mut Vec<Pair>) {
         if !self.config.length_balanced {
             pairs.extend(allowed.into_iter().take(most.saturating_sub(pairs.len())));
             return;
         }
-        let difference = |pair: &Pair| {
-            length(&candidates[pair.chosen]) as i64 - length(&candidates[pair.rejected]) as i64
-        };
+        let difference =
+            |pair: &Pair| length(&candidates[pair.chosen]) as i64 - length(&candidates[pair.rejected]) as i64;
         while pairs.len() < most {
             let sum = self.length_difference;
             let after = |pair: &Pair| (sum + difference(pair)).abs();
             let balancing = allowed.iter().position(|pair| after(pair) <= sum.abs());
-            let Some(next) = balancing.or_else(|| (0..allowed.len()).min_by_key(|&index| after(&allowed[index])))
+            let Some(next) =
+                balancing.or_else(|| (0..allowed.len()).min_by_key(|&index| after(&allowed[index])))
             else {
                 return;
             };
@@ -170,7 +164,9 @@ fn allowed(candidates: &[Candidate], aspect: Option<&str>, config: &PairsConfig)
     // Walk the anti-diagonals of (rank from the top, rank from the bottom): widest gaps first.
     for depth in 0..chosen.len() + rejected.len() {
         for up in 0..=depth.min(chosen.len().saturating_sub(1)) {
-            let (Some(&chosen), Some(&rejected)) = (chosen.get(up), rejected.get(depth - up)) else { continue };
+            let (Some(&chosen), Some(&rejected)) = (chosen.get(up), rejected.get(depth - up)) else {
+                continue;
+            };
             let gap = score(chosen) - score(rejected);
             if gap >= config.margin {
                 pairs.push(Pair { chosen, rejected, gap, aspect: aspect.map(String::from) });
@@ -299,7 +295,8 @@ mod tests {
 
     #[test]
     fn balanced_lengths_cancel_where_the_candidates_allow() {
-        let balanced = PairsConfig { pairs_per_instruction: 1, length_balanced: true, ..PairsConfig::default() };
+        let balanced =
+            PairsConfig { pairs_per_instruction: 1, length_balanced: true, ..PairsConfig::default() };
         let plain = PairsConfig { length_balanced: false, ..balanced.clone() };
         // In every instruction the best is the longest; a shorter one is nearly as good.
         let candidates = [
@@ -331,7 +328,8 @@ mod tests {
     fn groups_hold_each_candidate_once() {
         let candidates = [candidate("a", 3.0), candidate("x", 2.6), candidate("b", 1.0), candidate("c", 1.1)];
         let pair = |chosen, rejected| Pair { chosen, rejected, gap: 1.0, aspect: None };
-        let group = preference_group("i", &[Message::user("q")], &candidates, &[pair(0, 2), pair(0, 3)]).unwrap();
+        let group =
+            preference_group("i", &[Message::user("q")], &candidates, &[pair(0, 2), pair(0, 3)]).unwrap();
         assert_eq!(group.candidates.len(), 3);
         assert_eq!(group.pairs, [(0, 1), (0, 2)]);
     }

@@ -80,10 +80,7 @@ impl Record {
 }
 
 /// What two conversations begin with alike, and the rest of each.
-fn split(
-    mut chosen: Vec<Message>,
-    mut rejected: Vec<Message>,
-) -> (Vec<Message>, Vec<Message>, Vec<Message>) {
+fn split(mut chosen: Vec<Message>, mut rejected: Vec<Message>) -> (Vec<Message>, Vec<Message>, Vec<Message>) {
     let alike = chosen.iter().zip(&rejected).take_while(|(chosen, rejected)| chosen == rejected).count();
     // Equal responses are not part of the prompt.
     let prompt = alike.min(chosen.len().saturating_sub(1)).min(rejected.len().saturating_sub(1));
@@ -203,7 +200,10 @@ mod tests {
             let bytes = write_preferences(&groups, format).unwrap();
             serde_json::from_slice(bytes.split(|&byte| byte == b'\n').next().unwrap()).unwrap()
         };
-        assert_eq!(first(PreferenceFormat::Plain), json!({ "prompt": "q", "chosen": "a", "rejected": "b\n" }));
+        assert_eq!(
+            first(PreferenceFormat::Plain),
+            json!({ "prompt": "q", "chosen": "a", "rejected": "b\n" })
+        );
         assert_eq!(
             first(PreferenceFormat::Conversational),
             json!({
@@ -250,13 +250,31 @@ mod tests {
             ("[1]".into(), "p.jsonl:2: "),
             ("{\"prompt\": \"q\", \"chosen\": \"a\"}".into(), "p.jsonl:2: missing field `rejected`"),
             ("{\"chosen\": \"a\", \"rejected\": \"b\"}".into(), "p.jsonl:2: needs a `prompt`"),
-            ("{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"a\"}".into(), "p.jsonl:2: `chosen` and `rejected` are"),
-            ("{\"prompt\": \" \", \"chosen\": \"a\", \"rejected\": \"b\"}".into(), "p.jsonl:2: the prompt must end"),
-            ("{\"prompt\": [], \"chosen\": \"a\", \"rejected\": \"b\"}".into(), "p.jsonl:2: the prompt must end"),
-            (format!("{{\"prompt\": [{assistant}], \"chosen\": \"a\", \"rejected\": \"b\"}}"), "p.jsonl:2: the prompt must end"),
+            (
+                "{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"a\"}".into(),
+                "p.jsonl:2: `chosen` and `rejected` are",
+            ),
+            (
+                "{\"prompt\": \" \", \"chosen\": \"a\", \"rejected\": \"b\"}".into(),
+                "p.jsonl:2: the prompt must end",
+            ),
+            (
+                "{\"prompt\": [], \"chosen\": \"a\", \"rejected\": \"b\"}".into(),
+                "p.jsonl:2: the prompt must end",
+            ),
+            (
+                format!("{{\"prompt\": [{assistant}], \"chosen\": \"a\", \"rejected\": \"b\"}}"),
+                "p.jsonl:2: the prompt must end",
+            ),
             (format!("{{\"prompt\": \"q\", \"chosen\": [{user}], \"rejected\": \"b\"}}"), must),
-            (format!("{{\"prompt\": [{user}], \"chosen\": [{user}, {assistant}], \"rejected\": \"b\"}}"), must),
-            (format!("{{\"chosen\": [{assistant}], \"rejected\": [{assistant}]}}"), "p.jsonl:2: needs a `prompt`"),
+            (
+                format!("{{\"prompt\": [{user}], \"chosen\": [{user}, {assistant}], \"rejected\": \"b\"}}"),
+                must,
+            ),
+            (
+                format!("{{\"chosen\": [{assistant}], \"rejected\": [{assistant}]}}"),
+                "p.jsonl:2: needs a `prompt`",
+            ),
             (
                 format!("{{\"chosen\": [{user}, {assistant}], \"rejected\": [{user}, {assistant}]}}"),
                 "p.jsonl:2: `chosen` and `rejected` are",
@@ -268,7 +286,8 @@ mod tests {
             (format!("{{\"chosen\": [{user}, {user}], \"rejected\": [{user}, {assistant}]}}"), must),
             ("{\"prompt\": 1, \"chosen\": \"a\", \"rejected\": \"b\"}".into(), "p.jsonl:2: "),
         ] {
-            let message = read_preferences("p.jsonl", format!("{good}{line}").as_bytes()).unwrap_err().to_string();
+            let message =
+                read_preferences("p.jsonl", format!("{good}{line}").as_bytes()).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message} does not start with {expected}");
         }
         assert!(read_preferences("p.jsonl", b"\n").unwrap_err().to_string().starts_with("p.jsonl: holds no"));

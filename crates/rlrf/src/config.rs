@@ -309,6 +309,12 @@ impl Config {
             ..rlrf_engine::Sampling::greedy(self.feedback.critique.max_new_tokens)
         };
         critique.validate().context("feedback.critique")?;
+        let level_temperature = self.feedback.critique.level_temperature;
+        if !(0.01..=100.0).contains(&level_temperature) {
+            bail!(
+                "configuration: feedback.critique.level_temperature = {level_temperature}: must be 0.01 to 100"
+            );
+        }
         for (section, sampling) in
             [("sample.sampling", &self.sample.sampling), ("refine.sampling", &self.refine.sampling)]
         {
@@ -484,6 +490,11 @@ mod tests {
             ("name = \"a/b\"", vec![], "plain folder name"),
             ("[refine.sampling]\nstop = [\"\"]", vec![], "refine.sampling.stop holds an empty text"),
             ("[feedback.critique]\ntemperature = -1.0", vec![], "feedback.critique"),
+            (
+                "[feedback.critique]\nlevel_temperature = 0.0",
+                vec![],
+                "feedback.critique.level_temperature = 0",
+            ),
             (
                 "[evaluation]\nsets = [{ name = \"a\", file = \"b\", benchmark = \"gsm8\" }]",
                 vec![],

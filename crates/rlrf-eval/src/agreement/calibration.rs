@@ -1,5 +1,8 @@
 //! Whether a judge's probabilities mean what they say.
 
+use rlrf_method::LEVELS;
+use rlrf_method::feedback::tempered;
+
 /// Bins of equal width that probabilities are sorted into.
 pub const BINS: usize = 10;
 
@@ -53,23 +56,70 @@ pub fn expected_calibration_error(bins: &[Bin]) -> Option<f64> {
     (total > 0).then(|| bins.iter().map(gap).sum::<f64>() / total as f64)
 }
 
+/// Temperatures that are tried, from the least to 1 / it.
+const LEAST_TEMPERATURE: f64 = 0.02;
+
+/// The temperature under which judgements (probabilities of the levels, index of the recorded one) are most likely: what the
+/// logits of the levels are to be divided by (temperature scaling, Guo et al. 2017). None of no judgement.
+#[must_use]
+pub fn fitted_temperature(judged: &[([f64; LEVELS], usize)]) -> Option<f64> {
+    // What a judge holds impossible is as unlikely as f32 can tell.
+    let floor = f64::from(f32::MIN_POSITIVE);
+    let loss = |log_temperature: f64| -> f64 {
+        let temperature = log_temperature.exp();
+        let of = |(distribution, recorded): &([f64; LEVELS], usize)| {
+            -tempered(distribution.map(|probability| probability.max(floor)), temperature)[*recorded].ln()
+        };
+        judged.iter().map(of).sum()
+    };
+    if judged.is_empty() {
+        return None;
+    }
+    // The loss is convex in the inverse temperature, so it has one valley: golden-section search.
+    let ratio = (5f64.sqrt() - 1.0) / 2.0;
+    let (mut low, mut high) = (LEAST_TEMPERATURE.ln(), -LEAST_TEMPERATURE.ln());
+    while high - low > 1e-4 {
+        let (left, right) = (high - ratio * (high - low), low + ratio * (high - low));
+        if loss(left) <= loss(right) {
+            high = right;
+        } else {
+            low = left;
+        }
+    }
+    Some(f64::midpoint(low, high).exp())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fitted_temperature_makes_a_judge_as_sure_as_it_is_right() {
+        // 0.99 sure and right 8 times of 10: the odds against each other level are 198, and should be 8.
+        let judged: Vec<_> = (0..100)
+            .map(|index| ([0.99, 0.005, 0.005], if index % 10 < 8 { 0 } else { 1 + index % 2 }))
+            .collect();
+        let temperature = fitted_temperature(&judged).unwrap();
+        assert!((temperature - 198f64.ln() / 8f64.ln()).abs() < 1e-3, "{temperature}");
+        assert!((tempered([0.99, 0.005, 0.005], temperature)[0] - 0.8).abs() < 1e-3);
+        assert_eq!(fitted_temperature(&[]), None);
+        let impossible = fitted_temperature(&[([1.0, 0.0, 0.0], 1), ([1.0, 0.0, 0.0], 0)]).unwrap();
+        assert!(impossible.is_finite() && impossible > 10.0, "{impossible}");
+    }
 
     /// scikit-learn 1.9: `calibration_curve(right, probability, n_bins=10, strategy="uniform")`.
     #[test]
     fn the_table_is_scikit_learns() {
         let probabilities = [0.05, 0.1, 0.34, 0.38, 0.55, 0.6, 0.61, 0.7, 0.93, 0.97, 0.99, 1.0];
-        let right =
-            [false, false, true, false, true, false, true, true, true, true, false, true];
+        let right = [false, false, true, false, true, false, true, true, true, true, false, true];
         let judged: Vec<(f64, bool)> = probabilities.into_iter().zip(right).collect();
         let bins = reliability(&judged);
         let accuracies: Vec<f64> = bins.iter().map(|bin| bin.accuracy).collect();
         let confidences: Vec<f64> = bins.iter().map(|bin| bin.confidence).collect();
         let expected_accuracies = [0.0, 0.5, 0.5, 1.0, 0.75];
         let expected_confidences = [0.075, 0.36, 0.575, 0.655, 0.9725];
-        let near = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
+        let near =
+            |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
         assert!(near(&accuracies, &expected_accuracies), "{accuracies:?}");
         assert!(near(&confidences, &expected_confidences), "{confidences:?}");
         assert_eq!(bins.iter().map(|bin| bin.count).sum::<u64>(), 12);

@@ -79,8 +79,13 @@ mod tests {
         assert_eq!(matrix.0, [[2, 1, 0], [1, 2, 1], [1, 1, 3]]);
         let near = |found: Option<f64>, expected: f64| (found.unwrap() - expected).abs() < 1e-12;
         assert!(near(matrix.quadratic_weighted_kappa(), 0.5), "{:?}", matrix.quadratic_weighted_kappa());
-        for (level, (precision, recall)) in [(0.5, 2.0 / 3.0), (0.5, 0.5), (0.75, 0.6)].into_iter().enumerate() {
-            assert!(near(matrix.precision(level), precision) && near(matrix.recall(level), recall), "{level}");
+        for (level, (precision, recall)) in
+            [(0.5, 2.0 / 3.0), (0.5, 0.5), (0.75, 0.6)].into_iter().enumerate()
+        {
+            assert!(
+                near(matrix.precision(level), precision) && near(matrix.recall(level), recall),
+                "{level}"
+            );
         }
         let rows: f64 = (0..LEVELS).filter_map(|column| matrix.rate(2, column)).sum();
         assert!((rows - 1.0).abs() < 1e-12);
@@ -88,7 +93,8 @@ mod tests {
 
     #[test]
     fn kappa_is_1_of_equal_levels_0_of_chance_and_below_0_of_opposite_ones() {
-        let kappa = |pairs: &[(u8, u8)]| ConfusionMatrix::of(pairs.iter().copied()).quadratic_weighted_kappa();
+        let kappa =
+            |pairs: &[(u8, u8)]| ConfusionMatrix::of(pairs.iter().copied()).quadratic_weighted_kappa();
         assert_eq!(kappa(&[(1, 1), (2, 2), (3, 3)]), Some(1.0));
         assert_eq!(kappa(&[(1, 1), (1, 3), (3, 1), (3, 3)]), Some(0.0));
         assert_eq!(kappa(&[(1, 3), (3, 1)]), Some(-1.0));

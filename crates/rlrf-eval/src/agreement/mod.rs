@@ -16,7 +16,7 @@ use serde_json::{Map, json};
 use crate::evaluation::{Evaluation, Item, Outcome};
 use crate::respond::Context;
 use crate::statistics;
-use calibration::{expected_calibration_error, reliability};
+use calibration::{expected_calibration_error, fitted_temperature, reliability};
 use confusion::ConfusionMatrix;
 
 /// Name of the benchmark.
@@ -209,6 +209,10 @@ fn add_calibration(evaluation: &mut Evaluation, records: &[FeedbackRecord], feed
         .collect();
     let bins = reliability(&judged);
     let Some(error) = expected_calibration_error(&bins) else { return };
+    let recorded =
+        told.iter().map(|(record, _, distribution)| (*distribution, usize::from(record.level) - 1));
+    let temperature = fitted_temperature(&recorded.collect::<Vec<_>>());
+    evaluation.metrics.extend(temperature.map(|temperature| ("fitted_temperature".into(), temperature)));
     let gap = |(record, feedback, _): &(&FeedbackRecord, &Feedback, _)| {
         feedback.aspect_score().unwrap_or_default() - f64::from(record.level)
     };

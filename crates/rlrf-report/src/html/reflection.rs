@@ -148,7 +148,9 @@ pub(super) fn aspects(summary: &Summary) -> Option<Section> {
 }
 
 fn with_quartiles(distribution: Option<Distribution>, decimals: usize) -> String {
-    let Some(Distribution { lower_quartile, median, upper_quartile, .. }) = distribution else { return NONE.into() };
+    let Some(Distribution { lower_quartile, median, upper_quartile, .. }) = distribution else {
+        return NONE.into();
+    };
     let [low, middle, high] = [lower_quartile, median, upper_quartile].map(|value| decimal(value, decimals));
     format!("{middle} ({low} to {high})")
 }
@@ -176,7 +178,10 @@ pub(super) fn pairs(summary: &Summary) -> Option<Section> {
         row("length of chosen, characters", &|i| with_quartiles(i.chosen_lengths, 0)),
         row("length of rejected, characters", &|i| with_quartiles(i.rejected_lengths, 0)),
         row("mean length, chosen less rejected", &|i| {
-            let difference = i.chosen_lengths.zip(i.rejected_lengths).map(|(chosen, rejected)| chosen.mean - rejected.mean);
+            let difference = i
+                .chosen_lengths
+                .zip(i.rejected_lengths)
+                .map(|(chosen, rejected)| chosen.mean - rejected.mean);
             signed(difference, 1)
         }),
         row("samples", &|i| count(i.sampled)),

@@ -20,7 +20,8 @@ pub(crate) use evaluate::{
 };
 pub(crate) use factscore::{AbstentionRule, FactScoreOptions};
 pub(crate) use feedback::{
-    FeedbackCommand, FeedbackEvalOptions, FeedbackOptions, FeedbackRecordsOptions, FeedbackTrainOptions, JudgeCandidatesOptions,
+    FeedbackCommand, FeedbackEvalOptions, FeedbackOptions, FeedbackRecordsOptions, FeedbackTrainOptions,
+    JudgeCandidatesOptions,
 };
 pub(crate) use index::{IndexBuildOptions, IndexCommand, IndexSearchOptions};
 

@@ -32,7 +32,8 @@ pub(crate) fn eval(options: &FeedbackEvalOptions, json: bool, console: &Console)
     };
     let model = models::load(folder)?;
     call.reader.remember_given("model", folder, &model.digest());
-    let mut judge = LocalJudge::new(&model, &templates, &call.config.feedback.critique, call.config.engine())?;
+    let mut judge =
+        LocalJudge::new(&model, &templates, &call.config.feedback.critique, call.config.engine())?;
     let mut folder = call.begin(&json!({}))?;
     let set = options.records.file_stem().unwrap_or_default().to_string_lossy();
     let outcome = agreement::evaluate(

@@ -155,7 +155,8 @@ fn pair_figures(summary: &IterationSummary) -> String {
     ]
     .into_iter()
     .filter_map(|(name, distribution, decimals)| {
-        let Distribution { mean, minimum, lower_quartile, median, upper_quartile, maximum } = (*distribution)?;
+        let Distribution { mean, minimum, lower_quartile, median, upper_quartile, maximum } =
+            (*distribution)?;
         let quantiles = [minimum, lower_quartile, median, upper_quartile, maximum];
         let quantiles = quantiles.map(|value| format!("{value:.decimals$}")).join(", ");
         Some(format!("\n{name}: mean {mean:.2}; minimum, quartiles, maximum {quantiles}"))
@@ -189,7 +190,11 @@ impl Inputs {
         Ok((Self::read(stage, instructions)?, groups))
     }
 
-    pub(super) fn iteration<'a>(&'a self, store: &'a mut dyn RowStore, console: &'a Console) -> Iteration<'a> {
+    pub(super) fn iteration<'a>(
+        &'a self,
+        store: &'a mut dyn RowStore,
+        console: &'a Console,
+    ) -> Iteration<'a> {
         Iteration {
             config: &self.method,
             number: 0,

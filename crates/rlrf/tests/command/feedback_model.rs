@@ -138,23 +138,34 @@ fn a_run_learns_its_feedback_model_from_records() {
 fn what_cannot_be_learnt_or_measured_is_refused() {
     let folder = with_records();
     let record = |rest: &str| {
-        format!("{{\"prompt\": \"q\", \"response\": \"1\", \"reference\": \"1\", \"aspect\": \"logical correctness\", {rest}}}\n")
+        format!(
+            "{{\"prompt\": \"q\", \"response\": \"1\", \"reference\": \"1\", \"aspect\": \"logical correctness\", {rest}}}\n"
+        )
     };
     folder.write("bare.jsonl", record("\"level\": 3"));
     folder.write("level.jsonl", record("\"level\": 4"));
-    folder.write("reference.jsonl", record("\"level\": 3").replace("\"reference\": \"1\"", "\"reference\": \"x\""));
+    folder.write(
+        "reference.jsonl",
+        record("\"level\": 3").replace("\"reference\": \"1\"", "\"reference\": \"x\""),
+    );
     for (arguments, expected) in [
         ("train --model model --records bare.jsonl --out judge", "bare.jsonl: record 1 (instruction "),
         ("train --model model --records level.jsonl --out judge", "level.jsonl:1: `level` must be 1 to 3"),
         ("train --model model --records missing.jsonl --out judge", "missing.jsonl: cannot read"),
-        ("train --model model --records records.jsonl --out judge --held-out-share 1", "must be above 0 and below 1"),
+        (
+            "train --model model --records records.jsonl --out judge --held-out-share 1",
+            "must be above 0 and below 1",
+        ),
         (
             "train --model model --records records.jsonl --out judge --held-out records.jsonl",
             "questions that are trained on are also in held-out records",
         ),
         ("train --model model --records records.jsonl --out records.jsonl", "is not a model folder"),
         ("eval --model model --records level.jsonl", "level.jsonl:1: `level` must be 1 to 3"),
-        ("eval --model model --records reference.jsonl --set checker=arithmetic", "`reference` \"x\" is not a number"),
+        (
+            "eval --model model --records reference.jsonl --set checker=arithmetic",
+            "`reference` \"x\" is not a number",
+        ),
         ("eval --records records.jsonl", "name the feedback model to measure"),
         ("eval --model http://127.0.0.1:1/v1 --records records.jsonl", "name the feedback model to measure"),
         ("records --candidates candidates.jsonl --out r.jsonl", "no candidate has feedback"),
@@ -184,15 +195,17 @@ fn pairs_are_written_in_both_of_trls_formats_and_read_again() {
     assert!(said.starts_with("12 pairs from 12 of 12 instructions, 0 of them"), "{said}");
     assert!(said.contains("gap in levels: mean 1.00; minimum, quartiles, maximum 1.00, "), "{said}");
     assert!(said.contains("length of chosen in characters: mean "), "{said}");
-    assert!(folder.lines("plain.jsonl").iter().all(|pair| pair["prompt"].is_string() && pair["chosen"].is_string()));
+    assert!(
+        folder
+            .lines("plain.jsonl")
+            .iter()
+            .all(|pair| pair["prompt"].is_string() && pair["chosen"].is_string())
+    );
     pairs("conversational", "messages.jsonl");
     let dpo = |file: &str, out: &str| {
         folder.run(&["dpo", "--model", "model", "--pairs", file, "--out", out]).expect_success();
     };
     dpo("plain.jsonl", "from-plain");
     dpo("messages.jsonl", "from-messages");
-    assert_eq!(
-        folder.read("from-plain/model.safetensors"),
-        folder.read("from-messages/model.safetensors")
-    );
+    assert_eq!(folder.read("from-plain/model.safetensors"), folder.read("from-messages/model.safetensors"));
 }
