@@ -7,7 +7,9 @@ from transformers.utils import logging
 
 import families
 import lora
+import losses
 import objectives
+import rewards
 
 CRATES = Path(__file__).resolve().parents[2] / "crates"
 
@@ -19,6 +21,8 @@ def main():
     families.make(CRATES / "rlrf-model/tests/fixtures/parity")
     lora.make(CRATES / "rlrf-model/tests/fixtures/parity", CRATES / "rlrf-model/tests/fixtures/lora")
     objectives.make(CRATES / "rlrf-train/tests/fixtures/objectives")
+    losses.make(CRATES / "rlrf-train/tests/fixtures/objectives", CRATES / "rlrf-train/tests/fixtures/losses")
+    rewards.make(CRATES / "rlrf-model/tests/fixtures/reward", CRATES / "rlrf-train/tests/fixtures/reward")
 
 
 if __name__ == "__main__":

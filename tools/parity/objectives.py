@@ -170,6 +170,14 @@ def dpo(model, pairs, beta, sft_weight):
     return {name: value.detach() for name, value in values.items()}, gradients(model)
 
 
+def tokenizer():
+    """What a trainer wants of one: ids of the special tokens."""
+    vocabulary = {"<pad>": PAD, "<s>": 1, "</s>": END, **{f"t{index}": index for index in range(3, VOCABULARY)}}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="t3")), pad_token="<pad>", eos_token="</s>"
+    )
+
+
 class TokenDPOTrainer(DPOTrainer):
     """The data set holds token ids already: only the preparation of text is left out."""
 
@@ -180,10 +188,6 @@ class TokenDPOTrainer(DPOTrainer):
 def trl_dpo(model, reference, pairs, beta, sft_weight):
     """The same numbers out of TRL's DPOTrainer, its collator and its padded batch."""
     rows = [{"prompt_ids": pair["prompt"], "chosen_ids": pair["chosen"], "rejected_ids": pair["rejected"]} for pair in pairs]
-    vocabulary = {"<pad>": PAD, "<s>": 1, "</s>": END, **{f"t{index}": index for index in range(3, VOCABULARY)}}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="t3")), pad_token="<pad>", eos_token="</s>"
-    )
     with tempfile.TemporaryDirectory() as folder:
         arguments = DPOConfig(
             output_dir=folder,
@@ -204,7 +208,7 @@ def trl_dpo(model, reference, pairs, beta, sft_weight):
             ref_model=copy.deepcopy(reference),
             args=arguments,
             train_dataset=Dataset.from_list(rows),
-            processing_class=tokenizer,
+            processing_class=tokenizer(),
         )
         policy = trainer.model
         with torch.no_grad():

@@ -3,7 +3,7 @@
 use rlrf_engine::EngineOptions;
 use rlrf_method::config::Sampling;
 use rlrf_method::digest::stream;
-use rlrf_method::pairs::PairedCandidate;
+use rlrf_method::pairs::TrainedCandidate;
 use rlrf_method::seam::{GenerationRequest, Policy};
 use rlrf_method::{Instruction, Result};
 use rlrf_model::{Model, Precision};
@@ -50,9 +50,7 @@ pub fn divergence(
         .collect();
     let mut responses: Vec<Vec<u32>> = vec![Vec::new(); requests.len()];
     LocalPolicy::new(policy, options)?.generate(&requests, &mut |request, _, generated| {
-        let candidate =
-            PairedCandidate { text: generated.text, tokens: generated.tokens, complete: generated.complete };
-        responses[request] = candidate_tokens(policy, &candidate)?;
+        responses[request] = candidate_tokens(policy, &TrainedCandidate::of(&generated))?;
         Ok(())
     })?;
     let prompts = requests

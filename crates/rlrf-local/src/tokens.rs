@@ -1,7 +1,7 @@
 //! From the method's messages to a model's tokens.
 
 use rlrf_method::digest::digest;
-use rlrf_method::pairs::PairedCandidate;
+use rlrf_method::pairs::TrainedCandidate;
 use rlrf_method::{Error, Message, Result};
 use rlrf_model::{ChatMessage, Model, WeightFormat};
 
@@ -18,7 +18,7 @@ pub(crate) fn prompt_tokens(model: &Model, messages: &[Message]) -> Result<Vec<u
 }
 
 /// The tokens of a candidate as a response: as drawn where they are known, with the end of turn if it was ended.
-pub(crate) fn candidate_tokens(model: &Model, candidate: &PairedCandidate) -> Result<Vec<u32>> {
+pub(crate) fn candidate_tokens(model: &Model, candidate: &TrainedCandidate) -> Result<Vec<u32>> {
     if candidate.tokens.is_empty() && !candidate.text.is_empty() {
         return model.chat.response(&model.tokenizer, &candidate.text).map_err(backend);
     }

@@ -8,16 +8,20 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use crate::aspect::Aspect;
+use crate::best::best_candidate;
 use crate::committer::{Committer, read_row, write_row};
 use crate::config::{MethodConfig, Sampling};
+use crate::demonstration::Demonstration;
 use crate::digest::digest;
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::feedback::Feedback;
 use crate::instruction::{Instruction, Message};
 use crate::pairs::{Pair, PairBuilder, PreferenceGroup, length, preference_group};
+use crate::reward::{ScoredResponses, rewards};
 use crate::row::{Row, RowStore, Table};
 use crate::score::{Candidate, CandidateKind, candidate_score, mixed_score, reward_level};
+use crate::scored::{ScoredGroup, scored_group};
 use crate::seam::{Checker, Generated, GenerationRequest, Judge, JudgeRequest, Policy, Progress, Reward};
 use crate::summary::IterationSummary;
 use crate::template::Templates;
@@ -281,11 +285,22 @@ impl Iteration<'_> {
 
     fn rewards(&mut self, groups: &mut [CandidateGroup]) -> Result<()> {
         let Some(reward) = self.reward.as_deref_mut() else { return Ok(()) };
-        for group in groups {
-            let responses: Vec<&str> = group.candidates.iter().map(|c| c.generated.text.as_str()).collect();
-            let rewards = reward.rewards(&self.instructions[group.instruction], &responses)?;
+        let scored: Vec<ScoredResponses<'_>> = groups
+            .iter()
+            .map(|group| {
+                let instruction = &self.instructions[group.instruction];
+                ScoredResponses {
+                    instruction: &instruction.id,
+                    messages: &instruction.messages,
+                    responses: group.candidates.iter().map(|c| c.generated.text.as_str()).collect(),
+                }
+            })
+            .collect();
+        let stage = format!("reward M_{}", self.number);
+        let rewards = rewards(reward, &scored, &stage, self.number, self.store, self.progress)?;
+        for (group, rewards) in groups.iter_mut().zip(rewards) {
             for (candidate, reward) in group.candidates.iter_mut().zip(rewards) {
-                candidate.reward = Some(reward);
+                candidate.reward = reward;
             }
         }
         Ok(())
@@ -337,6 +352,7 @@ impl Iteration<'_> {
             let pairs = builder.pairs(&group.candidates);
             summary.pairs += pairs.len() as u64;
             summary.paired_instructions += u64::from(!pairs.is_empty());
+            summary.trained_instructions += u64::from(!pairs.is_empty());
             for (position, Pair { chosen, rejected, gap, aspect }) in (0u32..).zip(&pairs) {
                 let (chosen, rejected) = (&group.candidates[*chosen], &group.candidates[*rejected]);
                 summary.pairs_chosen_refined += u64::from(chosen.kind == CandidateKind::Refined);
@@ -374,7 +390,32 @@ impl Iteration<'_> {
         Ok((preference_groups, summary))
     }
 
-    /// What is known of the candidates so far; it counts no pairs.
+    /// Stage 8 of best-of-n: the best candidate of each instruction, where its score is at least `min_score`, as a demonstration.
+    #[must_use]
+    pub fn best(&self, groups: &[CandidateGroup], min_score: f64) -> (Vec<Demonstration>, IterationSummary) {
+        let demonstration = |group: &CandidateGroup| {
+            let best = best_candidate(&group.candidates, min_score)?;
+            let prompt = self.instructions[group.instruction].messages.clone();
+            Some(Demonstration { prompt, completion: best.generated.text.clone() })
+        };
+        let demonstrations: Vec<_> = groups.iter().filter_map(demonstration).collect();
+        let trained_instructions = demonstrations.len() as u64;
+        (demonstrations, IterationSummary { trained_instructions, ..self.summary(groups) })
+    }
+
+    /// Stage 8 of a policy gradient: the scored candidates of each instruction, where they differ.
+    #[must_use]
+    pub fn scored(&self, groups: &[CandidateGroup]) -> (Vec<ScoredGroup>, IterationSummary) {
+        let scored = |group: &CandidateGroup| {
+            let instruction = &self.instructions[group.instruction];
+            scored_group(&instruction.id, &instruction.messages, &group.candidates)
+        };
+        let scored_groups: Vec<_> = groups.iter().filter_map(scored).collect();
+        let trained_instructions = scored_groups.len() as u64;
+        (scored_groups, IterationSummary { trained_instructions, ..self.summary(groups) })
+    }
+
+    /// What is known of the candidates so far; it counts no pairs, nor what is trained on.
     #[must_use]
     pub fn summary(&self, groups: &[CandidateGroup]) -> IterationSummary {
         IterationSummary::of(self.number, groups, self.aspects)

@@ -6,6 +6,7 @@
 //! (arXiv 2403.14238); what the paper leaves open is a documented configuration value.
 
 pub mod aspect;
+pub mod best;
 pub mod candidates;
 pub mod committer;
 pub mod config;
@@ -16,18 +17,26 @@ pub mod error;
 pub mod explore;
 pub mod feedback;
 pub mod feedback_record;
+pub mod fence;
 pub mod instruction;
 pub mod iteration;
+pub mod kept;
 pub mod pairs;
+pub mod panel;
 pub mod preference_file;
 pub mod reflection;
+pub mod reward;
 pub mod row;
 pub mod score;
+pub mod scored;
 pub mod seam;
 pub mod search;
 pub mod select;
 pub mod summary;
 pub mod template;
+pub mod text_judge;
+pub mod verdict;
+pub mod written;
 
 pub use aspect::Aspect;
 pub use error::{Error, Result};

@@ -6,6 +6,7 @@ use crate::config::{PairBasis, PairsConfig};
 use crate::feedback::Feedback;
 use crate::instruction::Message;
 use crate::score::Candidate;
+use crate::seam::Generated;
 
 /// The distinct candidates of one instruction that occur in its pairs: a tree for the trainer, in which the prompt
 /// and every candidate are computed once, however many pairs they are in.
@@ -16,20 +17,31 @@ pub struct PreferenceGroup {
     /// The conversation: `x` alone, never the feedback.
     pub messages: Vec<Message>,
     /// Distinct candidates.
-    pub candidates: Vec<PairedCandidate>,
+    pub candidates: Vec<TrainedCandidate>,
     /// Indices (chosen, rejected) into `candidates`.
     pub pairs: Vec<(usize, usize)>,
+    /// How far apart a reward model should score the two of each pair, where its record says so; as many as `pairs`.
+    pub margins: Vec<Option<f64>>,
 }
 
 /// A candidate as training needs it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PairedCandidate {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TrainedCandidate {
     /// The text.
     pub text: String,
     /// Tokens as drawn, without the end token; empty: tokenise the text.
     pub tokens: Vec<u32>,
     /// Whether the end-of-turn token follows.
     pub complete: bool,
+}
+
+impl TrainedCandidate {
+    /// Of a response as it was drawn.
+    #[must_use]
+    pub fn of(generated: &Generated) -> Self {
+        let Generated { text, tokens, complete, .. } = generated;
+        Self { text: text.clone(), tokens: tokens.clone(), complete: *complete }
+    }
 }
 
 /// One preference between two candidates.
@@ -191,18 +203,9 @@ pub fn preference_group(
     (!pairs.is_empty()).then(|| PreferenceGroup {
         instruction: instruction.to_string(),
         messages: messages.to_vec(),
-        candidates: used
-            .iter()
-            .map(|&index| {
-                let generated = &candidates[index].generated;
-                PairedCandidate {
-                    text: generated.text.clone(),
-                    tokens: generated.tokens.clone(),
-                    complete: generated.complete,
-                }
-            })
-            .collect(),
+        candidates: used.iter().map(|&index| TrainedCandidate::of(&candidates[index].generated)).collect(),
         pairs: pairs.iter().map(|pair| (place(pair.chosen), place(pair.rejected))).collect(),
+        margins: vec![None; pairs.len()],
     })
 }
 

@@ -4,6 +4,8 @@
 //! - plain: the three as text;
 //! - conversational with an implicit prompt: `chosen` and `rejected` are whole conversations, and the prompt is what they
 //!   begin with alike. It is read only.
+//!
+//! For a reward model a line may have a `margin`; it is read only, too.
 
 use std::collections::HashMap;
 
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::digest;
 use crate::error::{Error, Result};
 use crate::instruction::{Message, Role, Text, records};
-use crate::pairs::{PairedCandidate, PreferenceGroup};
+use crate::pairs::{PreferenceGroup, TrainedCandidate};
 
 /// How pairs are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +40,7 @@ struct Record {
     prompt: Option<Text>,
     chosen: Text,
     rejected: Text,
+    margin: Option<f64>,
 }
 
 impl Record {
@@ -49,11 +52,12 @@ impl Record {
                 prompt: None | Some(Text::Plain(_)),
                 chosen: Text::Messages(chosen),
                 rejected: Text::Messages(rejected),
+                ..
             } if chosen.len() > 1 || rejected.len() > 1 => {
                 let (prompt, chosen, rejected) = split(chosen, rejected);
                 (prompt, Text::Messages(chosen), Text::Messages(rejected))
             }
-            Self { prompt: Some(prompt), chosen, rejected } => (prompt.into_prompt(), chosen, rejected),
+            Self { prompt: Some(prompt), chosen, rejected, .. } => (prompt.into_prompt(), chosen, rejected),
             Self { prompt: None, .. } => {
                 let message = "needs a `prompt`, or `chosen` and `rejected` as whole conversations (lists of messages) that \
                                begin with the same prompt";
@@ -98,6 +102,7 @@ pub fn read_preferences(file: &str, bytes: &[u8]) -> Result<Vec<PreferenceGroup>
     for record in records::<Record>(file, bytes)? {
         let (line, record) = record?;
         let bad = |message: String| Error::Record { file: file.to_string(), line, message };
+        let margin = record.margin;
         let (messages, chosen, rejected) = record.explicit().map_err(bad)?;
         let id = digest(&messages);
         let group = *index_of.entry(id.clone()).or_insert_with(|| {
@@ -106,17 +111,19 @@ pub fn read_preferences(file: &str, bytes: &[u8]) -> Result<Vec<PreferenceGroup>
                 messages,
                 candidates: Vec::new(),
                 pairs: Vec::new(),
+                margins: Vec::new(),
             });
             groups.len() - 1
         });
-        let PreferenceGroup { candidates, pairs, .. } = &mut groups[group];
+        let PreferenceGroup { candidates, pairs, margins, .. } = &mut groups[group];
         let mut place = |text: String| {
             candidates.iter().position(|candidate| candidate.text == text).unwrap_or_else(|| {
-                candidates.push(PairedCandidate { text, tokens: Vec::new(), complete: true });
+                candidates.push(TrainedCandidate { text, tokens: Vec::new(), complete: true });
                 candidates.len() - 1
             })
         };
         pairs.push((place(chosen), place(rejected)));
+        margins.push(margin);
     }
     if groups.is_empty() {
         return Err(Error::Input {
@@ -134,7 +141,7 @@ pub fn read_preferences(file: &str, bytes: &[u8]) -> Result<Vec<PreferenceGroup>
 /// A prompt of several messages, or of one that is not the user's, has no plain form.
 pub fn write_preferences(groups: &[PreferenceGroup], format: PreferenceFormat) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    for PreferenceGroup { instruction, messages, candidates, pairs } in groups {
+    for PreferenceGroup { instruction, messages, candidates, pairs, .. } in groups {
         for &(chosen, rejected) in pairs {
             let (chosen, rejected) = (candidates[chosen].text.as_str(), candidates[rejected].text.as_str());
             let line = match (format, messages.as_slice()) {
@@ -168,12 +175,13 @@ mod tests {
 
     fn group(messages: Vec<Message>) -> PreferenceGroup {
         let candidate =
-            |text: &str| PairedCandidate { text: text.into(), tokens: Vec::new(), complete: true };
+            |text: &str| TrainedCandidate { text: text.into(), tokens: Vec::new(), complete: true };
         PreferenceGroup {
             instruction: digest(&messages),
             messages,
             candidates: ["a", "b\n", "Level: 3 \"c\""].map(candidate).to_vec(),
             pairs: vec![(0, 1), (0, 2), (2, 1)],
+            margins: vec![None; 3],
         }
     }
 
@@ -237,6 +245,12 @@ mod tests {
             "rejected": [user("a"), assistant("b"), user("c"), assistant("e")],
         });
         assert_eq!(read(turns).unwrap()[0].messages.len(), 3);
+    }
+
+    #[test]
+    fn a_pair_may_have_a_margin() {
+        let line = b"{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\", \"margin\": 1.5}";
+        assert_eq!(read_preferences("p.jsonl", line).unwrap()[0].margins, [Some(1.5)]);
     }
 
     #[test]

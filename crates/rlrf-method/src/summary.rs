@@ -42,6 +42,12 @@ pub struct IterationSummary {
     /// Feedback replies that were mended: the judge did not come to its verdict by itself.
     #[serde(default)]
     pub feedback_repaired: u64,
+    /// Feedback for which the judge was asked once more.
+    #[serde(default)]
+    pub feedback_reasked: u64,
+    /// Judgements of single members of panels that could not be read, and were left out of the mean.
+    #[serde(default)]
+    pub members_failed: u64,
     /// Pairs.
     pub pairs: u64,
     /// Instructions with at least one pair.
@@ -57,6 +63,9 @@ pub struct IterationSummary {
     /// Lengths of the rejected responses, in characters.
     #[serde(default)]
     pub rejected_lengths: Option<Distribution>,
+    /// Instructions that the policy was trained on.
+    #[serde(default)]
+    pub trained_instructions: u64,
     /// Reflection gain's counts.
     pub reflection: Reflection,
     /// Mean expected level per aspect, sampled against refined candidates.
@@ -77,7 +86,7 @@ pub struct AspectMovement {
 }
 
 impl IterationSummary {
-    /// What is known of the candidates so far; it counts no pairs.
+    /// What is known of the candidates so far; it counts no pairs, nor what is trained on.
     #[must_use]
     pub fn of(iteration: u32, groups: &[CandidateGroup], aspects: &[Aspect]) -> Self {
         let all = |kind: CandidateKind| {
@@ -125,12 +134,15 @@ impl IterationSummary {
             feedback: feedback().count() as u64,
             feedback_failed: feedback().filter(|f| f.level.is_none()).count() as u64,
             feedback_repaired: feedback().filter(|f| f.parse == ParseOutcome::Repaired).count() as u64,
+            feedback_reasked: feedback().filter(|f| f.reasked).count() as u64,
+            members_failed: feedback().flat_map(|f| &f.members).filter(|f| f.level.is_none()).count() as u64,
             pairs: 0,
             paired_instructions: 0,
             pairs_chosen_refined: 0,
             pair_gaps: None,
             chosen_lengths: None,
             rejected_lengths: None,
+            trained_instructions: 0,
             reflection,
             aspects: aspects
                 .iter()

@@ -21,6 +21,9 @@ pub struct Summary {
     pub models: Vec<String>,
     /// The numbers of each `M_t` on each set: ordered by iteration, then set.
     pub evaluations: Vec<Evaluation>,
+    /// How well the reward model orders pairs that it did not learn, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<Evaluation>,
     /// How far each `M_t` has moved from `M_0`.
     #[serde(default)]
     pub divergences: Vec<Divergence>,
@@ -61,7 +64,8 @@ pub struct Timing {
 pub struct TrainingCurve {
     /// Name of the stage, such as `dpo M_0`.
     pub stage: String,
-    /// One object per step: `step`, `loss`, `learning_rate`, `gradient_norm`, `tokens`, `preference` (rewards, margins, ...).
+    /// One object per step: `step`, `loss`, `learning_rate`, `gradient_norm`, `tokens`, `preference` (rewards, margins, ...),
+    /// `policy` (divergence, clipping, ...).
     pub steps: Vec<serde_json::Value>,
 }
 

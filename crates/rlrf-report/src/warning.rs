@@ -25,7 +25,7 @@ pub fn warnings(
         failed_feedback(iterations),
         repaired_feedback(iterations),
         long_refinements(iterations),
-        no_pairs(iterations),
+        nothing_to_train_on(iterations),
     ]
     .into_iter()
     .flatten()
@@ -100,7 +100,7 @@ fn repaired_feedback(iterations: &[IterationSummary]) -> Option<String> {
         })
     }))?;
     Some(format!(
-        "Verdicts that had to be forced, because the critique did not come to one by itself: {repaired}. Such levels may \
+        "Verdicts that had to be forced or mended, because the judge did not come to one as asked: {repaired}. Such levels may \
          say little. Raise feedback.critique.max_new_tokens, or fine-tune the feedback model on more feedback."
     ))
 }
@@ -116,16 +116,17 @@ fn long_refinements(iterations: &[IterationSummary]) -> Option<String> {
     ))
 }
 
-fn no_pairs(iterations: &[IterationSummary]) -> Option<String> {
-    let empty: Vec<&IterationSummary> = iterations.iter().filter(|iteration| iteration.pairs == 0).collect();
+fn nothing_to_train_on(iterations: &[IterationSummary]) -> Option<String> {
+    let empty: Vec<&IterationSummary> =
+        iterations.iter().filter(|iteration| iteration.trained_instructions == 0).collect();
     let numbers = list(empty.iter().map(|iteration| iteration.iteration.to_string()))?;
     let advice = if empty.iter().all(|iteration| iteration.perfect == iteration.instructions) {
         "Every candidate is perfect: use harder instructions, or a stricter rubric"
     } else {
-        "The candidates of an instruction do not differ enough: sample more of them, raise the temperature, or lower \
-         the margin"
+        "The candidates of an instruction do not differ enough, or none is good enough: sample more of them, raise the \
+         temperature, or lower the margin or the least score"
     };
-    Some(format!("No preference pairs, so nothing to train on, in iteration {numbers}. {advice}."))
+    Some(format!("Nothing to train on in iteration {numbers}. {advice}."))
 }
 
 /// The items separated by commas; none if there are none.
@@ -155,12 +156,15 @@ mod tests {
             feedback: 152,
             feedback_failed: 0,
             feedback_repaired: 30,
+            feedback_reasked: 0,
+            members_failed: 0,
             pairs: 12,
             paired_instructions: 6,
             pairs_chosen_refined: 5,
             pair_gaps: None,
             chosen_lengths: None,
             rejected_lengths: None,
+            trained_instructions: 6,
             reflection: Reflection {
                 wrong_drafts: 9,
                 refined: 72,
@@ -229,10 +233,10 @@ mod tests {
     }
 
     #[test]
-    fn failed_replies_and_missing_pairs_are_counted() {
+    fn failed_replies_and_empty_trainings_are_counted() {
         let mut failed = iteration(0);
         failed.feedback_failed = 1234;
-        failed.pairs = 0;
+        failed.trained_instructions = 0;
         let found = warnings(&[failed.clone()], &[], 0.5);
         assert!(found[0].contains("1,234 in iteration 0"), "{}", found[0]);
         assert!(found[1].contains("in iteration 0. The candidates"), "{}", found[1]);

@@ -3,7 +3,7 @@
 use rlrf_model::{Computation, LoraConfig, Precision};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Schedule, ScheduleShape};
+use crate::{Error, PolicyLoss, PreferenceLoss, Result, Schedule, ScheduleShape};
 
 /// Settings of a training run, common to all objectives.
 ///
@@ -16,7 +16,7 @@ pub struct TrainingConfig {
     pub epochs: u64,
     /// Ends the run after this many optimizer steps, if it would be longer. Default: none.
     pub max_steps: Option<u64>,
-    /// Examples (SFT) or instructions with all their pairs (DPO) per optimizer step. Default 16.
+    /// Examples (SFT) or instructions with all their pairs or candidates (DPO, GRPO) per optimizer step. Default 16.
     pub batch_size: usize,
     /// Tokens that pass through the model at once. Bounds memory; results change by rounding only. An example, or
     /// a pair with its prompt, that is longer by itself still passes whole. Default 1024.
@@ -148,14 +148,26 @@ impl TrainingConfig {
     }
 }
 
-/// Settings of direct preference optimisation (Rafailov et al., 2023).
+/// Settings of preference optimisation: DPO (Rafailov et al., 2023) and the losses beside it ([`PreferenceLoss`] has their formulas).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DpoConfig {
-    /// Scale of the implicit reward `beta * (log pi - log pi_ref)`; small models want more. Default 0.1.
+    /// The loss of a pair. Default `dpo`.
+    pub loss: PreferenceLoss,
+    /// Scale of the implicit reward `beta * (log pi - log pi_ref)`; small models want more. For `ipo` the strength of the
+    /// regularisation, for `simpo` the scale of mean log-probabilities (2 to 2.5 is usual), for `orpo` the weight of the odds ratio.
+    /// Default 0.1.
     pub beta: f64,
+    /// `dpo` and `robust`: the share of preferences that are supposed to be the wrong way round. Default 0.
+    pub label_smoothing: f64,
+    /// `simpo`: by how much the chosen response is to win, in the units of `beta` times a mean log-probability. Default 0.5.
+    pub gamma: f64,
+    /// `kto`: weight of the chosen responses. Default 1.
+    pub desirable_weight: f64,
+    /// `kto`: weight of the rejected responses. Default 1.
+    pub undesirable_weight: f64,
     /// Weight of an SFT term on the chosen responses, averaged over tokens (Pang et al., 2024; TRL's `rpo_alpha`).
-    /// It holds up the chosen log-probability, which plain DPO lets fall. Default 0.
+    /// It holds up the chosen log-probability, which plain DPO lets fall. `orpo` has one of weight 1 by definition. Default 0.
     pub sft_weight: f64,
     /// A step warns when the chosen responses have lost more than this against the reference, in nats per token.
     /// Default 0.5.
@@ -164,7 +176,16 @@ pub struct DpoConfig {
 
 impl Default for DpoConfig {
     fn default() -> Self {
-        Self { beta: 0.1, sft_weight: 0.0, chosen_fall_warning: 0.5 }
+        Self {
+            loss: PreferenceLoss::Dpo,
+            beta: 0.1,
+            label_smoothing: 0.0,
+            gamma: 0.5,
+            desirable_weight: 1.0,
+            undesirable_weight: 1.0,
+            sft_weight: 0.0,
+            chosen_fall_warning: 0.5,
+        }
     }
 }
 
@@ -173,14 +194,64 @@ impl DpoConfig {
     pub fn validate(&self) -> Result<()> {
         let positive = |value: f64| value > 0.0 && value.is_finite();
         check("beta", self.beta, positive(self.beta), "must be above 0; 0.1 to 0.5 is usual")?;
-        let weighs = self.sft_weight >= 0.0 && self.sft_weight.is_finite();
-        check("sft_weight", self.sft_weight, weighs, "must not be negative; 0 turns it off")?;
+        let (smoothing, smooths) = (self.label_smoothing, self.loss.smooths_labels());
+        let share = (0.0..0.5).contains(&smoothing);
+        check("label_smoothing", smoothing, share, "must be 0 or more and below 0.5")?;
+        check("label_smoothing", smoothing, smooths || smoothing == 0.0, "only for loss = dpo or robust")?;
+        let not_negative = |value: f64| value >= 0.0 && value.is_finite();
+        check("gamma", self.gamma, not_negative(self.gamma), "must not be negative; 0.5 to 1.6 is usual")?;
+        for (field, weight) in
+            [("desirable_weight", self.desirable_weight), ("undesirable_weight", self.undesirable_weight)]
+        {
+            check(field, weight, positive(weight), "must be above 0; 1 is usual")?;
+        }
+        let weight = self.sft_weight;
+        check("sft_weight", weight, not_negative(weight), "must not be negative; 0 turns it off")?;
+        check(
+            "sft_weight",
+            weight,
+            self.loss != PreferenceLoss::Orpo || weight == 0.0,
+            "loss = orpo has an SFT term of weight 1 by itself: leave it 0",
+        )?;
         check(
             "chosen_fall_warning",
             self.chosen_fall_warning,
             self.chosen_fall_warning > 0.0,
             "must be above 0; 0.5 is usual",
         )
+    }
+
+    /// Weight of the negative log-likelihood of the chosen responses.
+    pub(crate) fn chosen_weight(&self) -> f64 {
+        if self.loss == PreferenceLoss::Orpo { 1.0 } else { self.sft_weight }
+    }
+}
+
+/// Settings of policy gradients on scores ([`PolicyLoss`] has their formulas).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrpoConfig {
+    /// The loss of a group. Default `grpo`.
+    pub loss: PolicyLoss,
+    /// How far the probability ratio of a token may move from 1 before it teaches nothing more. Default 0.2.
+    pub epsilon: f64,
+    /// Weight of the divergence from the reference. Default 0, no such term.
+    pub beta: f64,
+}
+
+impl Default for GrpoConfig {
+    fn default() -> Self {
+        Self { loss: PolicyLoss::Grpo, epsilon: 0.2, beta: 0.0 }
+    }
+}
+
+impl GrpoConfig {
+    /// Checks every field's range. Error: [`Error::Config`] naming the first field that is out of it.
+    pub fn validate(&self) -> Result<()> {
+        let clips = self.epsilon > 0.0 && self.epsilon < 1.0;
+        check("epsilon", self.epsilon, clips, "must be above 0 and below 1; 0.2 is usual")?;
+        let weighs = self.beta >= 0.0 && self.beta.is_finite();
+        check("beta", self.beta, weighs, "must not be negative; 0 turns it off, 0.04 is usual")
     }
 }
 
@@ -200,6 +271,19 @@ mod tests {
         assert_eq!(config.schedule, ScheduleShape::Linear);
         assert!(toml::from_str::<TrainingConfig>("lr = 1e-4").is_err());
         assert!(toml::from_str::<DpoConfig>("betta = 0.1").is_err());
+        GrpoConfig::default().validate().unwrap();
+        assert_eq!(toml::from_str::<DpoConfig>("loss = \"simpo\"").unwrap().loss, PreferenceLoss::Simpo);
+        assert_eq!(toml::from_str::<GrpoConfig>("loss = \"rloo\"").unwrap().loss, PolicyLoss::Rloo);
+    }
+
+    #[test]
+    fn a_setting_that_the_loss_does_not_have_is_refused() {
+        let smoothed = DpoConfig { label_smoothing: 0.1, ..DpoConfig::default() };
+        smoothed.validate().unwrap();
+        let ipo = DpoConfig { loss: PreferenceLoss::Ipo, ..smoothed };
+        assert!(ipo.validate().unwrap_err().to_string().contains("label_smoothing = 0.1: only for"));
+        let orpo = DpoConfig { loss: PreferenceLoss::Orpo, sft_weight: 1.0, ..DpoConfig::default() };
+        assert!(orpo.validate().unwrap_err().to_string().contains("sft_weight = 1: loss = orpo"));
     }
 
     #[test]

@@ -1,17 +1,23 @@
-//! Direct preference optimisation (Rafailov et al., 2023) over trees: per instruction the prompt and every
-//! candidate pass through the model once, however many pairs they form.
+//! Preference optimisation over trees: per instruction the prompt and every candidate pass through the model once, however
+//! many pairs they form.
 //!
-//! The loss is the mean over pairs of `-log sigmoid(beta * (log_ratio(chosen) - log_ratio(rejected)))`, where
-//! `log_ratio = log pi - log pi_ref`, plus `sft_weight` times the negative log-likelihood of the chosen responses, mean over
-//! their tokens. A response that is chosen in several pairs counts several times, as in TRL.
+//! The loss is the mean over pairs of the pair's loss ([`PreferenceLoss`](crate::PreferenceLoss) has the formulas), plus `sft_weight`
+//! times the negative log-likelihood of the chosen responses, mean over their tokens. A response that is chosen in several pairs
+//! counts several times, as in TRL.
+//!
+//! KTO measures against a baseline `z = max(0, mean(log pi(y'|x) - log pi_ref(y'|x)))`, an estimate of `KL(pi || pi_ref)` in which `y'`
+//! is a response to another instruction than `x` (Ethayarajh et al., 2024, section 4.1). As in TRL, no gradient passes through it. Here
+//! the mean is over the instructions of a step, each with one such response ([`PreferenceGroup::mismatch`]), where TRL takes one for each
+//! example.
 
 use rlrf_model::{Activations, Decoder, ModelConfig};
 
 use crate::fingerprint::hash_tokens;
 use crate::packing::{Microbatch, ResponseTree, pack};
+use crate::preference_loss::{Response, pair_loss};
 use crate::{
-    DpoConfig, Error, Objective, PreferenceMetrics, Result, StepLoss, TrainingConfig, TrainingControl,
-    TrainingSummary, train,
+    DpoConfig, Error, Objective, PreferenceLoss, PreferenceMetrics, Result, StepLoss, TrainingConfig,
+    TrainingControl, TrainingSummary, train,
 };
 
 /// One instruction: its candidates, what the reference model thinks of them, and which is preferred to which.
@@ -21,27 +27,48 @@ pub struct PreferenceGroup {
     pub prompt: Vec<u32>,
     /// Token ids of the candidates, end of turn included; none empty.
     pub candidates: Vec<Vec<u32>>,
-    /// Log-probability of each candidate under the reference model, summed over its tokens.
+    /// Log-probability of each candidate, and then of `mismatched`, under the reference model, summed over its tokens; empty for
+    /// losses that need none.
     pub ref_logprobs: Vec<f64>,
+    /// For KTO: token ids of a response to another instruction.
+    pub mismatched: Option<Vec<u32>>,
     /// Chosen and rejected candidate of each pair; at least one pair.
     pub pairs: Vec<(usize, usize)>,
 }
 
 impl PreferenceGroup {
-    /// The prompt with all candidates.
-    pub fn tree(&self) -> ResponseTree<'_> {
-        ResponseTree {
-            prompt: &self.prompt,
-            completions: self.candidates.iter().map(Vec::as_slice).collect(),
+    /// Gives each group the first chosen response of the group before it, and the first group that of the last, as TRL's KTO
+    /// does with its examples. One that is longer than the context of the model is left out, as is that of an only group.
+    pub fn mismatch(groups: &mut [Self], context: usize) {
+        let chosen = |group: &Self| group.candidates.get(group.pairs.first()?.0).cloned();
+        let mut responses: Vec<Option<Vec<u32>>> = groups.iter().map(chosen).collect();
+        responses.rotate_right(1);
+        let several = groups.len() > 1;
+        for (group, response) in groups.iter_mut().zip(responses) {
+            group.mismatched =
+                response.filter(|response| several && group.prompt.len() + response.len() <= context);
         }
     }
 
-    fn validate(&self, model: &ModelConfig, index: usize) -> Result<()> {
+    /// The prompt with all candidates, and the mismatched response.
+    pub fn tree(&self) -> ResponseTree<'_> {
+        let completions = self.candidates.iter().chain(&self.mismatched).map(Vec::as_slice).collect();
+        ResponseTree { prompt: &self.prompt, completions }
+    }
+
+    /// The prompt with the mismatched response, and the latter's log-probability under the reference model.
+    fn mismatched_tree(&self) -> Option<(ResponseTree<'_>, f64)> {
+        let tree = ResponseTree { prompt: &self.prompt, completions: vec![self.mismatched.as_ref()?] };
+        Some((tree, *self.ref_logprobs.last()?))
+    }
+
+    fn validate(&self, model: &ModelConfig, loss: PreferenceLoss, index: usize) -> Result<()> {
         let refuse = |reason: String| Err(Error::Example { index, reason });
-        self.tree().validate(model, index)?;
-        if self.ref_logprobs.len() != self.candidates.len() {
-            let (references, candidates) = (self.ref_logprobs.len(), self.candidates.len());
-            return refuse(format!("{references} reference log-probabilities for {candidates} candidates"));
+        let tree = self.tree();
+        tree.validate(model, index)?;
+        let (references, responses) = (self.ref_logprobs.len(), tree.completions.len());
+        if references != responses && (loss.needs_reference() || references > 0) {
+            return refuse(format!("{references} reference log-probabilities for {responses} responses"));
         }
         if let Some(value) = self.ref_logprobs.iter().find(|value| !value.is_finite()) {
             return refuse(format!("a reference log-probability is {value}"));
@@ -112,9 +139,17 @@ impl<'a> Piece<'a> {
         self.members.iter().position(|&member| member == candidate).unwrap_or_else(|| {
             self.members.push(candidate);
             self.tree.completions.push(&self.group.candidates[candidate]);
-            self.ref_logprobs.push(self.group.ref_logprobs[candidate]);
+            self.ref_logprobs.push(self.group.ref_logprobs.get(candidate).copied().unwrap_or_default());
             self.members.len() - 1
         })
+    }
+
+    fn response(&self, completion: usize, logprobs: &[f64]) -> Response {
+        Response {
+            logprob: logprobs[completion],
+            ref_logprob: self.ref_logprobs[completion],
+            tokens: self.tree.completions[completion].len() as f64,
+        }
     }
 }
 
@@ -122,6 +157,7 @@ impl<'a> Piece<'a> {
 #[derive(Debug)]
 struct PairSums<'a> {
     config: &'a DpoConfig,
+    kl_baseline: f64,
     pairs: f64,
     chosen_tokens: f64,
     all_tokens: f64,
@@ -135,12 +171,14 @@ struct PairSums<'a> {
 struct ResponseSums {
     logprob: f64,
     ref_logprob: f64,
+    reward: f64,
 }
 
 impl ResponseSums {
-    fn add(&mut self, logprob: f64, ref_logprob: f64) {
-        self.logprob += logprob;
-        self.ref_logprob += ref_logprob;
+    fn add(&mut self, response: Response, reward: f64) {
+        self.logprob += response.logprob;
+        self.ref_logprob += response.ref_logprob;
+        self.reward += reward;
     }
 
     fn log_ratio(&self) -> f64 {
@@ -149,7 +187,7 @@ impl ResponseSums {
 }
 
 impl<'a> PairSums<'a> {
-    fn new(config: &'a DpoConfig, groups: &[&PreferenceGroup]) -> Self {
+    fn new(config: &'a DpoConfig, groups: &[&PreferenceGroup], kl_baseline: f64) -> Self {
         let pairs: usize = groups.iter().map(|group| group.pairs.len()).sum();
         let chosen_tokens: usize = groups.iter().map(|group| group.chosen_tokens()).sum();
         let rejected_tokens: usize = groups
@@ -158,6 +196,7 @@ impl<'a> PairSums<'a> {
             .sum();
         Self {
             config,
+            kl_baseline,
             pairs: pairs as f64,
             chosen_tokens: chosen_tokens as f64,
             all_tokens: (chosen_tokens + rejected_tokens) as f64,
@@ -170,26 +209,27 @@ impl<'a> PairSums<'a> {
 
     /// Adds the pairs of a piece; returns the derivative of the step's loss by the log-probability of each completion.
     fn add(&mut self, piece: &Piece<'_>, logprobs: &[f64]) -> Vec<f64> {
-        let beta = self.config.beta;
         let mut d_completions = vec![0.0; logprobs.len()];
         for &(chosen, rejected) in &piece.pairs {
-            let log_ratio = |completion: usize| logprobs[completion] - piece.ref_logprobs[completion];
-            let margin = beta * (log_ratio(chosen) - log_ratio(rejected));
-            self.loss += softplus(-margin);
-            self.wins += f64::from(margin > 0.0);
-            self.chosen.add(logprobs[chosen], piece.ref_logprobs[chosen]);
-            self.rejected.add(logprobs[rejected], piece.ref_logprobs[rejected]);
-            let pull = beta * sigmoid(-margin) / self.pairs;
-            d_completions[chosen] -= pull + self.config.sft_weight / self.chosen_tokens;
-            d_completions[rejected] += pull;
+            let [chosen_response, rejected_response] =
+                [chosen, rejected].map(|completion| piece.response(completion, logprobs));
+            let pair = pair_loss(self.config, chosen_response, rejected_response, self.kl_baseline);
+            self.loss += pair.loss;
+            self.wins += f64::from(pair.reward_chosen > pair.reward_rejected);
+            self.chosen.add(chosen_response, pair.reward_chosen);
+            self.rejected.add(rejected_response, pair.reward_rejected);
+            d_completions[chosen] +=
+                pair.d_chosen / self.pairs - self.config.chosen_weight() / self.chosen_tokens;
+            d_completions[rejected] += pair.d_rejected / self.pairs;
         }
         d_completions
     }
 
     fn finish(self, tokens: u64) -> StepLoss {
-        let beta = self.config.beta;
         let (rewards_chosen, rewards_rejected) =
-            (beta * self.chosen.log_ratio() / self.pairs, beta * self.rejected.log_ratio() / self.pairs);
+            (self.chosen.reward / self.pairs, self.rejected.reward / self.pairs);
+        let lost =
+            |log_ratio: f64, tokens: f64| self.config.loss.needs_reference().then_some(-log_ratio / tokens);
         let metrics = PreferenceMetrics {
             rewards_chosen,
             rewards_rejected,
@@ -197,39 +237,30 @@ impl<'a> PairSums<'a> {
             rewards_accuracy: self.wins / self.pairs,
             logps_chosen: self.chosen.logprob / self.pairs,
             logps_rejected: self.rejected.logprob / self.pairs,
-            kl_per_token: -(self.chosen.log_ratio() + self.rejected.log_ratio()) / self.all_tokens,
-            chosen_fall_per_token: -self.chosen.log_ratio() / self.chosen_tokens,
+            kl_per_token: lost(self.chosen.log_ratio() + self.rejected.log_ratio(), self.all_tokens),
+            chosen_fall_per_token: lost(self.chosen.log_ratio(), self.chosen_tokens),
             sft_loss: -self.chosen.logprob / self.chosen_tokens,
         };
         StepLoss {
-            loss: self.loss / self.pairs + self.config.sft_weight * metrics.sft_loss,
+            loss: self.loss / self.pairs + self.config.chosen_weight() * metrics.sft_loss,
             tokens,
             warning: fall_warning(&metrics, self.config),
             preference: Some(metrics),
+            policy: None,
+            reward: None,
         }
     }
 }
 
 fn fall_warning(metrics: &PreferenceMetrics, config: &DpoConfig) -> Option<String> {
-    (metrics.chosen_fall_per_token > config.chosen_fall_warning).then(|| {
-        format!(
-            "the chosen responses have lost {:.2} nats per token against the reference model: the policy may be \
-             collapsing although its pair accuracy looks good; lower learning_rate, raise beta, or set sft_weight = 1",
-            metrics.chosen_fall_per_token
-        )
-    })
+    let fall = metrics.chosen_fall_per_token.filter(|&fall| fall > config.chosen_fall_warning)?;
+    Some(format!(
+        "the chosen responses have lost {fall:.2} nats per token against the reference model: the policy may be \
+         collapsing although its pair accuracy looks good; lower learning_rate, raise beta, or set sft_weight = 1"
+    ))
 }
 
-/// `log(1 + exp(x))`, stable.
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
-}
-
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// The DPO loss over a list of instructions.
+/// A loss of preference pairs over a list of instructions.
 #[derive(Debug, Clone, Copy)]
 pub struct DpoObjective<'a> {
     groups: &'a [PreferenceGroup],
@@ -244,9 +275,31 @@ impl<'a> DpoObjective<'a> {
             return Err(Error::NoExamples);
         }
         for (index, group) in groups.iter().enumerate() {
-            group.validate(model, index)?;
+            group.validate(model, config.loss, index)?;
         }
         Ok(Self { groups, config })
+    }
+
+    /// KTO's baseline over the instructions of a step, and the tokens that passed through the model for it.
+    fn kl_baseline(
+        &self,
+        decoder: &Decoder,
+        groups: &[&PreferenceGroup],
+        tokens_per_microbatch: usize,
+        activations: &mut Activations,
+    ) -> Result<(f64, u64)> {
+        if self.config.loss != PreferenceLoss::Kto {
+            return Ok((0.0, 0));
+        }
+        let (trees, ref_logprobs): (Vec<_>, Vec<_>) =
+            groups.iter().filter_map(|group| group.mismatched_tree()).unzip();
+        let (mut log_ratios, mut tokens) = (-ref_logprobs.iter().sum::<f64>(), 0);
+        for run in pack(trees.iter().map(ResponseTree::rows), tokens_per_microbatch) {
+            let microbatch = Microbatch::new(&trees[run]);
+            log_ratios += microbatch.completion_logprobs(decoder, activations)?.iter().sum::<f64>();
+            tokens += microbatch.tokens() as u64;
+        }
+        Ok(((log_ratios / trees.len().max(1) as f64).max(0.0), tokens))
     }
 }
 
@@ -257,15 +310,15 @@ impl Objective for DpoObjective<'_> {
 
     fn digest(&self, hasher: &mut blake3::Hasher) {
         hasher.update(b"dpo");
-        hasher.update(&self.config.beta.to_le_bytes());
-        hasher.update(&self.config.sft_weight.to_le_bytes());
+        hasher.update(format!("{:?}", self.config).as_bytes());
         for group in self.groups {
             hash_tokens(hasher, &group.prompt);
             hasher.update(&(group.candidates.len() as u64).to_le_bytes());
-            for (candidate, ref_logprob) in group.candidates.iter().zip(&group.ref_logprobs) {
-                hash_tokens(hasher, candidate);
-                hasher.update(&ref_logprob.to_le_bytes());
+            for response in group.tree().completions {
+                hash_tokens(hasher, response);
             }
+            hasher.update(&(group.ref_logprobs.len() as u64).to_le_bytes());
+            hasher.update(bytemuck::cast_slice(&group.ref_logprobs));
             hasher.update(&(group.pairs.len() as u64).to_le_bytes());
             for &(chosen, rejected) in &group.pairs {
                 hasher.update(&(chosen as u64).to_le_bytes());
@@ -284,8 +337,9 @@ impl Objective for DpoObjective<'_> {
     ) -> Result<StepLoss> {
         let groups: Vec<_> = indices.iter().map(|&index| &self.groups[index]).collect();
         let pieces: Vec<_> = groups.iter().flat_map(|group| group.pieces(tokens_per_microbatch)).collect();
-        let mut sums = PairSums::new(self.config, &groups);
-        let mut tokens = 0;
+        let (kl_baseline, mut tokens) =
+            self.kl_baseline(decoder, &groups, tokens_per_microbatch, activations)?;
+        let mut sums = PairSums::new(self.config, &groups, kl_baseline);
         for run in pack(pieces.iter().map(|piece| piece.tree.rows()), tokens_per_microbatch) {
             let pieces = &pieces[run];
             let microbatch = Microbatch::new(pieces.iter().map(|piece| &piece.tree));
@@ -324,6 +378,7 @@ mod tests {
             prompt: vec![1; 10],
             candidates: vec![vec![2; 5], vec![3; 6], vec![4; 7], vec![5; 8]],
             ref_logprobs: vec![-1.0, -2.0, -3.0, -4.0],
+            mismatched: None,
             pairs: vec![(3, 1), (3, 0), (0, 1)],
         }
     }
@@ -347,9 +402,14 @@ mod tests {
     }
 
     #[test]
-    fn softplus_is_stable() {
-        assert_eq!(softplus(-1e4), 0.0);
-        assert_eq!(softplus(1e4), 1e4);
-        assert!((softplus(0.0) - std::f64::consts::LN_2).abs() < 1e-15);
+    fn a_mismatched_response_is_another_instructions() {
+        let other = PreferenceGroup { pairs: vec![(2, 0)], ..group() };
+        let mut groups = [group(), other, group()];
+        PreferenceGroup::mismatch(&mut groups, 17);
+        // The chosen responses have 8, 7 and 8 tokens, the prompts 10.
+        let mismatched = groups.each_ref().map(|group| group.mismatched.as_ref().map(Vec::len));
+        assert_eq!(mismatched, [None, None, Some(7)]);
+        PreferenceGroup::mismatch(&mut groups[..1], 100);
+        assert_eq!(groups[0].mismatched, None);
     }
 }

@@ -11,11 +11,16 @@ pub struct StepLoss {
     pub tokens: u64,
     /// For preference objectives.
     pub preference: Option<PreferenceMetrics>,
+    /// For policy gradients.
+    pub policy: Option<PolicyMetrics>,
+    /// For reward models.
+    pub reward: Option<RewardMetrics>,
     /// Advice, if the step looks degenerate.
     pub warning: Option<String>,
 }
 
-/// What DPO shows of a step; means over its pairs, under TRL's names. A reward is `beta * (log pi - log pi_ref)`.
+/// What preference optimisation shows of a step; means over its pairs, under TRL's names. A reward is `beta * (log pi - log pi_ref)`,
+/// or `beta` times the mean log-probability of a token where the loss has no reference.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PreferenceMetrics {
     /// Mean reward of the chosen responses.
@@ -32,12 +37,37 @@ pub struct PreferenceMetrics {
     pub logps_rejected: f64,
     /// Estimate of `KL(pi_ref || pi)` in nats per token: the sum of `log pi_ref - log pi` over all responses of the pairs, by their
     /// number of tokens. Responses come from the reference, but are selected and partly refined: a gauge of
-    /// drift that may be negative, not an unbiased estimate.
-    pub kl_per_token: f64,
-    /// How much the chosen responses have lost against the reference, in nats per token (negative: gained).
-    pub chosen_fall_per_token: f64,
+    /// drift that may be negative, not an unbiased estimate. None without a reference.
+    pub kl_per_token: Option<f64>,
+    /// How much the chosen responses have lost against the reference, in nats per token (negative: gained). None without a
+    /// reference.
+    pub chosen_fall_per_token: Option<f64>,
     /// Negative log-likelihood of the chosen responses, mean over tokens.
     pub sft_loss: f64,
+}
+
+/// What a policy gradient shows of a step; means over the tokens of its samples.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PolicyMetrics {
+    /// Estimate of `KL(pi || pi_ref)` in nats per token, always positive (the k3 estimator).
+    pub kl_per_token: f64,
+    /// Share of the tokens whose gradient was clipped.
+    pub clip_ratio: f64,
+    /// Mean absolute advantage of a sample.
+    pub advantage: f64,
+}
+
+/// What the training of a reward model shows of a step; means over its pairs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RewardMetrics {
+    /// Share of pairs whose chosen response has the higher score.
+    pub accuracy: f64,
+    /// Mean of chosen minus rejected score.
+    pub margin: f64,
+    /// Mean score of the chosen responses.
+    pub chosen: f64,
+    /// Mean score of the rejected responses.
+    pub rejected: f64,
 }
 
 /// One optimizer step.
@@ -59,6 +89,10 @@ pub struct StepMetrics {
     pub tokens_per_second: f64,
     /// For preference objectives.
     pub preference: Option<PreferenceMetrics>,
+    /// For policy gradients.
+    pub policy: Option<PolicyMetrics>,
+    /// For reward models.
+    pub reward: Option<RewardMetrics>,
     /// Advice, if the step looks degenerate.
     pub warning: Option<String>,
 }

@@ -15,7 +15,16 @@ pub struct ResponseTree<'a> {
     pub completions: Vec<&'a [u32]>,
 }
 
-impl ResponseTree<'_> {
+impl<'a> ResponseTree<'a> {
+    /// The tree, or, where it is over the budget, trees of fewer completions each, in order.
+    pub fn split(&self, budget: usize) -> Vec<ResponseTree<'a>> {
+        let room = budget.saturating_sub(self.prompt.len());
+        pack(self.completions.iter().map(|completion| completion.len() - 1), room)
+            .into_iter()
+            .map(|run| ResponseTree { prompt: self.prompt, completions: self.completions[run].to_vec() })
+            .collect()
+    }
+
     /// Rows that the tree takes in a batch. The last token of a completion predicts nothing and takes none.
     pub fn rows(&self) -> usize {
         self.prompt.len() + self.completions.iter().map(|completion| completion.len() - 1).sum::<usize>()
@@ -101,12 +110,22 @@ impl Microbatch {
         self.completions.iter().map(ExactSizeIterator::len)
     }
 
+    /// Forward pass: the log-probability of each token of the completions, one completion after the other.
+    pub fn token_logprobs(&self, decoder: &Decoder, activations: &mut Activations) -> Result<Vec<f32>> {
+        decoder.forward(&self.batch, activations)?;
+        Ok(decoder.logprobs(activations, &self.rows, &self.targets))
+    }
+
     /// Forward pass: the log-probability of each completion, summed over its tokens.
     pub fn completion_logprobs(&self, decoder: &Decoder, activations: &mut Activations) -> Result<Vec<f64>> {
-        decoder.forward(&self.batch, activations)?;
-        let logprobs = decoder.logprobs(activations, &self.rows, &self.targets);
-        let sum = |range: &Range<usize>| logprobs[range.clone()].iter().map(|&value| f64::from(value)).sum();
-        Ok(self.completions.iter().map(sum).collect())
+        let logprobs = self.token_logprobs(decoder, activations)?;
+        let sum = |tokens: &[f32]| tokens.iter().map(|&value| f64::from(value)).sum();
+        Ok(self.by_completion(&logprobs).map(sum).collect())
+    }
+
+    /// What belongs to the tokens of each completion in a list over all of them.
+    pub fn by_completion<'s>(&'s self, tokens: &'s [f32]) -> impl Iterator<Item = &'s [f32]> {
+        self.completions.iter().map(|range| &tokens[range.clone()])
     }
 
     /// Backward pass after [`Microbatch::completion_logprobs`]: adds the gradient of the sum over completions of
@@ -122,7 +141,19 @@ impl Microbatch {
         for (range, &d_completion) in self.completions.iter().zip(d_completions) {
             d_logprobs[range.clone()].fill(d_completion as f32);
         }
-        decoder.backward(&self.batch, activations, &self.rows, &self.targets, &d_logprobs, gradients);
+        self.backward_tokens(decoder, activations, &d_logprobs, gradients);
+    }
+
+    /// Backward pass after [`Microbatch::token_logprobs`]: adds the gradient of the sum over tokens of `d_logprobs[i]` times the
+    /// log-probability of token `i` into `gradients`.
+    pub fn backward_tokens(
+        &self,
+        decoder: &Decoder,
+        activations: &mut Activations,
+        d_logprobs: &[f32],
+        gradients: &mut [f32],
+    ) {
+        decoder.backward(&self.batch, activations, &self.rows, &self.targets, d_logprobs, gradients);
     }
 }
 

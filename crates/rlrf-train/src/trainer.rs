@@ -176,6 +176,8 @@ impl<'a> Trainer<'a> {
             tokens: loss.tokens,
             tokens_per_second: loss.tokens as f64 / started.elapsed().as_secs_f64(),
             preference: loss.preference,
+            policy: loss.policy,
+            reward: loss.reward,
             warning: loss.warning,
         })
     }

@@ -1,14 +1,17 @@
 //! Configuration files: defaults, unknown keys refused with a suggestion, `--set`.
 
 mod evaluation;
+mod fine_tuning;
+mod judge;
 mod method;
+mod reward;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rlrf_arithmetic::DemonstrationConfig;
 use rlrf_engine::EngineOptions;
-use rlrf_local::{DpoTrainingConfig, JudgeConfig, SftConfig};
+use rlrf_local::{DpoTrainingConfig, GrpoTrainingConfig, JudgeConfig, SftConfig};
 use rlrf_method::config::{
     MethodConfig, PairsConfig, RefineConfig, SampleConfig, ScoreConfig, SearchConfig, SelectConfig,
 };
@@ -19,7 +22,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) use evaluation::{
     EvaluationConfig, EvaluationSet, FactScoreSet, JustEvalSet, ProblemSet, WordProblemSet,
 };
+pub(crate) use fine_tuning::{BestOfNConfig, TrainerKind};
+pub(crate) use judge::JudgeModel;
 pub(crate) use method::Method;
+pub(crate) use reward::{HeldOut, RewardConfig};
 
 /// A whole configuration. Every field has a default; `rlrf run` needs `instructions.file` and a policy.
 ///
@@ -33,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) seed: u64,
     /// What is done with the candidates: RLRF, or one of the methods that it is compared with.
     pub(crate) method: Method,
+    /// Who trains the policy on them.
+    pub(crate) trainer: TrainerKind,
     /// Iterations of the loop.
     pub(crate) iterations: u32,
     /// Decides exactly which answers are right: for evaluation, the reflection gain, and `feedback.source = "checker"`.
@@ -40,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) instructions: InstructionsConfig,
     pub(crate) policy: PolicyConfig,
     pub(crate) feedback: FeedbackConfig,
+    pub(crate) reward: RewardConfig,
     pub(crate) demonstrations: DemonstrationsConfig,
     pub(crate) templates: TemplatesConfig,
     pub(crate) sample: SampleConfig,
@@ -49,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) search: SearchConfig,
     pub(crate) pairs: PairsConfig,
     pub(crate) dpo: DpoTrainingConfig,
+    pub(crate) sft: BestOfNConfig,
+    pub(crate) grpo: GrpoTrainingConfig,
     pub(crate) evaluation: EvaluationConfig,
     pub(crate) generation: GenerationConfig,
     #[serde(skip_serializing)]
@@ -142,6 +153,10 @@ pub(crate) enum FeedbackOrigin {
     Policy,
     /// Another model judges.
     Model,
+    /// A model behind an endpoint judges, in free text.
+    Endpoint,
+    /// Several models judge; their levels are averaged.
+    Panel,
     /// The checker judges.
     Checker,
 }
@@ -154,12 +169,19 @@ pub(crate) struct FeedbackConfig {
     /// Seed that a new or fine-tuned feedback model is made with, in place of the run's: so that runs of several seeds
     /// share one judge.
     pub(crate) seed: Option<u64>,
+    /// Whether the judge is shown the reference; without it, as an ablation, it must know by itself.
+    pub(crate) reference: bool,
     /// Folder of the feedback model, for `source = "model"`.
     pub(crate) model: Option<PathBuf>,
     /// Or: a new model, its tokenizer trained on the demonstrations of `sft`.
     pub(crate) new: Option<NewModelConfig>,
     /// Supervised fine-tuning of the feedback model.
     pub(crate) sft: Option<SftSection>,
+    /// The model that judges, for `source = "endpoint"`.
+    pub(crate) endpoint: Option<JudgeModel>,
+    /// The models that judge, for `source = "panel"`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) judges: Vec<JudgeModel>,
     /// Aspects to judge, by name.
     pub(crate) aspects: Vec<String>,
     /// File of aspects and rubrics instead of the eight of the paper.
@@ -173,9 +195,12 @@ impl Default for FeedbackConfig {
         Self {
             source: FeedbackOrigin::Policy,
             seed: None,
+            reference: true,
             model: None,
             new: None,
             sft: None,
+            endpoint: None,
+            judges: Vec::new(),
             aspects: ["logical correctness", "factuality", "completeness"].map(String::from).to_vec(),
             aspects_file: None,
             critique: JudgeConfig::default(),
@@ -234,11 +259,13 @@ impl Default for Config {
             name: "rlrf".into(),
             seed: 1,
             method: Method::default(),
+            trainer: TrainerKind::default(),
             iterations: 2,
             checker: None,
             instructions: InstructionsConfig::default(),
             policy: PolicyConfig::default(),
             feedback: FeedbackConfig::default(),
+            reward: RewardConfig::default(),
             demonstrations: DemonstrationsConfig::default(),
             templates: TemplatesConfig::default(),
             sample: SampleConfig::default(),
@@ -248,6 +275,8 @@ impl Default for Config {
             search: SearchConfig::default(),
             pairs: PairsConfig::default(),
             dpo: DpoTrainingConfig::default(),
+            sft: BestOfNConfig::default(),
+            grpo: GrpoTrainingConfig::default(),
             evaluation: EvaluationConfig::default(),
             generation: GenerationConfig::default(),
             engine: EngineConfig::default(),
@@ -323,6 +352,7 @@ impl Config {
             }
         }
         self.evaluation.validate()?;
+        self.reward.validate()?;
         let right_share = self.demonstrations.per_problem.right_share;
         if !(0.0..=1.0).contains(&right_share) {
             bail!(
@@ -333,12 +363,16 @@ impl Config {
             ("policy.sft.training", self.policy.sft.as_ref().map(|sft| &sft.training)),
             ("feedback.sft.training", self.feedback.sft.as_ref().map(|sft| &sft.training)),
             ("dpo.training", Some(&self.dpo.training)),
+            ("sft.training", Some(&self.sft.training)),
+            ("grpo.training", Some(&self.grpo.training)),
         ] {
             if let Some(training) = training {
                 training.validate().with_context(|| section.to_string())?;
             }
         }
-        self.dpo.objective.validate().context("dpo.objective")
+        self.sft.validate()?;
+        self.dpo.objective.validate().context("dpo.objective")?;
+        self.grpo.objective.validate().context("grpo.objective")
     }
 
     /// The loop's part.
@@ -357,6 +391,12 @@ impl Config {
     /// Whether anything in the run asks for feedback.
     pub(crate) fn needs_feedback(&self) -> bool {
         self.method != Method::SftGold && self.loop_config().needs_feedback()
+    }
+
+    /// Whether the run scores candidates by a reward model: where it has a share in the score, or breaks ties.
+    pub(crate) fn uses_reward(&self) -> bool {
+        let breaks_ties = self.reward.break_ties && self.reward.is_configured();
+        self.method != Method::SftGold && (self.score.reward_weight > 0.0 || breaks_ties)
     }
 
     /// The engine's part.
@@ -446,6 +486,12 @@ mod tests {
         assert_eq!((config.sample.n, config.score.reward_weight), (7, 0.0));
         assert_eq!((config.feedback.source, config.feedback.model), (FeedbackOrigin::Policy, None));
         assert_eq!(load(text, &["method=rlrf"]).unwrap(), load(text, &[]).unwrap());
+        let config = load(text, &["method=rejection-sampling", "score.reward_weight=0.5"]).unwrap();
+        assert_eq!((config.trainer, config.score.reward_weight), (TrainerKind::Sft, 0.5));
+        assert_eq!(load(text, &["method=reward-dpo", "trainer=grpo"]).unwrap().trainer, TrainerKind::Dpo);
+        assert_eq!(load(text, &["trainer=grpo"]).unwrap().trainer, TrainerKind::Grpo);
+        let config = load(text, &["method=sft-gold"]).unwrap();
+        assert!(config.trainer == TrainerKind::Sft && !config.needs_feedback());
         let message = format!("{:#}", load(text, &["method=dpo"]).unwrap_err());
         assert!(message.contains("reward-dpo"), "{message}");
     }
@@ -487,6 +533,19 @@ mod tests {
             ("[sample]\nn = 0", vec![], "sample.n = 0"),
             ("[sample.sampling]\ntop_p = 2.0", vec![], "sample.sampling.top_p = 2"),
             ("[dpo.objective]\nbeta = 0.0", vec![], "beta"),
+            ("", vec!["dpo.objective.loss=sigmoid"], "unknown variant `sigmoid`"),
+            (
+                "",
+                vec!["dpo.objective.loss=ipo", "dpo.objective.label_smoothing=0.1"],
+                "dpo.objective: training",
+            ),
+            (
+                "[grpo.objective]\nepsilon = 1.0",
+                vec![],
+                "grpo.objective: training configuration: epsilon = 1",
+            ),
+            ("[sft]\nmin_score = 0.0", vec![], "sft.min_score = 0"),
+            ("", vec!["trainer=ppo"], "unknown variant `ppo`"),
             ("name = \"a/b\"", vec![], "plain folder name"),
             ("[refine.sampling]\nstop = [\"\"]", vec![], "refine.sampling.stop holds an empty text"),
             ("[feedback.critique]\ntemperature = -1.0", vec![], "feedback.critique"),

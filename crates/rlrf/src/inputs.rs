@@ -7,13 +7,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use rlrf_arithmetic::{ArithmeticChecker, WordProblem};
 use rlrf_method::aspect::DEFAULT_ASPECTS;
 use rlrf_method::demonstration::Demonstration;
+use rlrf_method::pairs::PreferenceGroup;
+use rlrf_method::preference_file::read_preferences;
 use rlrf_method::seam::Checker;
 use rlrf_method::template::{DEFAULT_FEEDBACK, DEFAULT_REFINE};
 use rlrf_method::{Aspect, Feedback, FeedbackRecord, Instruction, ParseOutcome, Templates};
 use rlrf_remote::is_url;
 use serde::Serialize;
 
-use crate::config::{CheckerKind, Config};
+use crate::config::{CheckerKind, Config, Method};
 use crate::overlap::Trained;
 
 /// Reads files named in a configuration, relative to its folder, and remembers what they held.
@@ -84,7 +86,8 @@ impl Reader {
         };
         let feedback = read(&config.templates.feedback, DEFAULT_FEEDBACK)?;
         let refine = read(&config.templates.refine, DEFAULT_REFINE)?;
-        Ok(Templates::new(&feedback, &refine)?)
+        let templates = Templates::new(&feedback, &refine)?;
+        Ok(if config.feedback.reference { templates } else { templates.without_reference() })
     }
 
     /// Problems that a program writes demonstrations from.
@@ -108,6 +111,12 @@ impl Reader {
         let (name, bytes) = self.bytes(path)?;
         let records = FeedbackRecord::read_jsonl(&name, &bytes, aspects)?;
         Ok((name, records))
+    }
+
+    /// Preference pairs of a JSONL file.
+    pub(crate) fn preferences(&mut self, path: &Path) -> Result<Vec<PreferenceGroup>> {
+        let (name, bytes) = self.bytes(path)?;
+        Ok(read_preferences(&name, &bytes)?)
     }
 
     /// A file of the command line: relative to the working folder, remembered by the name of its option.
@@ -219,6 +228,9 @@ impl RunInputs {
         if let Some(checker) = &checker {
             check_answers(checker.as_ref(), &instructions, file)?;
         }
+        if config.method == Method::SftGold {
+            gold(&instructions).with_context(|| file.display().to_string())?;
+        }
         let all_aspects = reader.all_aspects(config)?;
         let aspects = Aspect::choose(&all_aspects, &config.feedback.aspects)?;
         let templates = reader.templates(config)?;
@@ -234,6 +246,21 @@ impl RunInputs {
         }
         trained
     }
+}
+
+/// The references of the instructions as what the policy is to answer.
+pub(crate) fn gold(instructions: &[Instruction]) -> Result<Vec<Demonstration>> {
+    let demonstration = |instruction: &Instruction| {
+        let reference = instruction.reference.clone().filter(|reference| !reference.trim().is_empty());
+        let Some(completion) = reference else {
+            bail!(
+                "instruction {} has no `reference`, which method = \"sft-gold\" trains on: add one, or leave the instruction out",
+                instruction.id
+            );
+        };
+        Ok(Demonstration { prompt: instruction.messages.clone(), completion })
+    };
+    instructions.iter().map(demonstration).collect()
 }
 
 /// A template may fail only when it is rendered; that must not be hours into a run.

@@ -243,3 +243,97 @@ fn add_aspects(evaluation: &mut Evaluation, records: &[FeedbackRecord], items: &
         evaluation.groups.insert(format!("aspect {aspect}"), group);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rlrf_method::aspect::DEFAULT_ASPECTS;
+    use rlrf_method::seam::Check;
+    use rlrf_method::{Aspect, Message};
+
+    /// Knows that a response is wrong where it is `wrong`, and the error by the name `oops`.
+    struct Namer;
+
+    impl Checker for Namer {
+        fn digest(&self) -> String {
+            "namer".into()
+        }
+
+        fn check(&self, _: &Instruction, response: &str) -> Result<Check> {
+            let correct = response != "wrong";
+            Ok(Check { correct, readable: true, critique: "oops".into(), level: if correct { 3 } else { 1 } })
+        }
+
+        fn names_error(&self, _: &Instruction, response: &str, critique: &str) -> Result<Option<bool>> {
+            Ok(Some(critique == if response == "wrong" { "oops" } else { "right" }))
+        }
+    }
+
+    fn record(aspect: usize, response: &str, level: u8) -> FeedbackRecord {
+        let instruction =
+            Instruction { id: "i".into(), messages: vec![Message::user("q")], reference: None, answer: None };
+        let aspect = Aspect::read_toml("aspects.toml", DEFAULT_ASPECTS).unwrap().remove(aspect);
+        FeedbackRecord { instruction, response: response.into(), aspect, critique: String::new(), level }
+    }
+
+    fn feedback(critique: &str, distribution: [f64; LEVELS], parse: ParseOutcome) -> Feedback {
+        Feedback::from_distribution("a", critique.into(), distribution, parse)
+    }
+
+    fn close(found: f64, expected: f64) -> bool {
+        (found - expected).abs() < 1e-12
+    }
+
+    #[test]
+    fn every_figure_of_a_few_records() {
+        let records = [
+            record(0, "right", 3),
+            record(0, "wrong", 1),
+            record(0, "wrong", 1),
+            record(1, "wrong", 2),
+            record(1, "wrong", 2),
+        ];
+        let given = [
+            feedback("right", [0.0, 0.1, 0.9], ParseOutcome::Parsed),
+            feedback("oops", [0.7, 0.3, 0.0], ParseOutcome::Parsed),
+            feedback("fine", [0.0, 0.3, 0.7], ParseOutcome::Repaired),
+            feedback("oops", [0.8, 0.2, 0.0], ParseOutcome::Parsed),
+            Feedback::failed("a", "too long".into()),
+        ];
+        let Outcome { evaluation, items } = agreement("s", &records, &given, Some(&Namer)).unwrap();
+        let Evaluation { metrics, counts, groups, .. } = &evaluation;
+        assert_eq!((counts["items"], counts["failed"], counts["repaired"]), (5, 1, 1));
+        assert_eq!((metrics["accuracy"], metrics["perfect_accuracy"]), (0.5, 0.75));
+        // Recorded and given (3, 3), (1, 1), (1, 3), (2, 1): squared distances of 5, and of 7 by chance.
+        assert!(close(metrics["quadratic_weighted_kappa"], 1.0 - 5.0 / 7.0), "{metrics:?}");
+        // Bins of 0.9 (right), 0.7 (one of two right), 0.8 (wrong).
+        assert!(close(metrics["expected_calibration_error"], (0.1 + 2.0 * 0.2 + 0.8) / 4.0), "{metrics:?}");
+        assert!(close(metrics["expected_level_gap"], (-0.1 + 0.3 + 1.7 - 0.8) / 4.0), "{metrics:?}");
+        assert_eq!((counts["wrong_responses"], counts["wrong_responses_named"]), (3, 2));
+        assert!(close(metrics["named_error_rate"], 2.0 / 3.0) && metrics["named_right_rate"] == 1.0);
+        assert_eq!(counts["recorded_1_given_3"], 1);
+        assert!(groups["level 1"]["recall"] == 0.5 && groups["level 3"]["precision"] == 0.5);
+        assert_eq!(groups["aspect factuality"]["accuracy"], 0.0);
+        assert!(!groups["level 2"].contains_key("precision"));
+        assert!(items[4].scores.is_empty() && items[4].detail["level"].is_null());
+        assert!(evaluation.intervals.contains_key("accuracy"));
+    }
+
+    #[test]
+    fn levels_alone_have_no_calibration_and_a_checker_that_knows_no_names_counts_none() {
+        struct Silent;
+        impl Checker for Silent {
+            fn digest(&self) -> String {
+                "silent".into()
+            }
+            fn check(&self, _: &Instruction, _: &str) -> Result<Check> {
+                Ok(Check { correct: true, readable: true, critique: String::new(), level: 3 })
+            }
+        }
+        let level = Feedback { distribution: None, ..feedback("c", [0.0, 0.0, 1.0], ParseOutcome::Parsed) };
+        let outcome = agreement("s", &[record(0, "r", 3)], &[level], Some(&Silent)).unwrap();
+        let names: Vec<&str> = outcome.evaluation.metrics.keys().map(String::as_str).collect();
+        assert_eq!(names, ["accuracy", "perfect_accuracy"]);
+        assert!(!outcome.evaluation.counts.contains_key("wrong_responses"));
+    }
+}

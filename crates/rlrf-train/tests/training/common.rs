@@ -9,9 +9,76 @@ use rlrf_train::{
     reference_logprobs,
 };
 use safetensors::SafeTensors;
+use serde_json::Value;
 
+/// A file of the fixtures; the model is among the `objectives`.
 pub(crate) fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/objectives").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// The `cases.json` of a folder of fixtures.
+pub(crate) fn cases(folder: &str) -> Value {
+    serde_json::from_slice(&fs::read(fixture(folder).join("cases.json")).unwrap()).unwrap()
+}
+
+/// The `expected.safetensors` of a folder of fixtures has the same gradients.
+pub(crate) fn assert_gradients(folder: &str, case: &str, decoder: &Decoder, gradients: &[f32]) {
+    let bytes = fs::read(fixture(folder).join("expected.safetensors")).unwrap();
+    let expected = SafeTensors::deserialize(&bytes).unwrap();
+    for entry in decoder.layout().entries() {
+        let expected = values(&expected, &format!("{case}.grad.{}", entry.name));
+        let difference = difference(&gradients[entry.range.clone()], &expected);
+        assert!(difference < 1e-3, "{case} {}: {difference}", entry.name);
+    }
+}
+
+pub(crate) fn token_ids(value: &Value) -> Vec<u32> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+pub(crate) fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
+
+pub(crate) fn mean(value: &Value) -> f64 {
+    let values = value.as_array().unwrap();
+    values.iter().map(number).sum::<f64>() / values.len() as f64
+}
+
+pub(crate) fn assert_close(what: &str, actual: f64, expected: f64, tolerance: f64) {
+    assert!(
+        (actual - expected).abs() <= tolerance * expected.abs().max(1e-2),
+        "{what}: {actual}, expected {expected}"
+    );
+}
+
+/// The pairs of a fixture, as one group per prompt with every distinct candidate once.
+pub(crate) fn fixture_groups(pairs: &[Value]) -> Vec<PreferenceGroup> {
+    let mut groups: Vec<PreferenceGroup> = Vec::new();
+    for pair in pairs {
+        let prompt = token_ids(&pair["prompt"]);
+        let place = groups.iter().position(|group| group.prompt == prompt).unwrap_or_else(|| {
+            groups.push(PreferenceGroup {
+                prompt,
+                candidates: vec![],
+                ref_logprobs: vec![],
+                mismatched: None,
+                pairs: vec![],
+            });
+            groups.len() - 1
+        });
+        let group = &mut groups[place];
+        let [chosen, rejected] = ["chosen", "rejected"].map(|side| {
+            let candidate = token_ids(&pair[side]);
+            group.candidates.iter().position(|other| *other == candidate).unwrap_or_else(|| {
+                group.candidates.push(candidate);
+                group.ref_logprobs.push(number(&pair[format!("{side}_reference_logprob")]));
+                group.candidates.len() - 1
+            })
+        });
+        group.pairs.push((chosen, rejected));
+    }
+    groups
 }
 
 pub(crate) fn values(tensors: &SafeTensors<'_>, name: &str) -> Vec<f32> {
@@ -22,8 +89,8 @@ pub(crate) fn values(tensors: &SafeTensors<'_>, name: &str) -> Vec<f32> {
 
 /// The decoder of the fixtures: vocabulary 40, hidden 16, two layers, context 64.
 pub(crate) fn decoder() -> Decoder {
-    let config = ModelConfig::load(&fixture("")).unwrap();
-    let bytes = fs::read(fixture("model.safetensors")).unwrap();
+    let config = ModelConfig::load(&fixture("objectives")).unwrap();
+    let bytes = fs::read(fixture("objectives/model.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let layout = Layout::new(&config);
     let mut parameters = vec![0.0; layout.len()];
@@ -58,6 +125,7 @@ pub(crate) fn preference_groups(decoder: &Decoder, count: usize) -> Vec<Preferen
                     .map(|place| tokens(1 + (salt + place * 3) % 8, salt * 7 + place + 90))
                     .collect(),
                 ref_logprobs: Vec::new(),
+                mismatched: None,
                 pairs: (1..candidates)
                     .map(|rejected| (0, rejected))
                     .chain((candidates > 2).then_some((1, 2)))

@@ -6,4 +6,6 @@ mod common;
 mod interruption;
 mod invariance;
 mod learning;
+mod losses;
 mod parity;
+mod reward;

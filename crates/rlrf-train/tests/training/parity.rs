@@ -2,76 +2,23 @@
 
 use std::fs;
 
-use rlrf_model::{Decoder, Precision};
+use rlrf_model::Precision;
 use rlrf_train::{
     DpoConfig, Optimizer, PreferenceGroup, Schedule, ScheduleShape, SftExample, SftObjective, TrainingConfig,
     reference_logprobs,
 };
 use safetensors::SafeTensors;
-use serde_json::Value;
 
-use crate::common::{decoder, difference, dpo_gradients, fixture, gradients, values};
+use crate::common::{
+    assert_close, assert_gradients, cases, decoder, difference, dpo_gradients, fixture, fixture_groups,
+    gradients, mean, number, token_ids, values,
+};
 
-fn cases() -> Value {
-    serde_json::from_slice(&fs::read(fixture("cases.json")).unwrap()).unwrap()
-}
-
-fn token_ids(value: &Value) -> Vec<u32> {
-    serde_json::from_value(value.clone()).unwrap()
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap()
-}
-
-fn mean(value: &Value) -> f64 {
-    let values = value.as_array().unwrap();
-    values.iter().map(number).sum::<f64>() / values.len() as f64
-}
-
-fn assert_close(what: &str, actual: f64, expected: f64, tolerance: f64) {
-    assert!(
-        (actual - expected).abs() <= tolerance * expected.abs().max(1e-2),
-        "{what}: {actual}, expected {expected}"
-    );
-}
-
-fn assert_gradients(case: &str, decoder: &Decoder, gradients: &[f32]) {
-    let bytes = fs::read(fixture("expected.safetensors")).unwrap();
-    let expected = SafeTensors::deserialize(&bytes).unwrap();
-    for entry in decoder.layout().entries() {
-        let expected = values(&expected, &format!("{case}.grad.{}", entry.name));
-        let difference = difference(&gradients[entry.range.clone()], &expected);
-        assert!(difference < 1e-3, "{case} {}: {difference}", entry.name);
-    }
-}
-
-/// The pairs of the fixture, as one group per prompt with every distinct candidate once.
-fn groups(pairs: &[Value]) -> Vec<PreferenceGroup> {
-    let mut groups: Vec<PreferenceGroup> = Vec::new();
-    for pair in pairs {
-        let prompt = token_ids(&pair["prompt"]);
-        let place = groups.iter().position(|group| group.prompt == prompt).unwrap_or_else(|| {
-            groups.push(PreferenceGroup { prompt, candidates: vec![], ref_logprobs: vec![], pairs: vec![] });
-            groups.len() - 1
-        });
-        let group = &mut groups[place];
-        let [chosen, rejected] = ["chosen", "rejected"].map(|side| {
-            let candidate = token_ids(&pair[side]);
-            group.candidates.iter().position(|other| *other == candidate).unwrap_or_else(|| {
-                group.candidates.push(candidate);
-                group.ref_logprobs.push(number(&pair[format!("{side}_reference_logprob")]));
-                group.candidates.len() - 1
-            })
-        });
-        group.pairs.push((chosen, rejected));
-    }
-    groups
-}
+const OBJECTIVES: &str = "objectives";
 
 #[test]
 fn sft_loss_and_gradients() {
-    let case = &cases()["sft"];
+    let case = &cases(OBJECTIVES)["sft"];
     let examples: Vec<SftExample> = case["examples"]
         .as_array()
         .unwrap()
@@ -85,14 +32,14 @@ fn sft_loss_and_gradients() {
     let objective = SftObjective::new(decoder.config(), &examples).unwrap();
     let (loss, gradients) = gradients(&decoder, &objective, 1000);
     assert_close("loss", loss.loss, number(&case["loss"]), 1e-5);
-    assert_gradients("sft", &decoder, &gradients);
+    assert_gradients(OBJECTIVES, "sft", &decoder, &gradients);
 }
 
 #[test]
 fn completion_logprobs() {
-    let cases = cases();
+    let cases = cases(OBJECTIVES);
     let pairs = cases["preference"]["pairs"].as_array().unwrap();
-    let groups = groups(pairs);
+    let groups = fixture_groups(pairs);
     let trees: Vec<_> = groups.iter().map(PreferenceGroup::tree).collect();
     for budget in [1, 20, 1000] {
         let logprobs = reference_logprobs(&decoder(), &trees, budget, Precision::F32).unwrap();
@@ -111,9 +58,9 @@ fn completion_logprobs() {
 
 #[test]
 fn dpo_losses_rewards_and_gradients() {
-    let cases = cases();
+    let cases = cases(OBJECTIVES);
     let pairs = cases["preference"]["pairs"].as_array().unwrap();
-    let groups = groups(pairs);
+    let groups = fixture_groups(pairs);
     assert_eq!(groups.iter().map(|group| group.candidates.len()).collect::<Vec<_>>(), [4, 2]);
     let decoder = decoder();
     for case in cases["preference"]["cases"].as_array().unwrap() {
@@ -130,14 +77,14 @@ fn dpo_losses_rewards_and_gradients() {
         assert_close("rejected rewards", metrics.rewards_rejected, mean(&case["rejected_rewards"]), 1e-4);
         assert_close("margin", metrics.rewards_margin, mean(&case["margins"]), 1e-4);
         assert_eq!(metrics.rewards_accuracy, number(&case["accuracy"]));
-        assert_gradients(name, &decoder, &gradients);
+        assert_gradients(OBJECTIVES, name, &decoder, &gradients);
     }
 }
 
 #[test]
 fn adamw_with_and_without_decay() {
-    let settings = &cases()["adamw"];
-    let bytes = fs::read(fixture("expected.safetensors")).unwrap();
+    let settings = &cases(OBJECTIVES)["adamw"];
+    let bytes = fs::read(fixture("objectives/expected.safetensors")).unwrap();
     let expected = SafeTensors::deserialize(&bytes).unwrap();
     let decoder = decoder();
     let layout = decoder.layout();
@@ -171,7 +118,7 @@ fn adamw_with_and_without_decay() {
 
 #[test]
 fn schedules() {
-    let case = &cases()["schedules"];
+    let case = &cases(OBJECTIVES)["schedules"];
     for (name, shape) in [("cosine", ScheduleShape::Cosine), ("constant", ScheduleShape::Constant)] {
         let schedule = Schedule {
             shape,

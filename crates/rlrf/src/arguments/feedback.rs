@@ -48,9 +48,13 @@ pub(crate) enum FeedbackCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct JudgeCandidatesOptions {
-    /// Folder of the feedback model; without it the `checker` of the settings judges
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: Option<PathBuf>,
+    /// The feedback model: a folder, or the URL of an endpoint; without it the settings' `feedback.endpoint`,
+    /// `feedback.judges` or `checker` judge
+    #[arg(long, value_name = "DIR-OR-URL")]
+    pub(crate) model: Option<String>,
+    /// The feedback model's name at the endpoint
+    #[arg(long, value_name = "NAME", requires = "model")]
+    pub(crate) model_name: Option<String>,
     /// Candidates, as `rlrf sample` or `rlrf refine` writes them
     #[arg(long, value_name = "FILE")]
     pub(crate) candidates: PathBuf,

@@ -5,6 +5,7 @@ mod evaluate;
 mod factscore;
 mod feedback;
 mod index;
+mod reward;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub(crate) use feedback::{
     JudgeCandidatesOptions,
 };
 pub(crate) use index::{IndexBuildOptions, IndexCommand, IndexSearchOptions};
+pub(crate) use reward::{RewardCommand, RewardEvalOptions, RewardPairsOptions, RewardTrainOptions};
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
 ///
@@ -74,9 +76,12 @@ pub(crate) enum Command {
     /// Have candidates criticised, aspect by aspect; train and measure the model that does it
     #[command(after_help = "Examples:\n  \
         rlrf feedback --model JUDGE --candidates candidates.jsonl --out judged.jsonl --set 'feedback.aspects=[\"completeness\"]'\n  \
+        rlrf feedback --model http://127.0.0.1:8000/v1 --candidates candidates.jsonl --out judged.jsonl\n  \
         rlrf feedback --candidates candidates.jsonl --out judged.jsonl --set checker=arithmetic\n\n\
-        Only candidates without feedback are judged. A candidate from elsewhere needs a field `text` alone.\n\
-        Settings: checker, feedback.aspects, feedback.aspects_file, [feedback.critique], templates.feedback, [engine].")]
+        Only candidates without feedback are judged. A candidate from elsewhere needs a field `text` alone. The key of an \
+        endpoint is taken from RLRF_API_KEY, else OPENAI_API_KEY.\n\
+        Settings: checker, feedback.aspects, feedback.aspects_file, [feedback.critique], feedback.endpoint, feedback.judges, \
+        templates.feedback, [engine].")]
     Feedback(FeedbackOptions),
     /// Refine the promising candidate of each instruction under its feedback
     #[command(
@@ -93,17 +98,32 @@ pub(crate) enum Command {
         rlrf pairs --candidates judged.jsonl --out pairs.jsonl --format plain\n\n\
         Settings: [pairs], feedback.aspects, feedback.aspects_file.")]
     Pairs(PairsOptions),
-    /// Fine-tune a model on demonstrations (`prompt` and `completion`, or `messages`)
-    #[command(after_help = "Example:\n  \
-        rlrf sft --model MODEL --data demonstrations.jsonl --out TUNED --set policy.sft.training.learning_rate=1e-4\n\n\
-        Settings: seed, [policy.sft.training], policy.sft.completion_only_loss.")]
+    /// Fine-tune a model on demonstrations (`prompt` and `completion`, or `messages`), or on the best of scored candidates
+    #[command(after_help = "Examples:\n  \
+        rlrf sft --model MODEL --data demonstrations.jsonl --out TUNED --set policy.sft.training.learning_rate=1e-4\n  \
+        rlrf sft --model MODEL --candidates judged.jsonl --out TUNED --set sft.min_score=2.5\n\n\
+        Settings: seed; with --data [policy.sft.training], policy.sft.completion_only_loss; with --candidates sft.min_score, \
+        [sft.training].")]
     Sft(SftOptions),
     /// Fine-tune a model on preference pairs (`prompt`, `chosen`, `rejected`)
-    #[command(
-        after_help = "Example:\n  rlrf dpo --model MODEL --pairs pairs.jsonl --out TUNED --set dpo.objective.beta=0.3\n\n\
-        Settings: seed, [dpo.objective], [dpo.training]."
-    )]
+    #[command(after_help = "Examples:\n  \
+        rlrf dpo --model MODEL --pairs pairs.jsonl --out TUNED --set dpo.objective.beta=0.3\n  \
+        rlrf dpo --model MODEL --pairs pairs.jsonl --out TUNED --set dpo.objective.loss=simpo --set dpo.objective.beta=2\n\n\
+        dpo.objective.loss is dpo (with label_smoothing: conservative DPO), robust, ipo, simpo, orpo or kto.\n\
+        Settings: seed, [dpo.objective], [dpo.training].")]
     Dpo(DpoOptions),
+    /// Fine-tune a model on the scores of candidates, by a policy gradient
+    #[command(after_help = "Example:\n  \
+        rlrf grpo --model MODEL --candidates judged.jsonl --out TUNED --set grpo.objective.loss=rloo\n\n\
+        MODEL is the one that the candidates were sampled from. Instructions whose candidates all have the same score are left \
+        out.\n\
+        Settings: seed, [grpo.objective], [grpo.training].")]
+    Grpo(GrpoOptions),
+    /// Train or measure a reward model, or write pairs for it
+    Reward {
+        #[command(subcommand)]
+        command: RewardCommand,
+    },
     /// Measure a model on a benchmark, or score answers that exist
     #[command(after_help = "Examples:\n  \
         rlrf eval problems --model MODEL --problems heldout.jsonl --set checker=arithmetic\n  \
@@ -134,7 +154,7 @@ pub(crate) enum Command {
 }
 
 /// Where settings come from: defaults, then a file, then the command line.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Settings {
     /// Configuration file with the settings; those of the other stages are ignored
     #[arg(long, value_name = "FILE")]
@@ -159,9 +179,12 @@ pub(crate) struct RunOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct SampleOptions {
-    /// Model folder in Hugging Face layout
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    /// The model: a folder in Hugging Face layout, or the URL of an endpoint
+    #[arg(long, value_name = "DIR-OR-URL")]
+    pub(crate) model: String,
+    /// The model's name at the endpoint
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model_name: Option<String>,
     /// Instructions: JSONL with `prompt` or `messages`, optional `reference`, `answer`, `id`
     #[arg(long, value_name = "FILE")]
     pub(crate) instructions: PathBuf,
@@ -174,9 +197,12 @@ pub(crate) struct SampleOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct RefineOptions {
-    /// Model folder in Hugging Face layout
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    /// The model: a folder in Hugging Face layout, or the URL of an endpoint
+    #[arg(long, value_name = "DIR-OR-URL")]
+    pub(crate) model: String,
+    /// The model's name at the endpoint
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model_name: Option<String>,
     /// Judged candidates, as `rlrf feedback` writes them
     #[arg(long, value_name = "FILE")]
     pub(crate) candidates: PathBuf,
@@ -224,14 +250,25 @@ pub(crate) struct SftOptions {
     /// Model folder in Hugging Face layout
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// Demonstrations: JSONL with `prompt` and `completion`, or `messages`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: SftData,
     /// Folder of the fine-tuned model
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) settings: Settings,
+}
+
+/// One of the two.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct SftData {
+    /// Demonstrations: JSONL with `prompt` and `completion`, or `messages`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: Option<PathBuf>,
+    /// Or judged candidates, as `rlrf feedback` writes them: the best one of each instruction is learnt
+    #[arg(long, value_name = "FILE")]
+    pub(crate) candidates: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -242,6 +279,21 @@ pub(crate) struct DpoOptions {
     /// Pairs: JSONL with `prompt`, `chosen`, `rejected`
     #[arg(long, value_name = "FILE")]
     pub(crate) pairs: PathBuf,
+    /// Folder of the fine-tuned model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrpoOptions {
+    /// Model folder in Hugging Face layout: what the candidates were sampled from
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Judged candidates, as `rlrf feedback` writes them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) candidates: PathBuf,
     /// Folder of the fine-tuned model
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,

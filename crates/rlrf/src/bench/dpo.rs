@@ -57,6 +57,7 @@ fn group(tokens: &mut RandomTokens, length: usize) -> PreferenceGroup {
         prompt: tokens.take(length),
         candidates: (0..2 * CHOSEN).map(|_| tokens.take(length)).collect(),
         ref_logprobs: Vec::new(),
+        mismatched: None,
         pairs: (0..PAIRS).map(|pair| (pair % CHOSEN, CHOSEN + (pair + pair / CHOSEN) % CHOSEN)).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, FeedbackOrigin};
+use super::{Config, FeedbackOrigin, TrainerKind};
 
 /// What is done with the n + m candidates of an instruction. Each method but `rlrf` decides some settings itself, whatever
 /// the configuration says of them, so that one file and one word make a fair comparison.
@@ -14,7 +14,7 @@ pub(crate) enum Method {
     Rlrf,
     /// n + m samples, scored by the reward model alone, no feedback, no refinement.
     RewardDpo,
-    /// Supervised fine-tuning on the best of n + m samples by the reward model.
+    /// Supervised fine-tuning on the best of n + m samples, scored as the configuration says.
     RejectionSampling,
     /// n + m samples, scored by the policy's own overall level, no refinement.
     SelfRewarding,
@@ -33,14 +33,21 @@ impl Method {
         }
         config.sample.n += config.refine.m;
         config.refine.m = 0;
+        config.trainer = match self {
+            Self::Rlrf => config.trainer,
+            Self::RewardDpo | Self::SelfRewarding => TrainerKind::Dpo,
+            Self::RejectionSampling | Self::SftGold => TrainerKind::Sft,
+        };
         match self {
-            Self::Rlrf | Self::SftGold => {}
-            Self::RewardDpo | Self::RejectionSampling => config.score.reward_weight = 1.0,
+            Self::Rlrf | Self::RejectionSampling | Self::SftGold => {}
+            Self::RewardDpo => config.score.reward_weight = 1.0,
             Self::SelfRewarding => {
                 let feedback = &mut config.feedback;
                 feedback.source = FeedbackOrigin::Policy;
                 (feedback.model, feedback.new, feedback.sft) = (None, None, None);
+                (feedback.endpoint, feedback.judges) = (None, Vec::new());
                 feedback.aspects = vec![OVERALL.into()];
+                (config.score.reward_weight, config.reward.break_ties) = (0.0, false);
             }
         }
     }

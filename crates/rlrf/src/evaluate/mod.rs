@@ -10,6 +10,7 @@ pub(crate) mod judge_cache;
 mod just_eval;
 mod pairwise;
 mod problems;
+mod reward;
 mod sets;
 mod word_problems;
 
@@ -32,6 +33,7 @@ use crate::model_source;
 use crate::stages::{open_rows, refuse_foreign};
 
 pub(crate) use feedback::eval as eval_feedback;
+pub(crate) use reward::eval as eval_reward;
 pub(crate) use sets::{MeasuredSet, MeasuredSets};
 
 pub(crate) fn eval(options: &EvalOptions, json: bool, console: &Console) -> Result<()> {

@@ -167,7 +167,7 @@ fn what_cannot_be_learnt_or_measured_is_refused() {
             "`reference` \"x\" is not a number",
         ),
         ("eval --records records.jsonl", "name the feedback model to measure"),
-        ("eval --model http://127.0.0.1:1/v1 --records records.jsonl", "name the feedback model to measure"),
+        ("eval --model missing --records records.jsonl", "missing"),
         ("records --candidates candidates.jsonl --out r.jsonl", "no candidate has feedback"),
         ("records --candidates records.jsonl --out r.jsonl", "records.jsonl:1: missing field `candidates`"),
         ("", "--candidates"),

@@ -1,0 +1,119 @@
+//! Every method, ablation and trainer from the command line, on a tiny configuration.
+
+use serde_json::{Value, json};
+
+use crate::folder::{CONFIGURATION, Folder, jsonl, problems};
+
+/// Name and settings of each; n = 3, m = 2 in the configuration that they change.
+const METHODS: [(&str, &str); 13] = [
+    ("rlrf", ""),
+    ("self-rewarding", "'method=self-rewarding'"),
+    ("rejection-sampling", "'method=rejection-sampling'"),
+    ("sft-gold", "'method=sft-gold'"),
+    ("no refinement", "'sample.n=5', 'refine.m=0'"),
+    ("one overall level", "'feedback.aspects=[\"overall quality\"]'"),
+    ("no reference", "'feedback.reference=false'"),
+    ("random draft", "'select.policy=random'"),
+    ("split 1 + 4", "'sample.n=1', 'refine.m=4'"),
+    ("adaptive split", "'search.split=adaptive', 'search.step=1'"),
+    ("best of n + m", "'trainer=sft', 'sft.min_score=1.01'"),
+    ("grpo", "'trainer=grpo', 'grpo.objective.beta=0.04'"),
+    ("rloo", "'trainer=grpo', 'grpo.objective.loss=rloo'"),
+];
+
+fn grid() -> String {
+    let methods = METHODS.map(|(name, set)| format!("  {{ name = \"{name}\", set = [{set}] }},\n")).concat();
+    format!(
+        "name = 'methods'\nconfig = 'rlrf.toml'\nseeds = [7]\n\
+         set = ['iterations=1', 'instructions.limit=6', 'evaluation.sets=[]', 'dpo.training.epochs=1', \
+         'policy.sft.training.epochs=1', 'feedback.sft.training.epochs=1']\nmethods = [\n{methods}]\n"
+    )
+}
+
+#[test]
+fn every_method_and_ablation_runs() {
+    let folder = Folder::new();
+    folder.write_inputs();
+    folder.write("compare.toml", grid());
+    let compared =
+        folder.run(&["compare", "compare.toml", "--out", "runs", "--json"]).expect_success().json();
+    assert_eq!(compared["runs"].as_array().unwrap().len(), METHODS.len());
+    let summary = |name: &str| -> Value {
+        serde_json::from_slice(&folder.read(&format!("runs/{name}-seed-7/summary.json"))).unwrap()
+    };
+    for (name, _) in METHODS {
+        let summary = summary(name);
+        let stage = match name {
+            "rejection-sampling" | "best of n + m" => "best-of-n M_0",
+            "sft-gold" => "sft-gold M_0",
+            "grpo" | "rloo" => "grpo M_0",
+            _ => "dpo M_0",
+        };
+        let stages: Vec<&Value> =
+            summary["training"].as_array().unwrap().iter().map(|curve| &curve["stage"]).collect();
+        assert!(stages.contains(&&json!(stage)), "{name}: {stages:?}");
+        assert_ne!(summary["models"][0], summary["models"][1], "{name} trained nothing");
+        if name == "sft-gold" {
+            assert_eq!(summary["iterations"], json!([]), "nothing is sampled");
+            continue;
+        }
+        let iteration = &summary["iterations"][0];
+        let counts = ["sampled", "refined"].map(|count| iteration[count].as_u64().unwrap());
+        match name {
+            "self-rewarding" | "rejection-sampling" | "no refinement" => {
+                assert_eq!(counts, [30, 0], "{name}")
+            }
+            "split 1 + 4" => assert_eq!(counts, [6, 24]),
+            "adaptive split" => assert_eq!(counts.iter().sum::<u64>(), 30),
+            _ => assert_eq!(counts, [18, 12], "{name}"),
+        }
+        let trained = iteration["trained_instructions"].as_u64().unwrap();
+        assert!((1..=6).contains(&trained), "{name}: {iteration}");
+        assert_eq!(iteration["pairs"].as_u64().unwrap() > 0, stage == "dpo M_0", "{name}");
+        let aspect = &iteration["aspects"][0]["aspect"];
+        let overall = ["self-rewarding", "one overall level"].contains(&name);
+        assert_eq!(aspect, if overall { "overall quality" } else { "logical correctness" }, "{name}");
+    }
+    // The same candidates, learnt from in another way.
+    let learnt = ["rlrf", "best of n + m", "grpo", "rloo"].map(|name| summary(name)["models"][1].clone());
+    assert!((1..4).all(|place| !learnt[..place].contains(&learnt[place])), "{learnt:?}");
+
+    let again = folder.run(&["compare", "compare.toml", "--out", "runs", "--json"]).expect_success();
+    assert_eq!(again.json(), compared, "a finished comparison is read, not repeated");
+}
+
+#[test]
+fn sft_gold_wants_a_reference_of_every_instruction() {
+    let folder = Folder::new();
+    folder.write_inputs();
+    let mut instructions = problems("Tom", 5);
+    instructions[3].as_object_mut().unwrap().remove("reference");
+    folder.write("data/instructions.jsonl", jsonl(&instructions));
+    let refused = folder.run(&["run", "rlrf.toml", "--set", "method=sft-gold", "--out", "run"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("instructions.jsonl: instruction Tom-3 has no `reference`"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!folder.path("run").exists());
+}
+
+#[test]
+fn a_trainer_that_has_nothing_to_learn_says_so() {
+    let folder = Folder::new();
+    folder.write_inputs();
+    folder.write("rlrf.toml", CONFIGURATION.replace("iterations = 2", "iterations = 1"));
+    let settings = ["evaluation.sets=[]", "instructions.limit=2", "trainer=sft", "sft.min_score=3"];
+    let mut arguments = vec!["run", "rlrf.toml", "--out", "run", "--json"];
+    settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
+    let finished = folder.run(&arguments).expect_success();
+    assert!(
+        finished.stderr.contains("nothing to train on in iteration 0: M_1 is M_0"),
+        "{}",
+        finished.stderr
+    );
+    let summary = finished.json();
+    assert_eq!(summary["models"][0], summary["models"][1]);
+    assert!(summary["warnings"].to_string().contains("Nothing to train on in iteration 0"), "{summary}");
+}
