@@ -3,7 +3,7 @@
 use rlrf_method::seam::{Check, Checker};
 use rlrf_method::{Error, Instruction, Result};
 
-use crate::critique::critique;
+use crate::critique::{critique, names_error};
 use crate::expression::Expression;
 
 /// Evaluates the response as an arithmetic expression and compares values exactly. The instruction's `reference`
@@ -14,10 +14,36 @@ pub struct ArithmeticChecker;
 impl Checker for ArithmeticChecker {
     // To be raised with every change of what a check or a critique says: runs keep feedback under this name.
     fn digest(&self) -> String {
-        "arithmetic/2".into()
+        "arithmetic/3".into()
     }
 
     fn check(&self, instruction: &Instruction, response: &str) -> Result<Check> {
+        let Solution { answer, reference } = Solution::read(instruction)?;
+        let attempt = Expression::parse(response.trim());
+        let value = attempt.as_ref().and_then(Expression::value);
+        let finding = critique(&reference, response.trim());
+        Ok(Check {
+            correct: value.is_some() && value == answer.value(),
+            readable: attempt.is_some(),
+            critique: finding.text,
+            level: finding.level,
+        })
+    }
+
+    fn names_error(&self, instruction: &Instruction, response: &str, critique: &str) -> Result<Option<bool>> {
+        let Solution { reference, .. } = Solution::read(instruction)?;
+        Ok(Some(names_error(&reference, response.trim(), critique)))
+    }
+}
+
+/// What an instruction says to be right.
+struct Solution {
+    answer: Expression,
+    reference: Expression,
+}
+
+impl Solution {
+    fn read(instruction: &Instruction) -> Result<Self> {
         let read = |field: &str, text: &str| {
             let expression = Expression::parse(text).filter(|expression| expression.value().is_some());
             expression.ok_or_else(|| {
@@ -29,25 +55,14 @@ impl Checker for ArithmeticChecker {
         };
         let answer = instruction.answer.as_deref().map(|text| read("answer", text)).transpose()?;
         let reference = instruction.reference.as_deref().map(|text| read("reference", text)).transpose()?;
-        let (answer, reference) = match (answer, reference) {
-            (Some(answer), Some(reference)) => (answer, reference),
-            (Some(only), None) | (None, Some(only)) => (only.clone(), only),
-            (None, None) => {
-                return Err(Error::Backend(format!(
-                    "instruction {}: the arithmetic checker needs an `answer` (or a `reference`)",
-                    instruction.id
-                )));
-            }
-        };
-        let attempt = Expression::parse(response.trim());
-        let value = attempt.as_ref().and_then(Expression::value);
-        let finding = critique(&reference, response.trim());
-        Ok(Check {
-            correct: value.is_some() && value == answer.value(),
-            readable: attempt.is_some(),
-            critique: finding.text,
-            level: finding.level,
-        })
+        match (answer, reference) {
+            (Some(answer), Some(reference)) => Ok(Self { answer, reference }),
+            (Some(only), None) | (None, Some(only)) => Ok(Self { answer: only.clone(), reference: only }),
+            (None, None) => Err(Error::Backend(format!(
+                "instruction {}: the arithmetic checker needs an `answer` (or a `reference`)",
+                instruction.id
+            ))),
+        }
     }
 }
 

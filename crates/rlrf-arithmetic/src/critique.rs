@@ -5,7 +5,8 @@
 //! verdict then follows from its own reasons. The advice after the semicolon alone is what a policy refines under: it names
 //! step, operation or number, and never spells out the solution.
 
-use crate::expression::{Expression, Operator};
+use crate::advice::{Advice, Fix};
+use crate::expression::Expression;
 
 /// A written finding and its level on the rubric.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,14 +21,24 @@ pub struct Critique {
 /// the reference that the attempt does not have.
 #[must_use]
 pub fn critique(reference: &Expression, attempt: &str) -> Critique {
-    let (level, advice) = match Expression::parse(attempt) {
-        None => (1, "write an expression".to_string()),
-        Some(parsed) if parsed.value().is_some() && parsed.value() == reference.value() => {
-            (3, "right".to_string())
-        }
-        Some(parsed) => advise(reference, &parsed),
+    let advice = &advice_on(reference, attempt)[0];
+    let level = match (advice, Expression::parse(attempt)) {
+        (Advice::Right, _) => 3,
+        (_, Some(parsed)) => wrong_level(reference, &parsed, advice),
+        (_, None) => 1,
     };
     Critique { text: format!("{}; {advice}", comparison(&reference.to_string(), attempt)), level }
+}
+
+/// Every advice that is equally right; at least one.
+fn advice_on(reference: &Expression, attempt: &str) -> Vec<Advice> {
+    match Expression::parse(attempt) {
+        None => vec![Advice::Write],
+        Some(parsed) if parsed.value().is_some() && parsed.value() == reference.value() => {
+            vec![Advice::Right]
+        }
+        Some(parsed) => Advice::on(reference, &parsed),
+    }
 }
 
 /// The words of both side by side, `none` standing for a word that one of them lacks.
@@ -43,52 +54,28 @@ fn comparison(reference: &str, attempt: &str) -> String {
     }
 }
 
-fn advise(reference: &Expression, attempt: &Expression) -> (u8, String) {
-    let attempted = attempt.steps();
-    let steps = reference.steps();
-    let has = |step: &Expression| attempted.iter().any(|other| other.same_calculation(step));
-    let Some(missing) = steps.iter().position(|step| !has(step)) else {
-        return (2, format!("stop after step {}", steps.len()));
+/// 2 if some step of the reference is there, or if one mistake in an attempt of as many steps is all; else 1.
+fn wrong_level(reference: &Expression, attempt: &Expression, advice: &Advice) -> u8 {
+    let (steps, attempted) = (reference.steps(), attempt.steps());
+    let some_step_right = steps.iter().any(|step| attempted.iter().any(|other| other.same_calculation(step)));
+    let one_mistake = match advice {
+        Advice::Stop(_) => true,
+        Advice::Step(number, _) => {
+            let near = |other: &&Expression| Fix::between(steps[number - 1], other).is_some();
+            attempted.len() == steps.len() && attempted.iter().any(near)
+        }
+        Advice::Right | Advice::Write => false,
     };
-    let number = missing + 1;
-    let some_step_right = steps.iter().any(|step| has(step));
-    let same_length = attempted.len() == steps.len();
-    match attempted.iter().find_map(|other| local_error(steps[missing], other)) {
-        Some(error) => {
-            (if some_step_right || same_length { 2 } else { 1 }, format!("step {number}: {error}"))
-        }
-        None => {
-            let Expression::Operation(operator, ..) = steps[missing] else {
-                return (1, "write an expression".into());
-            };
-            (if some_step_right { 2 } else { 1 }, format!("step {number}: {}", operator.verb()))
-        }
-    }
+    if some_step_right || one_mistake { 2 } else { 1 }
 }
 
-/// The one thing that differs between a step of the reference and one of the attempt; none if more differs.
-fn local_error(step: &Expression, attempt: &Expression) -> Option<String> {
-    let (Expression::Operation(operator, a, b), Expression::Operation(other, c, d)) = (step, attempt) else {
-        return None;
-    };
-    let straight = (a.same_calculation(c), b.same_calculation(d));
-    let crossed = (a.same_calculation(d), b.same_calculation(c));
-    if operator != other {
-        let same_numbers = straight == (true, true) || crossed == (true, true);
-        return same_numbers.then(|| format!("{}, do not {}", operator.verb(), other.verb()));
-    }
-    if crossed == (true, true) {
-        return Some("swap the numbers".into());
-    }
-    let commutes = Operator::is_commutative(*operator);
-    let (right, wrong) = match (straight, crossed) {
-        ((true, false), _) => (b, d),
-        ((false, true), _) => (a, c),
-        (_, (true, false)) if commutes => (b, c),
-        (_, (false, true)) if commutes => (a, d),
-        _ => return None,
-    };
-    Some(format!("use {right}, not {wrong}"))
+/// Whether the advice at the end of a critique is right on the attempt: one of those that [`Advice::on`] gives where the
+/// attempt is wrong, and that it is right where it is.
+#[must_use]
+pub fn names_error(reference: &Expression, attempt: &str, critique: &str) -> bool {
+    let advice = critique.rsplit_once("; ").map_or(critique, |(_, advice)| advice);
+    let given = Advice::parse(advice);
+    given.is_some_and(|given| advice_on(reference, attempt).iter().any(|known| known.is_same(&given)))
 }
 
 #[cfg(test)]
@@ -105,19 +92,42 @@ mod tests {
             ("9 - 4", "4 - 9", 2, "step 1: swap the numbers"),
             ("9 - 4", "9 - 5", 2, "step 1: use 4, not 5"),
             ("9 + 4", "5 + 9", 2, "step 1: use 4, not 5"),
-            ("9 - 4", "7 * 5", 1, "step 1: subtract"),
+            ("9 - 4", "7 * 5", 1, "step 1: subtract, do not multiply"),
+            ("9 - 4", "7 - 5", 1, "step 1: use 9, not 7"),
+            ("9 - 4", "7", 1, "step 1: subtract"),
             ("9 - 4", "9 - 4 + 2", 2, "stop after step 1"),
             ("( 16 + 14 ) / 5", "16 + 14", 2, "step 2: divide"),
             ("( 16 + 14 ) / 5", "( 16 + 14 ) * 5", 2, "step 2: divide, do not multiply"),
             ("( 16 + 14 ) / 5", "( 16 - 14 ) / 5", 2, "step 1: add, do not subtract"),
-            ("( 16 + 14 ) / 5", "16 / 5", 1, "step 1: add"),
+            ("( 16 + 14 ) / 5", "16 / 5", 1, "step 1: add, do not divide"),
             ("9 - 4", "9 -", 1, "write an expression"),
             ("9 - 4", "Level: 3", 1, "write an expression"),
-            ("9 - 4", "9 / 0", 1, "step 1: subtract"),
+            ("9 - 4", "9 / 0", 1, "step 1: subtract, do not divide"),
         ] {
             let found = critique(&Expression::parse(reference).unwrap(), attempt);
             let (_, found_advice) = found.text.rsplit_once("; ").unwrap();
             assert_eq!((found.level, found_advice), (level, advice), "{attempt} for {reference}");
+        }
+    }
+
+    #[test]
+    fn a_critique_is_held_against_what_the_program_knows() {
+        for (reference, attempt, critique, named) in [
+            ("3 * 4", "4 * 3", "3 4 other; right", true),
+            ("3 * 4", "3 + 4", "right", false),
+            ("3 * 4", "3 + 4", "* + other; step 1: multiply, do not add", true),
+            ("3 * 4", "3 + 4", "step 1: multiply", false),
+            ("3 * 4", "3 * 4", "step 1: multiply, do not add", false),
+            ("9 - 4", "9 -", "write an expression", true),
+            ("9 - 4", "9 - 5", "write an expression", false),
+            ("( 1 + 2 ) * ( 9 - 4 )", "( 1 - 2 ) * ( 9 - 5 )", "step 2: use 4, not 5", true),
+            ("( 1 + 2 ) * ( 9 - 4 )", "( 1 - 2 ) * ( 9 - 5 )", "step 3: multiply", false),
+            ("9 - 4", "9 - 5", "", false),
+            ("9 - 4", "9 - 5", "step 1: use 4, not 5; right", false),
+        ] {
+            let reference = Expression::parse(reference).unwrap();
+            assert_eq!(names_error(&reference, attempt, critique), named, "{critique} on {attempt}");
+            assert!(names_error(&reference, attempt, &super::critique(&reference, attempt).text));
         }
     }
 

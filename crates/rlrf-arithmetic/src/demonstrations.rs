@@ -1,18 +1,19 @@
 //! Demonstrations written by a program from problems with solutions: answering, refining under feedback, giving
 //! feedback, and preferring what is right. They stand in for what the paper has a strong model write.
 
+use rand::SeedableRng;
 use rand::distr::{Bernoulli, Distribution};
-use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::pairs::PreferenceGroup;
-use rlrf_method::template::VERDICT_PREFIX;
-use rlrf_method::{Aspect, Error, Feedback, Instruction, Message, ParseOutcome, Result, Templates};
+use rlrf_method::{
+    Aspect, Error, Feedback, FeedbackRecord, Instruction, Message, ParseOutcome, Result, Templates,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::critique::{Critique, critique};
 use crate::expression::Expression;
-use crate::mistakes::mistaken_attempt;
+use crate::mistakes::{mistaken_attempt, reordered};
 use crate::preferences::preference;
 use crate::problem::{Instance, WordProblem};
 
@@ -107,16 +108,6 @@ impl Demonstrations {
     }
 }
 
-/// The same calculation with the operands of some sums and products exchanged: a right answer has many forms.
-pub(crate) fn reordered(expression: &Expression, rng: &mut impl Rng) -> Expression {
-    let Expression::Operation(operator, left, right) = expression else { return expression.clone() };
-    let (left, right) = (reordered(left, rng), reordered(right, rng));
-    if operator.is_commutative() && rng.random_bool(0.25) {
-        return Expression::operation(*operator, right, left);
-    }
-    Expression::operation(*operator, left, right)
-}
-
 fn instruction(instance: &Instance) -> Instruction {
     Instruction {
         id: String::new(),
@@ -149,8 +140,14 @@ fn feedback(
     templates: &Templates,
 ) -> Result<Demonstration> {
     let Critique { text, level } = critique(&instance.solution, attempt);
-    let prompt = templates.feedback(&instruction(instance), attempt, aspect)?;
-    Ok(Demonstration { prompt, completion: format!("{text}{VERDICT_PREFIX}{level}") })
+    let record = FeedbackRecord {
+        instruction: instruction(instance),
+        response: attempt.to_string(),
+        aspect: aspect.clone(),
+        critique: text,
+        level,
+    };
+    record.demonstration(templates)
 }
 
 #[cfg(test)]

@@ -55,8 +55,13 @@ impl Operator {
         matches!(self, Self::Add | Self::Multiply)
     }
 
+    /// Whether it is a sum or a difference.
+    pub(crate) fn is_sum(self) -> bool {
+        matches!(self, Self::Add | Self::Subtract)
+    }
+
     fn precedence(self) -> u8 {
-        if matches!(self, Self::Add | Self::Subtract) { 1 } else { 2 }
+        if self.is_sum() { 1 } else { 2 }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Word problems whose answer is an arithmetic expression: exact checking, critiques that name and localise an
 //! error, and demonstrations to learn answering, refining and giving feedback from.
 
+pub mod advice;
 pub mod checker;
 pub mod critique;
 pub mod demonstrations;
@@ -10,6 +11,7 @@ pub mod preferences;
 pub mod problem;
 pub mod rational;
 
+pub use advice::Advice;
 pub use checker::ArithmeticChecker;
 pub use demonstrations::{DemonstrationConfig, Demonstrations};
 pub use expression::{Expression, Operator};

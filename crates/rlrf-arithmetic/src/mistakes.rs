@@ -1,4 +1,6 @@
 //! Mistakes such as a policy makes: attempts to learn criticising and refining from.
+//!
+//! A small policy copies badly, and drawn at random it makes several mistakes at once as often as one.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -6,15 +8,18 @@ use rand::seq::IndexedRandom;
 use crate::expression::{Expression, Operator};
 use crate::problem::{Instance, leaves, with_leaves, with_operator};
 
-/// An attempt with one mistake (sometimes two), whose value differs from the solution's; none if none was found.
+/// An attempt with one to four mistakes, in any form that the solution may have, whose value differs from the solution's;
+/// none if none was found.
 ///
 /// `shapes` are solutions of other problems: a policy that misreads a problem answers another kind of it.
 #[must_use]
 pub fn mistaken_attempt(instance: &Instance, shapes: &[Expression], rng: &mut impl Rng) -> Option<String> {
     for _ in 0..20 {
-        let mut attempt = mistake(&instance.solution, instance, shapes, rng);
-        if rng.random_bool(0.25) {
-            attempt = mistake(&attempt, instance, shapes, rng);
+        let mut attempt = mistake(&reordered(&instance.solution, rng), instance, shapes, rng);
+        for _ in 0..3 {
+            if rng.random_bool(0.45) {
+                attempt = mistake(&attempt, instance, shapes, rng);
+            }
         }
         let text =
             if rng.random_bool(0.02) { garble(&attempt.to_string(), rng) } else { attempt.to_string() };
@@ -24,6 +29,27 @@ pub fn mistaken_attempt(instance: &Instance, shapes: &[Expression], rng: &mut im
         }
     }
     None
+}
+
+/// The same calculation in another form: operands of sums and products exchanged, and of two operations in a row the
+/// second done first.
+pub(crate) fn reordered(expression: &Expression, rng: &mut impl Rng) -> Expression {
+    let Expression::Operation(operator, left, right) = expression else { return expression.clone() };
+    let (left, right) = (reordered(left, rng), reordered(right, rng));
+    if let (Expression::Operation(first, a, b), true) = (&left, rng.random_bool(0.25)) {
+        if first.is_sum() == operator.is_sum() {
+            // ( a + b ) - c = ( a - c ) + b, and the same of products.
+            return Expression::operation(
+                *first,
+                Expression::operation(*operator, (**a).clone(), right),
+                (**b).clone(),
+            );
+        }
+    }
+    if operator.is_commutative() && rng.random_bool(0.25) {
+        return Expression::operation(*operator, right, left);
+    }
+    Expression::operation(*operator, left, right)
 }
 
 fn mistake(
@@ -108,10 +134,16 @@ fn replace(expression: &Expression, numbers: Vec<String>) -> Expression {
 fn miscopy(number: &str, rng: &mut impl Rng) -> String {
     let mut digits: Vec<char> = number.chars().collect();
     let place = rng.random_range(0..digits.len());
-    match rng.random_range(0..4) {
+    match rng.random_range(0..5) {
         0 if digits.len() > 1 => drop(digits.remove(place)),
         1 if digits[place] != '.' => digits.insert(place, digits[place]),
         2 if place > 0 => digits.swap(place - 1, place),
+        // No digit but the first is copied.
+        3 if digits.len() > 1 => {
+            for digit in digits[1..].iter_mut().filter(|digit| **digit != '.') {
+                *digit = char::from(b'0' + rng.random_range(0..10u8));
+            }
+        }
         _ if digits[place] != '.' => digits[place] = char::from(b'0' + rng.random_range(1..10u8)),
         _ => {}
     }
@@ -132,6 +164,22 @@ mod tests {
     use crate::problem::WordProblem;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn another_form_has_the_same_value() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        for text in ["8 - 2 - 1", "9 / 3 * 2", "( 1 + 2 ) * 3 / 4", "1 + 2 - 3 + 4", "7 - ( 2 + 3 )"] {
+            let expression = Expression::parse(text).unwrap();
+            let forms: std::collections::HashSet<String> = (0..100)
+                .map(|_| {
+                    let form = reordered(&expression, &mut rng);
+                    assert_eq!(form.value(), expression.value(), "{form} for {text}");
+                    form.to_string()
+                })
+                .collect();
+            assert!(forms.len() > 1, "{text}");
+        }
+    }
 
     #[test]
     fn a_mistaken_attempt_is_never_right() {

@@ -6,9 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use rlrf_method::pairs::{PreferenceGroup, TrainedCandidate};
 use rlrf_method::{Error, Instruction, Message, Result};
 
-use crate::demonstrations::reordered;
 use crate::expression::Expression;
-use crate::mistakes::mistaken_attempt;
+use crate::mistakes::{mistaken_attempt, reordered};
 use crate::problem::Instance;
 use crate::rational::Rational;
 

@@ -201,17 +201,18 @@ impl Keywords {
     }
 
     fn faults_of_number(&self, number: f64, path: &str) -> Vec<String> {
-        let bounds: [(Option<f64>, &str, fn(f64, f64) -> bool); 4] = [
-            (self.minimum, "at least", |number, bound| number >= bound),
-            (self.maximum, "at most", |number, bound| number <= bound),
-            (self.exclusive_minimum, "above", |number, bound| number > bound),
-            (self.exclusive_maximum, "below", |number, bound| number < bound),
-        ];
-        let broken = bounds.iter().filter_map(|&(bound, word, keeps)| {
-            let bound = bound.filter(|&bound| !keeps(number, bound))?;
-            Some(at(path, &format!("must be {word} {bound}")))
-        });
-        broken.collect()
+        let within = |bound: Option<f64>, keeps: bool, word: &str| {
+            bound.filter(|_| !keeps).map(|bound| at(path, &format!("must be {word} {bound}")))
+        };
+        [
+            within(self.minimum, self.minimum.is_none_or(|bound| number >= bound), "at least"),
+            within(self.maximum, self.maximum.is_none_or(|bound| number <= bound), "at most"),
+            within(self.exclusive_minimum, self.exclusive_minimum.is_none_or(|bound| number > bound), "above"),
+            within(self.exclusive_maximum, self.exclusive_maximum.is_none_or(|bound| number < bound), "below"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }
 

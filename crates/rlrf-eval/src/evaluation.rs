@@ -170,7 +170,21 @@ pub fn unit(metric: &str) -> Unit {
         Unit::Number
     } else if is("tokens") || is("words") || is("facts_per") {
         Unit::Amount
-    } else if is("accuracy") || is("rate") || is("ratio") || is("score") || is("_at_") {
+    } else if [
+        "accuracy",
+        "rate",
+        "ratio",
+        "score",
+        "_at_",
+        "precision",
+        "recall",
+        "calibration",
+        "confidence",
+        "share",
+    ]
+    .into_iter()
+    .any(is)
+    {
         Unit::Share
     } else {
         Unit::Number

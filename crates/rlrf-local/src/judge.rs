@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rlrf_engine::{Choice, Engine, EngineOptions, FinishReason, Request};
 use rlrf_method::config::Sampling;
 use rlrf_method::digest::{digest, stream_of};
+use rlrf_method::feedback::tempered;
 use rlrf_method::seam::{Judge, JudgeRequest};
 use rlrf_method::template::VERDICT_PREFIX;
 use rlrf_method::{Error, Feedback, LEVELS, ParseOutcome, Result, Templates};
@@ -24,11 +25,13 @@ pub struct JudgeConfig {
     pub max_new_tokens: usize,
     /// 0 writes the most probable critique.
     pub temperature: f32,
+    /// Divides the logits of the levels: above 1 makes a judge that is too sure of its verdicts less so.
+    pub level_temperature: f64,
 }
 
 impl Default for JudgeConfig {
     fn default() -> Self {
-        Self { max_new_tokens: 256, temperature: 0.0 }
+        Self { max_new_tokens: 256, temperature: 0.0, level_temperature: 1.0 }
     }
 }
 
@@ -40,6 +43,7 @@ pub struct LocalJudge<'m> {
     templates: &'m Templates,
     sampling: Sampling,
     choice: Choice,
+    level_temperature: f64,
     digest: String,
 }
 
@@ -82,14 +86,18 @@ impl<'m> LocalJudge<'m> {
         let mut sampling = Sampling::greedy(config.max_new_tokens);
         sampling.temperature = config.temperature;
         sampling.stop = vec![VERDICT_PREFIX.trim_end().to_string()];
-        let digest =
-            digest(&("judge", identity(&model, engine.weights()), templates.feedback_digest(), &sampling));
+        let key = ("judge", identity(&model, engine.weights()), templates.feedback_digest(), &sampling);
+        let digest = match config.level_temperature {
+            1.0 => digest(&key),
+            temperature => digest(&(key, temperature)),
+        };
         Ok(Self {
             model,
             engine,
             templates,
             sampling,
             choice: Choice { prefix, options: options_tokens },
+            level_temperature: config.level_temperature,
             digest,
         })
     }
@@ -144,6 +152,7 @@ impl Judge for LocalJudge<'_> {
                 _ => ParseOutcome::Repaired,
             };
             let critique = generation.text.trim().to_string();
+            let distribution = tempered(distribution, self.level_temperature);
             let place = places[request];
             let aspect = &requests[place].aspect.name;
             sink(place, Feedback::from_distribution(aspect, critique, distribution, parse))

@@ -217,21 +217,42 @@ impl ChooseConfig {
     }
 }
 
+/// What a candidate is preferred by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PairBasis {
+    /// Its score.
+    #[default]
+    Score,
+    /// Its score on each single aspect.
+    Aspect,
+}
+
 /// Building of preference pairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PairsConfig {
+    /// By what the chosen response is better.
+    pub by: PairBasis,
     /// Least gap between the scores of a pair, in levels.
     pub margin: f64,
     /// Most pairs from one instruction.
     pub pairs_per_instruction: usize,
     /// Least score of a chosen response; 1 lets every response be chosen.
     pub min_chosen_score: f64,
+    /// Whether pairs are taken so that the chosen responses are as long as the rejected ones, on average.
+    pub length_balanced: bool,
 }
 
 impl Default for PairsConfig {
     fn default() -> Self {
-        Self { margin: 0.5, pairs_per_instruction: 4, min_chosen_score: 1.0 }
+        Self {
+            by: PairBasis::Score,
+            margin: 0.5,
+            pairs_per_instruction: 4,
+            min_chosen_score: 1.0,
+            length_balanced: false,
+        }
     }
 }
 

@@ -27,6 +27,18 @@ pub enum ParseOutcome {
     Failed(String),
 }
 
+/// Probabilities as they would be with the logits divided by `temperature` (Guo et al. 2017): above 1 makes a judge that is
+/// too sure of itself less so. The order of the levels stays.
+#[must_use]
+pub fn tempered(distribution: [f64; LEVELS], temperature: f64) -> [f64; LEVELS] {
+    if temperature == 1.0 {
+        return distribution;
+    }
+    let weights = distribution.map(|probability| probability.powf(1.0 / temperature));
+    let sum: f64 = weights.iter().sum();
+    weights.map(|weight| weight / sum)
+}
+
 /// One judgement of one response on one aspect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {
@@ -125,6 +137,19 @@ mod tests {
         assert_eq!(feedback.level, Some(3));
         assert!((feedback.aspect_score().unwrap() - 2.3).abs() < 1e-12);
         assert!(feedback.is_perfect());
+    }
+
+    #[test]
+    fn a_temperature_divides_the_logits() {
+        let softmax = |logits: [f64; LEVELS]| {
+            let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+            logits.map(|logit| logit.exp() / sum)
+        };
+        let found = tempered(softmax([2.0, -1.0, 4.0]), 2.5);
+        let expected = softmax([0.8, -0.4, 1.6]);
+        assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-12));
+        assert_eq!(tempered([0.0, 0.25, 0.75], 1.0), [0.0, 0.25, 0.75]);
+        assert_eq!(tempered([0.0, 1.0, 0.0], 4.0), [0.0, 1.0, 0.0]);
     }
 
     #[test]

@@ -14,10 +14,11 @@ use crate::committer::{Committer, read_row, write_row};
 use crate::config::{MethodConfig, Sampling};
 use crate::demonstration::Demonstration;
 use crate::digest::digest;
+use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::feedback::Feedback;
 use crate::instruction::{Instruction, Message};
-use crate::pairs::{PreferenceGroup, build_pairs, preference_group};
+use crate::pairs::{Pair, PairBuilder, PreferenceGroup, length, preference_group};
 use crate::reward::{ScoredResponses, rewards};
 use crate::row::{Row, RowStore, Table};
 use crate::score::{Candidate, CandidateKind, candidate_score, mixed_score, reward_level};
@@ -360,24 +361,34 @@ impl Iteration<'_> {
         let mut preference_groups = Vec::new();
         let mut summary = self.summary(groups);
         let mut rows = Vec::new();
+        let mut builder = PairBuilder::new(&self.config.pairs);
+        let (mut gaps, mut chosen_lengths, mut rejected_lengths) = (Vec::new(), Vec::new(), Vec::new());
         for group in groups {
             let instruction = &self.instructions[group.instruction];
-            let pairs = build_pairs(&group.candidates, &self.config.pairs);
+            let pairs = builder.pairs(&group.candidates);
             summary.pairs += pairs.len() as u64;
             summary.paired_instructions += u64::from(!pairs.is_empty());
             summary.trained_instructions += u64::from(!pairs.is_empty());
-            for (position, &(chosen, rejected)) in (0u32..).zip(&pairs) {
-                let (chosen, rejected) = (&group.candidates[chosen], &group.candidates[rejected]);
+            for (position, Pair { chosen, rejected, gap, aspect }) in (0u32..).zip(&pairs) {
+                let (chosen, rejected) = (&group.candidates[*chosen], &group.candidates[*rejected]);
                 summary.pairs_chosen_refined += u64::from(chosen.kind == CandidateKind::Refined);
-                let key = digest(&("pair", &chosen.key, &rejected.key, chosen.score, rejected.score));
+                gaps.push(*gap);
+                chosen_lengths.push(length(chosen) as f64);
+                rejected_lengths.push(length(rejected) as f64);
+                let key = ("pair", &chosen.key, &rejected.key, chosen.score, rejected.score);
+                let key = aspect.as_ref().map_or_else(|| digest(&key), |aspect| digest(&(key, aspect, gap)));
                 if self.store.get(Table::Pairs, &key)?.is_some() {
                     continue;
                 }
-                let body = json!({
+                let mut body = json!({
                     "chosen": chosen.key, "rejected": rejected.key, "chosen_text": chosen.generated.text,
                     "rejected_text": rejected.generated.text, "chosen_kind": chosen.kind,
                     "rejected_kind": rejected.kind, "chosen_score": chosen.score, "rejected_score": rejected.score,
                 });
+                if let Some(aspect) = aspect {
+                    body["aspect"] = json!(aspect);
+                    body["gap"] = json!(gap);
+                }
                 let instruction = instruction.id.clone();
                 rows.push((Table::Pairs, Row { key, iteration: self.number, instruction, position, body }));
             }
@@ -389,6 +400,9 @@ impl Iteration<'_> {
             ));
         }
         rows.chunks(4096).try_for_each(|chunk| self.store.commit(chunk))?;
+        summary.pair_gaps = Distribution::of(gaps);
+        summary.chosen_lengths = Distribution::of(chosen_lengths);
+        summary.rejected_lengths = Distribution::of(rejected_lengths);
         Ok((preference_groups, summary))
     }
 

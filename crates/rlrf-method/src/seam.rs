@@ -169,6 +169,15 @@ pub trait Checker {
     /// # Errors
     /// The instruction has no answer, or one that the checker cannot read.
     fn check(&self, instruction: &Instruction, response: &str) -> Result<Check>;
+    /// Whether `critique` says of the response what this checker knows: which error it has, or that it is right. None where
+    /// the checker knows no more than right and wrong.
+    ///
+    /// # Errors
+    /// As [`Checker::check`].
+    fn names_error(&self, instruction: &Instruction, response: &str, critique: &str) -> Result<Option<bool>> {
+        let _ = (instruction, response, critique);
+        Ok(None)
+    }
 }
 
 /// Fine-tunes the policy: `M_t` to `M_{t+1}`.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aspect::Aspect;
 use crate::choose::AspectChoice;
+use crate::distribution::Distribution;
 use crate::feedback::{Feedback, ParseOutcome};
 use crate::iteration::CandidateGroup;
 use crate::reflection::Reflection;
@@ -57,6 +58,15 @@ pub struct IterationSummary {
     pub paired_instructions: u64,
     /// Pairs whose chosen response is a refinement.
     pub pairs_chosen_refined: u64,
+    /// Gaps of the pairs, in levels: between scores, or on the aspect that a pair is made by.
+    #[serde(default)]
+    pub pair_gaps: Option<Distribution>,
+    /// Lengths of the chosen responses, in characters.
+    #[serde(default)]
+    pub chosen_lengths: Option<Distribution>,
+    /// Lengths of the rejected responses, in characters.
+    #[serde(default)]
+    pub rejected_lengths: Option<Distribution>,
     /// Instructions that the policy was trained on.
     #[serde(default)]
     pub trained_instructions: u64,
@@ -145,6 +155,9 @@ impl IterationSummary {
             pairs: 0,
             paired_instructions: 0,
             pairs_chosen_refined: 0,
+            pair_gaps: None,
+            chosen_lengths: None,
+            rejected_lengths: None,
             trained_instructions: 0,
             reflection,
             aspects: aspects

@@ -174,6 +174,9 @@ mod tests {
             pairs: 12,
             paired_instructions: 6,
             pairs_chosen_refined: 5,
+            pair_gaps: None,
+            chosen_lengths: None,
+            rejected_lengths: None,
             trained_instructions: 6,
             reflection: Reflection {
                 wrong_drafts: 9,

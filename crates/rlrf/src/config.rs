@@ -114,6 +114,8 @@ pub(crate) struct NewModelConfig {
 pub(crate) struct SftSection {
     /// Files of demonstrations.
     pub(crate) files: Vec<PathBuf>,
+    /// Files of feedback records: demonstrations of judging.
+    pub(crate) records: Vec<PathBuf>,
     /// Sets of demonstrations written by the program of `demonstrations`.
     pub(crate) demonstrations: Vec<DemonstrationSet>,
     /// Whether only completions are learnt; a model trained from scratch learns language from the prompts, too.
@@ -134,6 +136,7 @@ impl Default for SftSection {
     fn default() -> Self {
         Self {
             files: Vec::new(),
+            records: Vec::new(),
             demonstrations: Vec::new(),
             completion_only_loss: true,
             training: TrainingConfig::default(),
@@ -375,6 +378,12 @@ impl Config {
             ..rlrf_engine::Sampling::greedy(self.feedback.critique.max_new_tokens)
         };
         critique.validate().context("feedback.critique")?;
+        let level_temperature = self.feedback.critique.level_temperature;
+        if !(0.01..=100.0).contains(&level_temperature) {
+            bail!(
+                "configuration: feedback.critique.level_temperature = {level_temperature}: must be 0.01 to 100"
+            );
+        }
         for (section, sampling) in
             [("sample.sampling", &self.sample.sampling), ("refine.sampling", &self.refine.sampling)]
         {
@@ -568,6 +577,11 @@ mod tests {
             ("name = \"a/b\"", vec![], "plain folder name"),
             ("[refine.sampling]\nstop = [\"\"]", vec![], "refine.sampling.stop holds an empty text"),
             ("[feedback.critique]\ntemperature = -1.0", vec![], "feedback.critique"),
+            (
+                "[feedback.critique]\nlevel_temperature = 0.0",
+                vec![],
+                "feedback.critique.level_temperature = 0",
+            ),
             (
                 "[evaluation]\nsets = [{ name = \"a\", file = \"b\", benchmark = \"gsm8\" }]",
                 vec![],

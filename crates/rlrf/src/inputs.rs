@@ -9,10 +9,11 @@ use rlrf_method::aspect::DEFAULT_ASPECTS;
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::dispatch::AspectCheckers;
 use rlrf_method::grounding::Grounding;
-use rlrf_method::pairs::{PreferenceGroup, read_preferences};
+use rlrf_method::pairs::PreferenceGroup;
+use rlrf_method::preference_file::read_preferences;
 use rlrf_method::seam::Checker;
 use rlrf_method::template::{ChooseQuestion, DEFAULT_CHOOSE, DEFAULT_FEEDBACK, DEFAULT_REFINE};
-use rlrf_method::{Aspect, Feedback, Instruction, ParseOutcome, Templates};
+use rlrf_method::{Aspect, Feedback, FeedbackRecord, Instruction, ParseOutcome, Templates};
 use rlrf_remote::is_url;
 use serde::Serialize;
 
@@ -67,14 +68,18 @@ impl Reader {
 
     /// The configured aspects.
     pub(crate) fn aspects(&mut self, config: &Config) -> Result<Vec<Aspect>> {
-        let all = match &config.feedback.aspects_file {
+        aspects::configured(&self.all_aspects(config)?, &config.feedback)
+    }
+
+    /// Every aspect that may be named.
+    pub(crate) fn all_aspects(&mut self, config: &Config) -> Result<Vec<Aspect>> {
+        Ok(match &config.feedback.aspects_file {
             Some(path) => {
                 let (name, text) = self.text(path)?;
                 aspects::read(&name, &text)?
             }
             None => aspects::read("aspects.toml", DEFAULT_ASPECTS)?,
-        };
-        aspects::configured(&all, &config.feedback)
+        })
     }
 
     /// The checkers of a file of aspects.
@@ -110,6 +115,17 @@ impl Reader {
     pub(crate) fn demonstrations(&mut self, path: &Path) -> Result<Vec<Demonstration>> {
         let (name, bytes) = self.bytes(path)?;
         Ok(Demonstration::read_jsonl(&name, &bytes)?)
+    }
+
+    /// Feedback records of a JSONL file, and the file's name.
+    pub(crate) fn feedback_records(
+        &mut self,
+        path: &Path,
+        aspects: &[Aspect],
+    ) -> Result<(String, Vec<FeedbackRecord>)> {
+        let (name, bytes) = self.bytes(path)?;
+        let records = FeedbackRecord::read_jsonl(&name, &bytes, aspects)?;
+        Ok((name, records))
     }
 
     /// Preference pairs of a JSONL file.
@@ -205,6 +221,14 @@ pub(crate) fn check_aspects(
     Ok(())
 }
 
+/// The same for records of feedback.
+pub(crate) fn check_records(checker: &dyn Checker, records: &[FeedbackRecord], file: &Path) -> Result<()> {
+    for record in records {
+        checker.check(&record.instruction, "").with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}
+
 /// The configured checker.
 pub(crate) fn checker(config: &Config) -> Option<Box<dyn Checker>> {
     config.checker.map(|CheckerKind::Arithmetic| Box::new(ArithmeticChecker) as Box<dyn Checker>)
@@ -214,6 +238,8 @@ pub(crate) fn checker(config: &Config) -> Option<Box<dyn Checker>> {
 pub(crate) struct RunInputs {
     pub(crate) instructions: Vec<Instruction>,
     pub(crate) aspects: Vec<Aspect>,
+    /// Those too that the run does not judge.
+    pub(crate) all_aspects: Vec<Aspect>,
     pub(crate) aspect_checkers: AspectCheckers,
     pub(crate) grounding: Option<Grounding>,
     pub(crate) templates: Templates,
@@ -234,7 +260,8 @@ impl RunInputs {
         if config.method == Method::SftGold {
             gold(&instructions).with_context(|| file.display().to_string())?;
         }
-        let aspects = reader.aspects(config)?;
+        let all_aspects = reader.all_aspects(config)?;
+        let aspects = aspects::configured(&all_aspects, &config.feedback)?;
         let aspect_checkers = aspects::checkers(&aspects)?;
         if config.needs_feedback() {
             check_aspects(&aspect_checkers, &instructions, file)?;
@@ -246,7 +273,7 @@ impl RunInputs {
             Some(retrieval) => Some(retrieval::grounding(retrieval, reader, &instructions)?),
             None => None,
         };
-        Ok(Self { instructions, aspects, aspect_checkers, grounding, templates, checker })
+        Ok(Self { instructions, aspects, all_aspects, aspect_checkers, grounding, templates, checker })
     }
 
     /// The questions that the policy will learn to answer.

@@ -29,7 +29,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, AspectsCommand, Command, IndexCommand, ModelCommand, RewardCommand};
+use crate::arguments::{
+    Arguments, AspectsCommand, Command, FeedbackCommand, FeedbackOptions, IndexCommand, ModelCommand,
+    RewardCommand,
+};
 use crate::console::Console;
 
 /// Keeps large blocks mapped: fresh pages for every activation buffer would cost more than the arithmetic.
@@ -72,13 +75,23 @@ fn finish(arguments: &Arguments) -> ExitCode {
     }
 }
 
+fn feedback(options: &FeedbackOptions, json: bool, console: &Console) -> anyhow::Result<()> {
+    match (&options.command, &options.judge) {
+        (Some(FeedbackCommand::Train(options)), _) => stages::train_feedback(options, json, console),
+        (Some(FeedbackCommand::Eval(options)), _) => evaluate::eval_feedback(options, json, console),
+        (Some(FeedbackCommand::Records(options)), _) => stages::write_records(options, json, console),
+        (None, Some(options)) => stages::feedback(options, json, console),
+        (None, None) => anyhow::bail!("name what is to be judged: --candidates FILE --out FILE"),
+    }
+}
+
 fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
     let json = arguments.json;
     match &arguments.command {
         Command::Run(options) => run::run(options, json, console),
         Command::Compare(options) => compare::compare(options, json, console),
         Command::Sample(options) => stages::sample(options, json, console),
-        Command::Feedback(options) => stages::feedback(options, json, console),
+        Command::Feedback(options) => feedback(options, json, console),
         Command::Refine(options) => stages::refine(options, json, console),
         Command::Pairs(options) => stages::pairs(options, json, console),
         Command::Sft(options) => stages::sft(options, json, console),

@@ -33,21 +33,24 @@ impl Trained {
 
     /// Refuses evaluation sets with one of these questions, naming those that train on it.
     pub(crate) fn refuse(&self, sets: &[Box<dyn MeasuredSet>]) -> Result<()> {
-        for set in sets {
-            let shared = self.shared(&set.questions());
-            if shared.is_empty() {
-                continue;
-            }
-            let more = if shared.len() > NAMED { ", ..." } else { "" };
-            bail!(
-                "{} questions that are trained on are also in the evaluation set {:?} ({}{more}); take them out, or set \
-                 evaluation.allow_overlap = true and do not trust its numbers",
-                shared.len(),
-                set.name(),
-                shared[..shared.len().min(NAMED)].join(", "),
-            );
+        sets.iter().try_for_each(|set| {
+            self.refuse_questions(&set.questions(), &format!("the evaluation set {:?}", set.name()))
+        })
+    }
+
+    /// The same of questions from `place`.
+    pub(crate) fn refuse_questions(&self, questions: &[impl AsRef<str>], place: &str) -> Result<()> {
+        let shared = self.shared(questions);
+        if shared.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let more = if shared.len() > NAMED { ", ..." } else { "" };
+        bail!(
+            "{} questions that are trained on are also in {place} ({}{more}); take them out, or set \
+             evaluation.allow_overlap = true and do not trust its numbers",
+            shared.len(),
+            shared[..shared.len().min(NAMED)].join(", "),
+        )
     }
 
     /// The places that train on one of `questions`: that ask it, or, where it is long enough to be no accident, a

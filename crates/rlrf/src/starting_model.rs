@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, bail};
 use rlrf_arithmetic::Demonstrations;
 use rlrf_local::LocalJudge;
+use rlrf_method::FeedbackRecord;
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::digest::{digest, stream};
 use rlrf_model::preset::{Preset, SPECIAL_TOKENS};
@@ -53,7 +54,7 @@ impl StartingModels {
                         false => written_demonstrations(config, seed, reader, inputs, trained)?,
                     };
                     Some(FineTuning {
-                        demonstrations: demonstrations(section, sft, &written, reader, trained)?,
+                        demonstrations: demonstrations(section, sft, &written, reader, inputs, trained)?,
                         section: sft.clone(),
                     })
                 }
@@ -245,6 +246,7 @@ fn demonstrations(
     sft: &SftSection,
     written: &Demonstrations,
     reader: &mut Reader,
+    inputs: &RunInputs,
     trained: &mut Trained,
 ) -> Result<Vec<Demonstration>> {
     let mut demonstrations = Vec::new();
@@ -253,6 +255,13 @@ fn demonstrations(
             trained.add(&demonstration.prompt, &format!("demonstration {number} of {}", file.display()));
             demonstrations.push(demonstration);
         }
+    }
+    for file in &sft.records {
+        let (name, records) = reader.feedback_records(file, &inputs.all_aspects)?;
+        for (number, record) in (1..).zip(&records) {
+            trained.add(&record.instruction.messages, &format!("record {number} of {}", file.display()));
+        }
+        demonstrations.extend(FeedbackRecord::demonstrations(&name, &records, &inputs.templates)?);
     }
     for set in &sft.demonstrations {
         demonstrations.extend_from_slice(match set {
@@ -263,7 +272,7 @@ fn demonstrations(
     }
     if demonstrations.is_empty() {
         bail!(
-            "configuration: `{section}.sft` yields no demonstrations: name `files`, or `demonstrations` of which \
+            "configuration: `{section}.sft` yields no demonstrations: name `files`, `records`, or `demonstrations` of which \
              demonstrations.per_problem writes at least one"
         );
     }

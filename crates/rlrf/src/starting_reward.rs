@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use rlrf_method::digest::{digest, stream};
-use rlrf_method::pairs::{PreferenceGroup, preference_records};
+use rlrf_method::pairs::PreferenceGroup;
 use rlrf_model::Model;
 
 use crate::config::{Config, HeldOut, NewModelConfig, RewardConfig};
@@ -96,10 +96,13 @@ impl StartingReward {
             RewardOrigin::New(new) => digest(&("new", new)),
             RewardOrigin::Policy => digest(&("policy", policy)),
         };
-        let learnt: Vec<_> = self.preferences.iter().flat_map(preference_records).collect();
-        let margins: Vec<_> = self.preferences.iter().map(|group| &group.margins).collect();
+        let learnt = |PreferenceGroup { messages, candidates, pairs, margins, .. }: &PreferenceGroup| {
+            let texts: Vec<&str> = candidates.iter().map(|candidate| candidate.text.as_str()).collect();
+            digest(&(messages, texts, pairs, margins))
+        };
+        let learnt: Vec<String> = self.preferences.iter().map(learnt).collect();
         let training = (!learnt.is_empty()).then(|| self.section.settings(0));
-        digest(&("starting reward", origin, self.seed, digest(&(learnt, margins)), training))
+        digest(&("starting reward", origin, self.seed, learnt, training))
     }
 
     /// The model before its training; `policy` is `M_0`.
@@ -151,7 +154,7 @@ pub(crate) fn held_out(
 
 #[cfg(test)]
 mod tests {
-    use rlrf_method::pairs::read_preferences;
+    use rlrf_method::preference_file::read_preferences;
 
     use super::*;
 

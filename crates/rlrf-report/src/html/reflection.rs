@@ -1,5 +1,7 @@
 //! What reflection brought: gain, aspects, pairs.
 
+use rlrf_method::distribution::Distribution;
+
 use super::chart::{BarChart, BarGroup};
 use super::markup::{Section, charts, table};
 use crate::figure::{NONE, count, decimal, optional, part_of, percent, points, share, signed};
@@ -148,6 +150,14 @@ pub(super) fn aspects(summary: &Summary) -> Option<Section> {
     Some(Section { id: "aspects", heading: "Aspects", body })
 }
 
+fn with_quartiles(distribution: Option<Distribution>, decimals: usize) -> String {
+    let Some(Distribution { lower_quartile, median, upper_quartile, .. }) = distribution else {
+        return NONE.into();
+    };
+    let [low, middle, high] = [lower_quartile, median, upper_quartile].map(|value| decimal(value, decimals));
+    format!("{middle} ({low} to {high})")
+}
+
 /// What training was given.
 pub(super) fn pairs(summary: &Summary) -> Option<Section> {
     if summary.iterations.is_empty() {
@@ -167,6 +177,16 @@ pub(super) fn pairs(summary: &Summary) -> Option<Section> {
         row("pairs", &|i| count(i.pairs)),
         row("instructions with a pair", &|i| with_share(i.paired_instructions, i.instructions)),
         row("pairs that choose a refinement", &|i| with_share(i.pairs_chosen_refined, i.pairs)),
+        row("gap of a pair, levels: median (quartiles)", &|i| with_quartiles(i.pair_gaps, 2)),
+        row("length of chosen, characters", &|i| with_quartiles(i.chosen_lengths, 0)),
+        row("length of rejected, characters", &|i| with_quartiles(i.rejected_lengths, 0)),
+        row("mean length, chosen less rejected", &|i| {
+            let difference = i
+                .chosen_lengths
+                .zip(i.rejected_lengths)
+                .map(|(chosen, rejected)| chosen.mean - rejected.mean);
+            signed(difference, 1)
+        }),
         row("instructions trained on", &|i| with_share(i.trained_instructions, i.instructions)),
         row("samples", &|i| count(i.sampled)),
         row("distinct samples", &|i| with_share(i.sampled_distinct, i.sampled)),

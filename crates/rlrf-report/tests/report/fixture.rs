@@ -1,6 +1,7 @@
 //! Summaries to report on.
 
 use rlrf_eval::Evaluation;
+use rlrf_method::distribution::Distribution;
 use rlrf_method::reflection::Reflection;
 use rlrf_method::summary::{AspectMovement, IterationSummary};
 use rlrf_report::{Summary, Timing, Trace, TraceFeedback, TrainingCurve};
@@ -96,6 +97,9 @@ fn iteration(number: u32, refined_right: u64, fresh_right: u64) -> IterationSumm
         paired_instructions: 152,
         candidate_tokens: 48_000,
         pairs_chosen_refined: 227,
+        pair_gaps: Distribution::of(vec![0.5, 1.25, 1.75]),
+        chosen_lengths: Distribution::of(vec![12.0, 17.0, 20.0]),
+        rejected_lengths: Distribution::of(vec![11.0, 15.0, 31.0]),
         trained_instructions: 152,
         reflection: Reflection {
             wrong_drafts: 82,

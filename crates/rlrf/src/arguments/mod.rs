@@ -4,13 +4,15 @@ mod aspects;
 mod compare;
 mod evaluate;
 mod factscore;
+mod feedback;
 mod index;
 mod reward;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rlrf_method::preference_file::PreferenceFormat;
 
 use crate::bench::arguments::BenchCommand;
 pub(crate) use aspects::{AspectsCheckOptions, AspectsCommand, AspectsListOptions};
@@ -20,6 +22,10 @@ pub(crate) use evaluate::{
     ProblemsOptions, WordProblemOptions,
 };
 pub(crate) use factscore::{AbstentionRule, FactScoreOptions};
+pub(crate) use feedback::{
+    FeedbackCommand, FeedbackEvalOptions, FeedbackOptions, FeedbackRecordsOptions, FeedbackTrainOptions,
+    JudgeCandidatesOptions,
+};
 pub(crate) use index::{IndexBuildOptions, IndexCommand, IndexSearchOptions};
 pub(crate) use reward::{RewardCommand, RewardEvalOptions, RewardPairsOptions, RewardTrainOptions};
 
@@ -69,7 +75,7 @@ pub(crate) enum Command {
         rlrf sample --model MODEL --instructions prompts.jsonl --out candidates.jsonl --set sample.n=8\n\n\
         Settings: seed, [sample], [engine], instructions.limit.")]
     Sample(SampleOptions),
-    /// Have candidates criticised, aspect by aspect
+    /// Have candidates criticised, aspect by aspect; train and measure the model that does it
     #[command(after_help = "Examples:\n  \
         rlrf feedback --model JUDGE --candidates candidates.jsonl --out judged.jsonl --set 'feedback.aspects=[\"completeness\"]'\n  \
         rlrf feedback --model http://127.0.0.1:8000/v1 --candidates candidates.jsonl --out judged.jsonl\n  \
@@ -89,11 +95,12 @@ pub(crate) enum Command {
         Settings: seed, [refine], templates.refine, feedback.aspects, feedback.aspects_file, [engine]."
     )]
     Refine(RefineOptions),
-    /// Build preference pairs (TRL's conversational format) from judged candidates
-    #[command(
-        after_help = "Example:\n  rlrf pairs --candidates judged.jsonl --out pairs.jsonl --set pairs.margin=1\n\nSettings: [pairs], \
-        feedback.aspects, feedback.aspects_file."
-    )]
+    /// Build preference pairs (in TRL's formats) from judged candidates
+    #[command(after_help = "Examples:\n  \
+        rlrf pairs --candidates judged.jsonl --out pairs.jsonl --set pairs.margin=1\n  \
+        rlrf pairs --candidates judged.jsonl --out pairs.jsonl --set pairs.by=aspect --set pairs.length_balanced=true\n  \
+        rlrf pairs --candidates judged.jsonl --out pairs.jsonl --format plain\n\n\
+        Settings: [pairs], feedback.aspects, feedback.aspects_file.")]
     Pairs(PairsOptions),
     /// Fine-tune a model on demonstrations (`prompt` and `completion`, or `messages`), or on the best of scored candidates
     #[command(after_help = "Examples:\n  \
@@ -198,25 +205,6 @@ pub(crate) struct SampleOptions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct FeedbackOptions {
-    /// The feedback model: a folder, or the URL of an endpoint; without it the settings' `feedback.endpoint`,
-    /// `feedback.judges` or `checker` judge
-    #[arg(long, value_name = "DIR-OR-URL")]
-    pub(crate) model: Option<String>,
-    /// The feedback model's name at the endpoint
-    #[arg(long, value_name = "NAME", requires = "model")]
-    pub(crate) model_name: Option<String>,
-    /// Candidates, as `rlrf sample` or `rlrf refine` writes them
-    #[arg(long, value_name = "FILE")]
-    pub(crate) candidates: PathBuf,
-    /// The same with feedback and scores; may be the same file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: PathBuf,
-    #[command(flatten)]
-    pub(crate) settings: Settings,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct RefineOptions {
     /// The model: a folder in Hugging Face layout, or the URL of an endpoint
     #[arg(long, value_name = "DIR-OR-URL")]
@@ -234,6 +222,23 @@ pub(crate) struct RefineOptions {
     pub(crate) settings: Settings,
 }
 
+/// TRL's formats of preference pairs.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum PairsFormat {
+    #[default]
+    Conversational,
+    Plain,
+}
+
+impl From<PairsFormat> for PreferenceFormat {
+    fn from(format: PairsFormat) -> Self {
+        match format {
+            PairsFormat::Conversational => Self::Conversational,
+            PairsFormat::Plain => Self::Plain,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PairsOptions {
     /// Judged candidates, as `rlrf feedback` writes them
@@ -242,6 +247,9 @@ pub(crate) struct PairsOptions {
     /// Pairs: JSONL with `prompt`, `chosen`, `rejected`
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    /// TRL's format to write: lists of messages, or plain text (of prompts that are one user message)
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: PairsFormat,
     #[command(flatten)]
     pub(crate) settings: Settings,
 }

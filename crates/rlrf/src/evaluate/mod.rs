@@ -5,6 +5,7 @@
 
 mod compare;
 mod factscore;
+mod feedback;
 pub(crate) mod judge_cache;
 mod just_eval;
 mod pairwise;
@@ -31,6 +32,7 @@ use crate::inputs::{Reader, resolved_configuration};
 use crate::model_source;
 use crate::stages::{open_rows, refuse_foreign};
 
+pub(crate) use feedback::eval as eval_feedback;
 pub(crate) use reward::eval as eval_reward;
 pub(crate) use sets::{Judges, MeasuredSet, MeasuredSets};
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use rlrf_eval::reward::{self, BENCHMARK};
 use rlrf_local::LocalReward;
-use rlrf_method::pairs::read_preferences;
+use rlrf_method::preference_file::read_preferences;
 use serde_json::json;
 
 use super::Call;

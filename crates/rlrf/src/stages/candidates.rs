@@ -8,8 +8,9 @@ use rlrf_method::candidates::{read_candidates, write_candidates};
 use rlrf_method::choose::judged_aspects;
 use rlrf_method::config::{ChooseConfig, MethodConfig};
 use rlrf_method::dispatch::AspectCheckers;
+use rlrf_method::distribution::Distribution;
 use rlrf_method::iteration::{CandidateGroup, Iteration};
-use rlrf_method::pairs::preference_records;
+use rlrf_method::preference_file::write_preferences;
 use rlrf_method::row::SharedStore;
 use rlrf_method::score::{Candidate, CandidateKind};
 use rlrf_method::seam::{Checker, CheckerJudge, Judge, Policy};
@@ -17,7 +18,7 @@ use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Aspect, Instruction, RowStore, Templates};
 
 use super::{PartialOutput, Stage, expect_file};
-use crate::arguments::{FeedbackOptions, PairsOptions, RefineOptions, SampleOptions};
+use crate::arguments::{JudgeCandidatesOptions, PairsOptions, RefineOptions, SampleOptions};
 use crate::aspects::{check_choice, checkers};
 use crate::console::Console;
 use crate::inputs::{check_answers, check_aspects, checker, limited};
@@ -74,7 +75,7 @@ pub(crate) fn sample(options: &SampleOptions, json: bool, console: &Console) -> 
     inputs.finish(output, &groups, &summary, &line)
 }
 
-pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console) -> Result<()> {
+pub(crate) fn feedback(options: &JudgeCandidatesOptions, json: bool, console: &Console) -> Result<()> {
     expect_file(&options.out)?;
     let mut stage = Stage::new("feedback", &options.settings, &FEEDBACK_SETTINGS)?;
     let (inputs, mut groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
@@ -191,32 +192,49 @@ pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> 
 pub(crate) fn pairs(options: &PairsOptions, json: bool, console: &Console) -> Result<()> {
     expect_file(&options.out)?;
     let mut stage = Stage::new("pairs", &options.settings, &PAIRS_SETTINGS)?;
+    stage.reader.remember("format", &format!("{:?}", options.format));
     let (inputs, groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
     refuse_unjudged(&options.candidates, &groups)?;
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let (preferences, summary) = inputs.iteration(&mut output.store, console).pairs(&groups)?;
-    let mut lines = Vec::new();
-    for record in preferences.iter().flat_map(preference_records) {
-        serde_json::to_writer(&mut lines, &record)?;
-        lines.push(b'\n');
-    }
+    let lines = write_preferences(&preferences, options.format.into())?;
     let IterationSummary { pairs, paired_instructions, pairs_chosen_refined, instructions, .. } = summary;
     let line = format!(
         "{pairs} pairs from {paired_instructions} of {instructions} instructions, {pairs_chosen_refined} of them \
-         prefer a refinement: {}",
-        options.out.display()
+         prefer a refinement: {}{}",
+        options.out.display(),
+        pair_figures(&summary)
     );
     output.finish_file(&lines, &summary, &line)
+}
+
+/// How far apart the responses of the pairs are, and how long; nothing where there is no pair.
+fn pair_figures(summary: &IterationSummary) -> String {
+    let IterationSummary { pair_gaps, chosen_lengths, rejected_lengths, .. } = summary;
+    [
+        ("gap in levels", pair_gaps, 2),
+        ("length of chosen in characters", chosen_lengths, 0),
+        ("length of rejected", rejected_lengths, 0),
+    ]
+    .into_iter()
+    .filter_map(|(name, distribution, decimals)| {
+        let Distribution { mean, minimum, lower_quartile, median, upper_quartile, maximum } =
+            (*distribution)?;
+        let quantiles = [minimum, lower_quartile, median, upper_quartile, maximum];
+        let quantiles = quantiles.map(|value| format!("{value:.decimals$}")).join(", ");
+        Some(format!("\n{name}: mean {mean:.2}; minimum, quartiles, maximum {quantiles}"))
+    })
+    .collect()
 }
 
 /// What an iteration needs beside its models.
 pub(super) struct Inputs {
     method: MethodConfig,
-    instructions: Vec<Instruction>,
-    aspects: Vec<Aspect>,
+    pub(super) instructions: Vec<Instruction>,
+    pub(super) aspects: Vec<Aspect>,
     aspect_checkers: AspectCheckers,
     templates: Templates,
-    checker: Option<Box<dyn Checker>>,
+    pub(super) checker: Option<Box<dyn Checker>>,
 }
 
 impl Inputs {
@@ -297,7 +315,7 @@ impl Inputs {
     }
 }
 
-fn refuse_unjudged(file: &Path, groups: &[CandidateGroup]) -> Result<()> {
+pub(super) fn refuse_unjudged(file: &Path, groups: &[CandidateGroup]) -> Result<()> {
     if groups.iter().flat_map(|group| &group.candidates).all(|candidate| candidate.feedback.is_empty()) {
         bail!("{}: no candidate has feedback: run `rlrf feedback` on it first", file.display());
     }

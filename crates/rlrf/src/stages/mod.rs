@@ -5,6 +5,7 @@
 //! may take the place of its own input: its digest is recorded first, so that a repeat after a kill in between knows it.
 
 mod candidates;
+mod feedback_model;
 mod reward;
 mod training;
 
@@ -31,6 +32,7 @@ use crate::inputs::{Reader, resolved_configuration, short_digest};
 use crate::{model_source, models};
 
 pub(crate) use candidates::{feedback, pairs, refine, sample};
+pub(crate) use feedback_model::{train as train_feedback, write_records};
 pub(crate) use reward::{pairs as reward_pairs, train as reward_train};
 pub(crate) use training::{dpo, grpo, sft};
 

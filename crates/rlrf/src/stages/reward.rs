@@ -5,7 +5,7 @@ use rlrf_arithmetic::preferences::preferences;
 use rlrf_eval::Evaluation;
 use rlrf_local::LocalReward;
 use rlrf_method::digest::stream;
-use rlrf_method::pairs::{preference_records, read_preferences};
+use rlrf_method::preference_file::{PreferenceFormat, read_preferences, write_preferences};
 use rlrf_method::{Instruction, RowStore, Table};
 use rlrf_report::evaluation_table;
 use serde::Serialize;
@@ -84,11 +84,7 @@ pub(crate) fn pairs(options: &RewardPairsOptions, json: bool, console: &Console)
     let seed = stream(stage.config.seed, "reward pairs", "", 0);
     let groups = preferences(&problems, mistakes, seed)?;
     let Some(output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
-    let mut lines = Vec::new();
-    for record in groups.iter().flat_map(preference_records) {
-        serde_json::to_writer(&mut lines, &record)?;
-        lines.push(b'\n');
-    }
+    let lines = write_preferences(&groups, PreferenceFormat::Conversational)?;
     let pairs: usize = groups.iter().map(|group| group.pairs.len()).sum();
     let figures = json!({ "problems": problems.len(), "paired": groups.len(), "pairs": pairs });
     let line = format!(

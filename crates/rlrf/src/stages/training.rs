@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::digest::stream;
-use rlrf_method::pairs::read_preferences;
+use rlrf_method::preference_file::read_preferences;
 use rlrf_method::{RowStore, Table};
 use rlrf_model::Model;
 use serde::Serialize;
@@ -67,7 +67,7 @@ impl Learning<'_> {
             );
         }
         set.train(&stage.config, &mut model, &training, &mut output.store, console)?;
-        finish(output, &model, self.out)
+        finish(output, &model)
     }
 }
 
@@ -82,7 +82,7 @@ fn demonstrated(data: &Path, options: &SftOptions, json: bool, console: &Console
     let section = stage.config.policy.sft.clone().unwrap_or_default();
     let settings = section.settings(stream(stage.config.seed, &training.name, "", 0));
     rlrf_local::fine_tune(&mut model, &demonstrations, &settings, &training, &mut output.store, console)?;
-    finish(output, &model, &options.out)
+    finish(output, &model)
 }
 
 pub(crate) fn dpo(options: &DpoOptions, json: bool, console: &Console) -> Result<()> {
@@ -94,14 +94,14 @@ pub(crate) fn dpo(options: &DpoOptions, json: bool, console: &Console) -> Result
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let training = output.training_stage("dpo");
     set.train(&stage.config, &mut model, &training, &mut output.store, console)?;
-    finish(output, &model, &options.out)
+    finish(output, &model)
 }
 
 const SFT_SETTINGS: [&str; 3] = ["seed", "policy.sft.training", "policy.sft.completion_only_loss"];
 
 /// What came of a training.
 #[derive(Serialize)]
-struct Outcome {
+pub(super) struct Outcome {
     model: String,
     steps: usize,
     first_loss: Option<f64>,
@@ -112,7 +112,13 @@ struct Outcome {
     policy: Option<Value>,
 }
 
-fn finish(output: PartialOutput<'_>, model: &Model, out: &Path) -> Result<()> {
+fn finish(output: PartialOutput<'_>, model: &Model) -> Result<()> {
+    let (outcome, line) = trained(&output, model)?;
+    output.finish_model(model, &outcome, &line)
+}
+
+/// The steps that were made, as figures and as a line.
+pub(super) fn trained(output: &PartialOutput<'_>, model: &Model) -> Result<(Outcome, String)> {
     let steps = output.store.rows(Table::Metrics, 0)?;
     let loss = |row: Option<&rlrf_method::Row>| row.and_then(|row| row.body["loss"].as_f64());
     let last =
@@ -130,7 +136,7 @@ fn finish(output: PartialOutput<'_>, model: &Model, out: &Path) -> Result<()> {
         outcome.steps,
         outcome.first_loss.unwrap_or(f64::NAN),
         outcome.last_loss.unwrap_or(f64::NAN),
-        out.display()
+        output.out.display()
     );
-    output.finish_model(model, &outcome, &line)
+    Ok((outcome, line))
 }

@@ -45,7 +45,7 @@ fn prepared() -> Folder {
 }
 
 fn rows(folder: &Folder, run: &str, table: Table) -> Vec<rlrf_method::Row> {
-    let store = RunStore::open_read_only(&folder.path(run)).unwrap();
+    let store = RunStore::open_read_only(folder.path(run)).unwrap();
     assert_eq!(store.computed_twice().unwrap(), 0);
     store.rows(table, 0).unwrap()
 }

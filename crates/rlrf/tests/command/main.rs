@@ -7,6 +7,7 @@ mod endpoint;
 mod evaluate;
 mod example;
 mod factscore;
+mod feedback_model;
 mod folder;
 mod garbage;
 mod judged;
