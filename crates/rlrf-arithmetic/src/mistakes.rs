@@ -36,15 +36,12 @@ pub fn mistaken_attempt(instance: &Instance, shapes: &[Expression], rng: &mut im
 pub(crate) fn reordered(expression: &Expression, rng: &mut impl Rng) -> Expression {
     let Expression::Operation(operator, left, right) = expression else { return expression.clone() };
     let (left, right) = (reordered(left, rng), reordered(right, rng));
-    if let (Expression::Operation(first, a, b), true) = (&left, rng.random_bool(0.25)) {
-        if first.is_sum() == operator.is_sum() {
-            // ( a + b ) - c = ( a - c ) + b, and the same of products.
-            return Expression::operation(
-                *first,
-                Expression::operation(*operator, (**a).clone(), right),
-                (**b).clone(),
-            );
-        }
+    if let (Expression::Operation(first, a, b), true) = (&left, rng.random_bool(0.25))
+        && first.is_sum() == operator.is_sum()
+    {
+        // ( a + b ) - c = ( a - c ) + b, and the same of products.
+        let inner = Expression::operation(*operator, (**a).clone(), right);
+        return Expression::operation(*first, inner, (**b).clone());
     }
     if operator.is_commutative() && rng.random_bool(0.25) {
         return Expression::operation(*operator, right, left);

@@ -206,6 +206,12 @@ impl Run<'_> {
     }
 
     fn evaluate(&mut self, iteration: u32, model: &Model, judge: Option<&Model>) -> Result<()> {
+        self.measure(iteration, model, judge)?;
+        self.keep_timings()
+    }
+
+    /// Measures a model on the sets that it has not been measured on.
+    fn measure(&mut self, iteration: u32, model: &Model, judge: Option<&Model>) -> Result<()> {
         let store = RefCell::new(&mut self.store as &mut dyn RowStore);
         let mut shared = SharedStore::new(&store);
         let mut sets = Vec::new();
@@ -237,7 +243,7 @@ impl Run<'_> {
             self.console.say(&format!("M_{iteration}\n{}", table.trim_end()));
             outcome.commit(&mut shared)?;
         }
-        self.keep_timings()
+        Ok(())
     }
 
     /// How far `M_t` has moved from `M_0`.

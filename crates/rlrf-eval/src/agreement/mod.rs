@@ -70,6 +70,7 @@ fn judged(
             config: &config,
             number: 0,
             instructions: &instructions,
+            choices: Vec::new(),
             aspects: std::slice::from_ref(aspect),
             templates,
             store: &mut *context.store,
