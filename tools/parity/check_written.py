@@ -2,8 +2,8 @@
 
     python check_written.py FOLDER [EXPECTED]
 
-EXPECTED (default: FOLDER/../expected.safetensors) holds `input_ids` and `logits` as rlrf computed them, and optionally
-`chat_ids`, the prompt of CONVERSATION. Exit code 1 if anything differs.
+EXPECTED (default: FOLDER/../expected.safetensors) holds `input_ids` and `logits` as rlrf computed them, or `scores` of a
+reward model, and optionally `chat_ids`, the prompt of CONVERSATION. Exit code 1 if anything differs.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 TOLERANCE = 1e-4
@@ -42,6 +42,21 @@ def check_logits(model, expected):
     return None if difference <= TOLERANCE else f"logits differ by {difference:.1e} of the largest"
 
 
+def check_scores(model, expected):
+    """The sequences cut to different lengths, so that the padding tells: each is scored at its last token."""
+    pad = model.config.pad_token_id
+    input_ids = expected["input_ids"].clone()
+    for row, length in enumerate(expected["lengths"].tolist()):
+        input_ids[row, length:] = pad
+    with torch.no_grad():
+        scores = model(input_ids=input_ids).logits
+    if scores.shape != (len(input_ids), 1):
+        return f"scores are {tuple(scores.shape)}: num_labels is not 1"
+    difference = (scores[:, 0] - expected["scores"]).abs().max().item()
+    print(f"scores: largest difference {difference:.1e}")
+    return None if difference <= TOLERANCE else f"scores differ by {difference:.1e}"
+
+
 def check_chat(tokenizer, expected):
     if "chat_ids" not in expected:
         return None
@@ -62,12 +77,16 @@ def main():
     torch.set_num_threads(1)
 
     expected = load_file(arguments.expected or arguments.folder.parent / "expected.safetensors")
-    model, report = AutoModelForCausalLM.from_pretrained(
+    is_reward = "scores" in expected
+    family, check = (
+        (AutoModelForSequenceClassification, check_scores) if is_reward else (AutoModelForCausalLM, check_logits)
+    )
+    model, report = family.from_pretrained(
         arguments.folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
     tokenizer = AutoTokenizer.from_pretrained(arguments.folder)
     print(f"{arguments.folder}: {type(model).__name__}, {type(tokenizer).__name__}")
-    problems = [check_weights(report), check_logits(model.eval(), expected), check_chat(tokenizer, expected)]
+    problems = [check_weights(report), check(model.eval(), expected), check_chat(tokenizer, expected)]
     problems = [problem for problem in problems if problem]
     for problem in problems:
         print(f"FAILED: {problem}")

@@ -9,6 +9,7 @@ import families
 import lora
 import losses
 import objectives
+import rewards
 
 CRATES = Path(__file__).resolve().parents[2] / "crates"
 
@@ -21,6 +22,7 @@ def main():
     lora.make(CRATES / "rlrf-model/tests/fixtures/parity", CRATES / "rlrf-model/tests/fixtures/lora")
     objectives.make(CRATES / "rlrf-train/tests/fixtures/objectives")
     losses.make(CRATES / "rlrf-train/tests/fixtures/objectives", CRATES / "rlrf-train/tests/fixtures/losses")
+    rewards.make(CRATES / "rlrf-model/tests/fixtures/reward", CRATES / "rlrf-train/tests/fixtures/reward")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-//! Demonstrations written by a program from problems with solutions: answering, refining under feedback, and giving
-//! feedback. They stand in for what the paper has a strong model write.
+//! Demonstrations written by a program from problems with solutions: answering, refining under feedback, giving
+//! feedback, and preferring what is right. They stand in for what the paper has a strong model write.
 
 use rand::distr::{Bernoulli, Distribution};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rlrf_method::demonstration::Demonstration;
+use rlrf_method::pairs::PreferenceGroup;
 use rlrf_method::template::VERDICT_PREFIX;
-use rlrf_method::{
-    Aspect, Error, Feedback, FeedbackSource, Instruction, Message, ParseOutcome, Result, Templates,
-};
+use rlrf_method::{Aspect, Error, Feedback, Instruction, Message, ParseOutcome, Result, Templates};
 use serde::{Deserialize, Serialize};
 
 use crate::critique::{Critique, critique};
 use crate::expression::Expression;
 use crate::mistakes::mistaken_attempt;
+use crate::preferences::preference;
 use crate::problem::{Instance, WordProblem};
 
 /// How many demonstrations are written of each kind, per problem.
@@ -28,15 +28,19 @@ pub struct DemonstrationConfig {
     pub feedback: u32,
     /// Share of right attempts among those that feedback is written on.
     pub right_share: f64,
+    /// Right solutions that are preferred to mistaken attempts.
+    pub preferences: u32,
+    /// Mistaken attempts that each of them is preferred to.
+    pub mistakes: u32,
 }
 
 impl Default for DemonstrationConfig {
     fn default() -> Self {
-        Self { answers: 8, refinements: 8, feedback: 8, right_share: 0.35 }
+        Self { answers: 8, refinements: 8, feedback: 8, right_share: 0.35, preferences: 8, mistakes: 2 }
     }
 }
 
-/// The three sets.
+/// The sets.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Demonstrations {
     /// Question to expression.
@@ -45,6 +49,8 @@ pub struct Demonstrations {
     pub refinements: Vec<Demonstration>,
     /// The judge's prompt to critique and level.
     pub feedback: Vec<Demonstration>,
+    /// Pairs of answers; the instances of one problem share its id.
+    pub preferences: Vec<PreferenceGroup>,
 }
 
 impl Demonstrations {
@@ -90,13 +96,19 @@ impl Demonstrations {
                 let Some(attempt) = attempt else { continue };
                 demonstrations.feedback.push(feedback(&instance, &attempt, aspect, templates)?);
             }
+            let id = format!("problem-{}", index + 1);
+            for _ in 0..config.preferences {
+                let Some(instance) = problem.vary(&mut rng) else { continue };
+                let preferred = preference(&instance, &shapes, config.mistakes, &id, &mut rng);
+                demonstrations.preferences.extend(preferred);
+            }
         }
         Ok(demonstrations)
     }
 }
 
 /// The same calculation with the operands of some sums and products exchanged: a right answer has many forms.
-fn reordered(expression: &Expression, rng: &mut impl Rng) -> Expression {
+pub(crate) fn reordered(expression: &Expression, rng: &mut impl Rng) -> Expression {
     let Expression::Operation(operator, left, right) = expression else { return expression.clone() };
     let (left, right) = (reordered(left, rng), reordered(right, rng));
     if operator.is_commutative() && rng.random_bool(0.25) {
@@ -125,14 +137,7 @@ fn refinement(
     templates: &Templates,
 ) -> Result<Demonstration> {
     let Critique { text, level } = critique(&instance.solution, draft);
-    let feedback = Feedback {
-        aspect: aspect.name.clone(),
-        critique: text,
-        level: Some(level),
-        distribution: None,
-        source: FeedbackSource::Checker,
-        parse: ParseOutcome::Parsed,
-    };
+    let feedback = Feedback::from_level(&aspect.name, text, level, ParseOutcome::Parsed);
     let prompt = templates.refine(&instruction(instance), draft, &[feedback])?;
     Ok(Demonstration { prompt, completion: instance.solution.to_string() })
 }
@@ -168,9 +173,11 @@ mod tests {
     }
 
     #[test]
-    fn the_three_sets_say_what_they_should() {
+    fn the_sets_say_what_they_should() {
         let written = write(&DemonstrationConfig::default(), 1).unwrap();
         assert_eq!((written.answers.len(), written.refinements.len(), written.feedback.len()), (24, 24, 24));
+        assert_eq!(written.preferences.len(), 24);
+        assert!(written.preferences[..8].iter().all(|group| group.instruction == "problem-1"));
         assert_eq!(written.answers[0].prompt[0].content, "40 and 15");
         assert_eq!(written.answers[0].completion, "40 + 15");
         assert!(

@@ -6,6 +6,7 @@ pub mod critique;
 pub mod demonstrations;
 pub mod expression;
 pub mod mistakes;
+pub mod preferences;
 pub mod problem;
 pub mod rational;
 

@@ -82,9 +82,12 @@ pub struct Engine {
 type Done<'d> = &'d mut dyn FnMut(usize, usize, Generation) -> ControlFlow<()>;
 
 impl Engine {
-    /// Packs the weights of `model`. Error: an option out of range.
+    /// Packs the weights of `model`. Errors: an option out of range; [`Error::RewardModel`].
     pub fn new(model: &Model, options: EngineOptions) -> Result<Self> {
         options.validate()?;
+        if model.is_reward() {
+            return Err(Error::RewardModel);
+        }
         Ok(Self {
             decoder: InferenceDecoder::new(&model.decoder, options.weights),
             tokenizer: model.tokenizer.clone(),

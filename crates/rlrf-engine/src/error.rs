@@ -17,6 +17,9 @@ pub enum Error {
         /// The smallest value allowed.
         minimum: usize,
     },
+    /// A reward model generates nothing.
+    #[error("the model is a reward model: it scores responses and writes none; give a language model")]
+    RewardModel,
     /// A value of [`crate::Sampling`] is out of range.
     #[error("sampling {field} = {value}: must be {expected}")]
     Sampling {

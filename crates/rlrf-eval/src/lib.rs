@@ -16,6 +16,7 @@ mod records;
 pub mod reply;
 pub mod respond;
 pub mod responses;
+pub mod reward;
 pub mod statistics;
 pub mod word_problems;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rlrf_engine::{Choice, Engine, EngineOptions, FinishReason, Request};
 use rlrf_method::config::Sampling;
-use rlrf_method::digest::digest;
+use rlrf_method::digest::{digest, stream_of};
 use rlrf_method::seam::{Judge, JudgeRequest};
 use rlrf_method::template::VERDICT_PREFIX;
 use rlrf_method::{Error, Feedback, LEVELS, ParseOutcome, Result, Templates};
@@ -109,11 +109,9 @@ impl Judge for LocalJudge<'_> {
         let mut places = Vec::with_capacity(requests.len());
         for (place, request) in requests.iter().enumerate() {
             let messages = self.templates.feedback(request.instruction, request.response, request.aspect)?;
-            // The critique's stream depends on what is judged alone, so that equal prompts get equal feedback.
-            let stream = u64::from_str_radix(&digest(&messages)[..16], 16).unwrap_or_default();
             let prompt = Request {
                 prompt: prompt_tokens(&self.model, &messages)?,
-                streams: vec![stream],
+                streams: vec![stream_of(&messages)],
                 sampling: engine_sampling(&self.sampling),
                 choice: Some(self.choice.clone()),
             };

@@ -19,6 +19,11 @@ pub fn stream(seed: u64, purpose: &str, instruction: &str, index: u32) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|byte| digest.as_bytes()[byte]))
 }
 
+/// The random stream of a judgement: depends on what is asked alone, so that equal prompts get equal feedback.
+pub fn stream_of(value: &impl Serialize) -> u64 {
+    u64::from_str_radix(&digest(value)[..16], 16).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,6 +43,12 @@ pub struct Feedback {
     pub source: FeedbackSource,
     /// What became of the reply.
     pub parse: ParseOutcome,
+    /// Whether the judge was asked once more, because its first reply could not be read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reasked: bool,
+    /// Of a panel: what each of its members said, in their order, failures included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Feedback>,
 }
 
 impl Feedback {
@@ -67,7 +73,15 @@ impl Feedback {
             distribution: Some(distribution),
             source: FeedbackSource::Model,
             parse,
+            reasked: false,
+            members: Vec::new(),
         }
+    }
+
+    /// From a judge that tells a level alone.
+    #[must_use]
+    pub fn from_level(aspect: &str, critique: String, level: u8, parse: ParseOutcome) -> Self {
+        Self { critique, level: Some(level), parse, ..Self::failed(aspect, String::new()) }
     }
 
     /// From a model that could not judge, and why.
@@ -80,6 +94,8 @@ impl Feedback {
             distribution: None,
             source: FeedbackSource::Model,
             parse: ParseOutcome::Failed(reason),
+            reasked: false,
+            members: Vec::new(),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::feedback::Feedback;
 use crate::instruction::{Instruction, Message};
 use crate::pairs::{PreferenceGroup, build_pairs, preference_group};
+use crate::reward::{ScoredResponses, rewards};
 use crate::row::{Row, RowStore, Table};
 use crate::score::{Candidate, CandidateKind, candidate_score, mixed_score, reward_level};
 use crate::scored::{ScoredGroup, scored_group};
@@ -283,11 +284,22 @@ impl Iteration<'_> {
 
     fn rewards(&mut self, groups: &mut [CandidateGroup]) -> Result<()> {
         let Some(reward) = self.reward.as_deref_mut() else { return Ok(()) };
-        for group in groups {
-            let responses: Vec<&str> = group.candidates.iter().map(|c| c.generated.text.as_str()).collect();
-            let rewards = reward.rewards(&self.instructions[group.instruction], &responses)?;
+        let scored: Vec<ScoredResponses<'_>> = groups
+            .iter()
+            .map(|group| {
+                let instruction = &self.instructions[group.instruction];
+                ScoredResponses {
+                    instruction: &instruction.id,
+                    messages: &instruction.messages,
+                    responses: group.candidates.iter().map(|c| c.generated.text.as_str()).collect(),
+                }
+            })
+            .collect();
+        let stage = format!("reward M_{}", self.number);
+        let rewards = rewards(reward, &scored, &stage, self.number, self.store, self.progress)?;
+        for (group, rewards) in groups.iter_mut().zip(rewards) {
             for (candidate, reward) in group.candidates.iter_mut().zip(rewards) {
-                candidate.reward = Some(reward);
+                candidate.reward = reward;
             }
         }
         Ok(())

@@ -22,6 +22,8 @@ pub struct PreferenceGroup {
     pub candidates: Vec<TrainedCandidate>,
     /// Indices (chosen, rejected) into `candidates`.
     pub pairs: Vec<(usize, usize)>,
+    /// How far apart a reward model should score the two of each pair, where its record says so; as many as `pairs`.
+    pub margins: Vec<Option<f64>>,
 }
 
 /// A candidate as training needs it.
@@ -97,6 +99,7 @@ pub fn preference_group(
         messages: messages.to_vec(),
         candidates: used.iter().map(|&index| TrainedCandidate::of(&candidates[index].generated)).collect(),
         pairs: pairs.iter().map(|&(chosen, rejected)| (place(chosen), place(rejected))).collect(),
+        margins: vec![None; pairs.len()],
     })
 }
 
@@ -116,9 +119,11 @@ struct RawRecord {
     prompt: Text,
     chosen: Text,
     rejected: Text,
+    margin: Option<f64>,
 }
 
-/// Reads preference pairs in TRL's plain or conversational format (with an explicit prompt) and gathers the pairs of the same prompt in one group.
+/// Reads preference pairs in TRL's plain or conversational format (with an explicit prompt, and, for a reward model, an
+/// optional `margin`) and gathers the pairs of the same prompt in one group.
 ///
 /// # Errors
 /// Names file and line: broken JSON, a missing field, a response that is not one assistant message.
@@ -140,6 +145,7 @@ pub fn read_preferences(file: &str, bytes: &[u8]) -> Result<Vec<PreferenceGroup>
                 messages,
                 candidates: Vec::new(),
                 pairs: Vec::new(),
+                margins: Vec::new(),
             });
             groups.len() - 1
         });
@@ -158,6 +164,7 @@ pub fn read_preferences(file: &str, bytes: &[u8]) -> Result<Vec<PreferenceGroup>
             return Err(bad("`chosen` and `rejected` are the same text"));
         }
         groups[group].pairs.push(pair);
+        groups[group].margins.push(record.margin);
     }
     if groups.is_empty() {
         return Err(Error::Input {
@@ -233,6 +240,8 @@ mod tests {
         let read = read_preferences("p.jsonl", lines.as_bytes()).unwrap();
         assert_eq!(read[0].pairs, group.pairs);
         assert_eq!(read[0].candidates, group.candidates);
+        let margins = b"{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\", \"margin\": 1.5}";
+        assert_eq!(read_preferences("p.jsonl", margins).unwrap()[0].margins, [Some(1.5)]);
         let plain = b"{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"a\"}";
         assert!(
             read_preferences("p.jsonl", plain).unwrap_err().to_string().starts_with("p.jsonl:1: `chosen`")

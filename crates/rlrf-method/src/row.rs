@@ -1,5 +1,7 @@
 //! The rows of a run, and the seam to whatever keeps them.
 
+use std::cell::RefCell;
+
 use serde_json::Value;
 
 /// The tables of a run.
@@ -11,6 +13,8 @@ pub enum Table {
     Generations,
     /// One row per candidate and aspect.
     Feedback,
+    /// One row per instruction and distinct response: what the reward model says.
+    Rewards,
     /// One row per candidate: its score.
     Scores,
     /// Preference pairs.
@@ -23,10 +27,11 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Instructions,
         Self::Generations,
         Self::Feedback,
+        Self::Rewards,
         Self::Scores,
         Self::Pairs,
         Self::RefLogprobs,
@@ -40,6 +45,7 @@ impl Table {
             Self::Instructions => "instructions",
             Self::Generations => "generations",
             Self::Feedback => "feedback",
+            Self::Rewards => "rewards",
             Self::Scores => "scores",
             Self::Pairs => "pairs",
             Self::RefLogprobs => "ref_logprobs",
@@ -76,4 +82,30 @@ pub trait RowStore {
     fn commit(&mut self, rows: &[(Table, Row)]) -> Result<(), StoreError>;
     /// Rows of one iteration, ordered by instruction id and position.
     fn rows(&self, table: Table, iteration: u32) -> Result<Vec<Row>, StoreError>;
+}
+
+/// A store that several write to by turns: the loop, and the judges that keep what they were told.
+#[derive(Clone, Copy)]
+pub struct SharedStore<'a>(&'a RefCell<&'a mut dyn RowStore>);
+
+impl<'a> SharedStore<'a> {
+    /// Shares what `store` holds.
+    #[must_use]
+    pub fn new(store: &'a RefCell<&'a mut dyn RowStore>) -> Self {
+        Self(store)
+    }
+}
+
+impl RowStore for SharedStore<'_> {
+    fn get(&self, table: Table, key: &str) -> Result<Option<Value>, StoreError> {
+        self.0.borrow().get(table, key)
+    }
+
+    fn commit(&mut self, rows: &[(Table, Row)]) -> Result<(), StoreError> {
+        self.0.borrow_mut().commit(rows)
+    }
+
+    fn rows(&self, table: Table, iteration: u32) -> Result<Vec<Row>, StoreError> {
+        self.0.borrow().rows(table, iteration)
+    }
 }

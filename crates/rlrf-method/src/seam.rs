@@ -109,13 +109,28 @@ pub trait Judge {
     ) -> Result<()>;
 }
 
+/// Responses to one conversation, to be scored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RewardRequest<'a> {
+    /// The conversation `x`, without its reference.
+    pub messages: &'a [Message],
+    /// Distinct responses.
+    pub responses: Vec<&'a str>,
+}
+
+/// Takes the rewards of a request's responses, in their order; none for one that the model cannot read whole.
+pub type RewardSink<'a> = dyn FnMut(usize, Vec<Option<f64>>) -> Result<()> + 'a;
+
 /// A scalar preference score `r(x, y)`; breaks ties between equal aspect scores.
 pub trait Reward {
-    /// The reward of each response to one instruction.
+    /// Identity of everything that decides its rewards (weights, tokenizer, chat template).
+    fn digest(&self) -> String;
+    /// Scores all responses, request by request in any order; stops when the sink returns an error, and returns that. A
+    /// reward depends on its conversation and its response alone.
     ///
     /// # Errors
     /// A failure of the model.
-    fn rewards(&mut self, instruction: &Instruction, responses: &[&str]) -> Result<Vec<f64>>;
+    fn rewards(&mut self, requests: &[RewardRequest<'_>], sink: &mut RewardSink<'_>) -> Result<()>;
 }
 
 /// What a checker found.
@@ -173,15 +188,9 @@ impl Judge for CheckerJudge<'_> {
     ) -> Result<()> {
         for (index, request) in requests.iter().enumerate() {
             let check = self.0.check(request.instruction, request.response)?;
-            let feedback = Feedback {
-                aspect: request.aspect.name.clone(),
-                critique: check.critique,
-                level: Some(check.level),
-                distribution: None,
-                source: FeedbackSource::Checker,
-                parse: ParseOutcome::Parsed,
-            };
-            sink(index, feedback)?;
+            let (aspect, parsed) = (&request.aspect.name, ParseOutcome::Parsed);
+            let feedback = Feedback::from_level(aspect, check.critique, check.level, parsed);
+            sink(index, Feedback { source: FeedbackSource::Checker, ..feedback })?;
         }
         Ok(())
     }

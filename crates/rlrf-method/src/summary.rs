@@ -41,6 +41,12 @@ pub struct IterationSummary {
     /// Feedback replies that were mended: the judge did not come to its verdict by itself.
     #[serde(default)]
     pub feedback_repaired: u64,
+    /// Feedback for which the judge was asked once more.
+    #[serde(default)]
+    pub feedback_reasked: u64,
+    /// Judgements of single members of panels that could not be read, and were left out of the mean.
+    #[serde(default)]
+    pub members_failed: u64,
     /// Pairs.
     pub pairs: u64,
     /// Instructions with at least one pair.
@@ -118,6 +124,8 @@ impl IterationSummary {
             feedback: feedback().count() as u64,
             feedback_failed: feedback().filter(|f| f.level.is_none()).count() as u64,
             feedback_repaired: feedback().filter(|f| f.parse == ParseOutcome::Repaired).count() as u64,
+            feedback_reasked: feedback().filter(|f| f.reasked).count() as u64,
+            members_failed: feedback().flat_map(|f| &f.members).filter(|f| f.level.is_none()).count() as u64,
             pairs: 0,
             paired_instructions: 0,
             pairs_chosen_refined: 0,

@@ -298,11 +298,22 @@ fn the_adaptive_split_keeps_to_the_budget_and_resumes() {
 }
 
 /// The reward of a digit is the digit.
-struct DigitReward;
+#[derive(Default)]
+struct DigitReward {
+    asked: usize,
+}
 
 impl Reward for DigitReward {
-    fn rewards(&mut self, _: &Instruction, responses: &[&str]) -> Result<Vec<f64>> {
-        Ok(responses.iter().map(|response| response.parse().unwrap()).collect())
+    fn digest(&self) -> String {
+        "digit reward".into()
+    }
+
+    fn rewards(&mut self, requests: &[RewardRequest<'_>], sink: &mut RewardSink<'_>) -> Result<()> {
+        for (index, request) in requests.iter().enumerate() {
+            self.asked += request.responses.len();
+            sink(index, request.responses.iter().map(|response| response.parse().ok()).collect())?;
+        }
+        Ok(())
     }
 }
 
@@ -313,23 +324,39 @@ fn the_reward_alone_needs_no_judge() {
     assert!(!config.needs_feedback());
     let instructions = instructions(10);
     let templates = Templates::new(template::DEFAULT_FEEDBACK, template::DEFAULT_REFINE).unwrap();
-    let mut iteration = Iteration {
-        config: &config,
-        number: 0,
-        instructions: &instructions,
-        aspects: &[],
-        templates: &templates,
-        store: &mut MemoryStore::default(),
-        progress: &StopAfter(Cell::new(u64::MAX)),
-        checker: None,
-        reward: Some(&mut DigitReward),
+    let mut store = MemoryStore::default();
+    let mut explore = |stop_after: u64, reward: &mut DigitReward| {
+        let mut iteration = Iteration {
+            config: &config,
+            number: 0,
+            instructions: &instructions,
+            aspects: &[],
+            templates: &templates,
+            store: &mut store,
+            progress: &StopAfter(Cell::new(stop_after)),
+            checker: None,
+            reward: Some(reward),
+        };
+        let groups = iteration.explore(&mut CountingPolicy::default(), None)?;
+        let (_, summary) = iteration.pairs(&groups)?;
+        Ok::<_, Error>((groups, summary))
     };
-    let groups = iteration.explore(&mut CountingPolicy::default(), None).unwrap();
-    let (_, summary) = iteration.pairs(&groups).unwrap();
+    let (mut reward, mut again) = (DigitReward::default(), DigitReward::default());
+    assert!(matches!(explore(70, &mut reward), Err(Error::Interrupted)));
+    assert!(reward.asked > 0, "stopped before the rewards");
+    let (groups, summary) = explore(u64::MAX, &mut reward).unwrap();
     assert!(summary.pairs > 0 && summary.feedback == 0);
     for candidate in groups.iter().flat_map(|group| &group.candidates) {
+        assert_eq!(candidate.reward, candidate.generated.text.parse().ok());
         assert!((1.0..=3.0).contains(&candidate.score.unwrap()));
     }
+    let distinct = |group: &CandidateGroup| {
+        let texts = group.candidates.iter().map(|candidate| candidate.generated.text.as_str());
+        texts.collect::<std::collections::HashSet<_>>().len()
+    };
+    assert_eq!(reward.asked, groups.iter().map(distinct).sum::<usize>(), "each distinct response once");
+    assert_eq!(explore(u64::MAX, &mut again).unwrap().0, groups);
+    assert_eq!((again.asked, store.committed_twice), (0, 0));
 }
 
 #[test]

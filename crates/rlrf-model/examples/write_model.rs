@@ -1,6 +1,7 @@
 //! Writes a small model of every family, and beside it what rlrf computes from it, for `tools/parity/check_written.py`.
 //!
-//! `OUT/CASE/model` is the folder, `OUT/CASE/expected.safetensors` holds `input_ids`, `logits` and `chat_ids`.
+//! `OUT/CASE/model` is the folder, `OUT/CASE/expected.safetensors` holds `input_ids`, `logits` and `chat_ids`; of a reward model
+//! `lengths` and `scores` in place of `logits`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,6 +17,8 @@ use serde_json::{Map, Value, json};
 
 const SEQUENCES: usize = 2;
 const TOKENS: usize = 24;
+/// Of each sequence, how many tokens a reward model is to score.
+const LENGTHS: [u32; SEQUENCES] = [24, 15];
 
 /// The conversation of `check_written.py`.
 const CONVERSATION: [ChatMessage<'static>; 4] = [
@@ -35,6 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut random = ChaCha8Rng::seed_from_u64(seed as u64);
         model.decoder.parameters_mut().iter_mut().for_each(|value| *value += random.random_range(-0.2..0.2));
         write(&model, &out.join(name), Some(&CONVERSATION))?;
+        write(&model.into_reward(seed as u64)?, &out.join(format!("{name}-reward")), Some(&CONVERSATION))?;
     }
     // A folder that others wrote, read and written again; it has no chat template.
     let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stories260K");
@@ -90,18 +94,33 @@ fn write(
     let mut activations = Activations::default();
     model.decoder.forward(&batch, &mut activations)?;
     let rows: Vec<usize> = (0..batch.len()).collect();
-    let logits: Vec<u8> =
-        (model.decoder.logits(&activations, &rows).iter()).flat_map(|logit| logit.to_le_bytes()).collect();
-
     let input_ids = token_bytes(&tokens);
     let chat_ids = match conversation {
         Some(messages) => token_bytes(&model.chat.prompt(&model.tokenizer, messages)?),
         None => Vec::new(),
     };
-    let mut tensors = BTreeMap::from([
-        ("input_ids", TensorView::new(Dtype::I64, vec![SEQUENCES, TOKENS], &input_ids)?),
-        ("logits", TensorView::new(Dtype::F32, vec![SEQUENCES, TOKENS, vocab_size], &logits)?),
-    ]);
+    let lengths = token_bytes(&LENGTHS);
+    let computed: Vec<u8> = match model.is_reward() {
+        true => {
+            let last = |(sequence, length): (usize, &u32)| sequence * TOKENS + *length as usize - 1;
+            let last: Vec<usize> = LENGTHS.iter().enumerate().map(last).collect();
+            let scores = model.decoder.scores(&activations, &last);
+            scores.iter().flat_map(|score| (*score as f32).to_le_bytes()).collect()
+        }
+        false => {
+            let logits = model.decoder.logits(&activations, &rows);
+            logits.iter().flat_map(|logit| logit.to_le_bytes()).collect()
+        }
+    };
+    let mut tensors =
+        BTreeMap::from([("input_ids", TensorView::new(Dtype::I64, vec![SEQUENCES, TOKENS], &input_ids)?)]);
+    if model.is_reward() {
+        tensors.insert("lengths", TensorView::new(Dtype::I64, vec![SEQUENCES], &lengths)?);
+        tensors.insert("scores", TensorView::new(Dtype::F32, vec![SEQUENCES], &computed)?);
+    } else {
+        let shape = vec![SEQUENCES, TOKENS, vocab_size];
+        tensors.insert("logits", TensorView::new(Dtype::F32, shape, &computed)?);
+    }
     if conversation.is_some() {
         tensors.insert("chat_ids", TensorView::new(Dtype::I64, vec![chat_ids.len() / 8], &chat_ids)?);
     }

@@ -24,13 +24,17 @@ pub enum Family {
 impl Family {
     const ALL: [Self; 4] = [Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3];
 
-    /// The name in `architectures`.
-    pub fn architecture(self) -> &'static str {
-        match self {
-            Self::Llama => "LlamaForCausalLM",
-            Self::Mistral => "MistralForCausalLM",
-            Self::Qwen2 => "Qwen2ForCausalLM",
-            Self::Qwen3 => "Qwen3ForCausalLM",
+    /// The name in `architectures` of a model with this head.
+    pub fn architecture(self, head: Head) -> &'static str {
+        match (self, head) {
+            (Self::Llama, Head::Language) => "LlamaForCausalLM",
+            (Self::Mistral, Head::Language) => "MistralForCausalLM",
+            (Self::Qwen2, Head::Language) => "Qwen2ForCausalLM",
+            (Self::Qwen3, Head::Language) => "Qwen3ForCausalLM",
+            (Self::Llama, Head::Score) => "LlamaForSequenceClassification",
+            (Self::Mistral, Head::Score) => "MistralForSequenceClassification",
+            (Self::Qwen2, Head::Score) => "Qwen2ForSequenceClassification",
+            (Self::Qwen3, Head::Score) => "Qwen3ForSequenceClassification",
         }
     }
 
@@ -43,6 +47,16 @@ impl Family {
             Self::Qwen3 => "qwen3",
         }
     }
+}
+
+/// What stands on the final hidden states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// A logit for every token of the vocabulary: the model writes.
+    Language,
+    /// One number, without bias: a reward model, which scores what others wrote. In transformers a sequence classifier
+    /// of one label.
+    Score,
 }
 
 /// How rotary frequencies are stretched beyond the context of pre-training.
@@ -73,6 +87,8 @@ pub enum RopeScaling {
 pub struct ModelConfig {
     /// Family, from `architectures`, else `model_type`.
     pub family: Family,
+    /// The head, from `architectures`, else a language model's.
+    pub head: Head,
     /// `vocab_size`.
     pub vocab_size: usize,
     /// `hidden_size`.
@@ -132,8 +148,11 @@ impl ModelConfig {
     /// feature that this decoder lacks; the message names the field and what is supported.
     pub fn from_json(original: Map<String, Value>, file: &Path) -> Result<Self> {
         let fields = Fields { object: &original, file, prefix: "" };
-        let family = family(&fields)?;
+        let (family, head) = family(&fields)?;
         refuse_unsupported(&fields)?;
+        if head == Head::Score {
+            refuse_labels(&fields)?;
+        }
         let hidden_size = fields.required_size("hidden_size")?;
         let num_hidden_layers = fields.required_size("num_hidden_layers")?;
         let num_attention_heads = fields.required_size("num_attention_heads")?;
@@ -146,6 +165,7 @@ impl ModelConfig {
         };
         let config = Self {
             family,
+            head,
             vocab_size: fields.required_size("vocab_size")?,
             hidden_size,
             intermediate_size: fields.required_size("intermediate_size")?,
@@ -181,6 +201,16 @@ impl ModelConfig {
         self
     }
 
+    /// The same decoder with another head.
+    pub(crate) fn with_head(self, head: Head) -> Self {
+        Self { head, ..self }
+    }
+
+    /// The name in `architectures`.
+    pub fn architecture(&self) -> &'static str {
+        self.family.architecture(self.head)
+    }
+
     /// A field of the original object that the decoder itself has no use for, such as `eos_token_id`.
     pub(crate) fn original(&self, field: &str) -> Option<&Value> {
         self.original.get(field)
@@ -195,7 +225,7 @@ impl ModelConfig {
     /// rotary base and scaling where transformers 4 looks for them (5 reads both places).
     pub fn to_json(&self) -> Map<String, Value> {
         let mut object = self.original.clone();
-        object.insert("architectures".into(), json!([self.family.architecture()]));
+        object.insert("architectures".into(), json!([self.architecture()]));
         object.insert("model_type".into(), self.family.model_type().into());
         object.insert("torch_dtype".into(), "float32".into());
         object.insert("dtype".into(), "float32".into());
@@ -217,6 +247,11 @@ impl ModelConfig {
             }),
         };
         object.insert("rope_scaling".into(), scaling);
+        if self.head == Head::Score {
+            object.insert("num_labels".into(), 1.into());
+            object.insert("id2label".into(), json!({"0": "LABEL_0"}));
+            object.insert("label2id".into(), json!({"LABEL_0": 0}));
+        }
         object
     }
 
@@ -286,8 +321,10 @@ impl RopeScaling {
     }
 }
 
-fn family(fields: &Fields<'_>) -> Result<Family> {
-    let supported = Family::ALL.map(Family::architecture).join(", ");
+fn family(fields: &Fields<'_>) -> Result<(Family, Head)> {
+    let known = [Head::Language, Head::Score].map(|head| Family::ALL.map(|family| (family, head))).concat();
+    let names: Vec<&str> = known.iter().map(|(family, head)| family.architecture(*head)).collect();
+    let supported = names.join(", ");
     let (field, found) = match fields.get("architectures") {
         Some(Value::Array(names)) if !names.is_empty() => ("architectures", names[0].as_str()),
         None | Some(Value::Array(_)) => ("model_type", fields.string("model_type")?),
@@ -298,12 +335,27 @@ fn family(fields: &Fields<'_>) -> Result<Family> {
             fields.error(field, format!("missing: cannot tell the architecture; supported: {supported}"))
         );
     };
-    Family::ALL
+    known
         .into_iter()
-        .find(|family| {
-            found == if field == "architectures" { family.architecture() } else { family.model_type() }
+        .find(|(family, head)| {
+            found == if field == "architectures" { family.architecture(*head) } else { family.model_type() }
         })
         .ok_or_else(|| fields.error(field, format!("`{found}` is not supported; supported: {supported}")))
+}
+
+/// A classifier of several labels gives no order. transformers has two labels where a configuration names none.
+fn refuse_labels(fields: &Fields<'_>) -> Result<()> {
+    let (field, labels) = match fields.get("id2label") {
+        Some(Value::Object(labels)) => ("id2label", labels.len()),
+        Some(_) => return Err(fields.wrong_type("id2label", "an object of label names")),
+        None => ("num_labels", fields.count("num_labels")?.unwrap_or(2)),
+    };
+    if labels != 1 {
+        let problem =
+            format!("the model tells {labels} labels apart; a reward model has one: num_labels = 1");
+        return Err(fields.error(field, problem));
+    }
+    Ok(())
 }
 
 fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {

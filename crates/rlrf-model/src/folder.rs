@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::fields::read_json_object;
 use crate::peft::{ADAPTER_CONFIG, base_of};
 use crate::weights::{little_endian, load_decoder, write_weights};
-use crate::{Adapter, ChatTemplate, Decoder, Error, Result, Tokenizer};
+use crate::{Adapter, ChatTemplate, Decoder, Error, Head, Result, Tokenizer};
 
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
@@ -52,19 +52,36 @@ pub struct Model {
     pub folder: PathBuf,
     /// The adapters that were merged into the decoder last, and the folder of the model without them: written beside
     /// the weights, in `adapter/`, unless the model without them was never saved.
-    adapter: Option<(Adapter, PathBuf)>,
+    pub(crate) adapter: Option<(Adapter, PathBuf)>,
     /// `generation_config.json`, empty if there was none.
     generation_config: Map<String, Value>,
     /// Other files of the folder, by name.
-    files: BTreeMap<String, Vec<u8>>,
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Model {
+    /// Reads the folder of a language model: see [`Model::load_any`].
+    ///
+    /// # Errors
+    /// Those of [`Model::load_any`]; a reward model.
+    pub fn load(folder: &Path) -> Result<Self> {
+        Self::load_any(folder)?.expect_head(Head::Language, folder, "it scores responses and writes none")
+    }
+
+    /// Reads the folder of a reward model: see [`Model::load_any`].
+    ///
+    /// # Errors
+    /// Those of [`Model::load_any`]; a language model.
+    pub fn load_reward(folder: &Path) -> Result<Self> {
+        let problem = "it has no score head: train a reward model from it first";
+        Self::load_any(folder)?.expect_head(Head::Score, folder, problem)
+    }
+
     /// Reads a folder: a model, or an adapter in PEFT's layout, which is merged into the base model that it names. One that an interrupted [`Model::save`] had moved aside goes back to its place first.
     ///
     /// # Errors
     /// One clear error naming the file (and tensor or field) if anything is wrong.
-    pub fn load(folder: &Path) -> Result<Self> {
+    pub fn load_any(folder: &Path) -> Result<Self> {
         if !folder.exists()
             && let Ok(replaced) = beside(folder, REPLACED)
         {
@@ -92,6 +109,19 @@ impl Model {
         let generation_config = optional_object(&folder.join(GENERATION_CONFIG))?;
         let model = Self::assemble(decoder, tokenizer, generation_config, files, folder)?;
         Ok(Self { folder: folder.to_path_buf(), ..model })
+    }
+
+    fn expect_head(self, head: Head, folder: &Path, problem: &str) -> Result<Self> {
+        let config = self.decoder.config();
+        if config.head == head {
+            return Ok(self);
+        }
+        let (kind, wanted) = match config.head {
+            Head::Score => ("reward model", "language model"),
+            Head::Language => ("language model", "reward model"),
+        };
+        let problem = format!("this is a {kind} ({}), not a {wanted}: {problem}", config.architecture());
+        Err(Error::field(&folder.join("config.json"), "architectures", problem))
     }
 
     /// Puts a model together from its parts; `folder` is named in errors.
@@ -251,13 +281,13 @@ impl Model {
 }
 
 /// Where the texts of `bos_token` and its like are found.
-struct Named {
+pub(crate) struct Named {
     tokenizer_config: Map<String, Value>,
     special_tokens_map: Map<String, Value>,
 }
 
 impl Named {
-    fn new(files: &BTreeMap<String, Vec<u8>>, folder: &Path) -> Result<Self> {
+    pub(crate) fn new(files: &BTreeMap<String, Vec<u8>>, folder: &Path) -> Result<Self> {
         let object = |name: &str| match files.get(name) {
             None => Ok(Map::new()),
             Some(bytes) => serde_json::from_slice(bytes)
@@ -269,7 +299,7 @@ impl Named {
         })
     }
 
-    fn token(&self, name: &str) -> Option<String> {
+    pub(crate) fn token(&self, name: &str) -> Option<String> {
         [&self.tokenizer_config, &self.special_tokens_map].into_iter().find_map(|object| {
             let value = object.get(name)?;
             Some(value.as_str().or_else(|| value["content"].as_str())?.to_owned())

@@ -37,6 +37,9 @@ pub type Attend<'a> = dyn FnMut(usize, &[f32], &[f32], &[f32], &mut [f32]) + 'a;
 
 impl InferenceDecoder {
     /// Packs the weights of `decoder` in a format.
+    ///
+    /// # Panics
+    /// If the decoder is a reward model's, which generates nothing.
     pub fn new(decoder: &Decoder, format: WeightFormat) -> Self {
         let operands = format.operands();
         let config = decoder.config().clone();

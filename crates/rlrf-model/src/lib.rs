@@ -15,13 +15,14 @@ mod lora;
 pub mod parameters;
 mod peft;
 pub mod preset;
+mod reward;
 pub mod tokenizer;
 pub mod weights;
 
 pub use batch::Batch;
 pub use chat::{ChatMessage, ChatTemplate};
 pub use computation::{Computation, Precision, WeightFormat};
-pub use config::{Family, ModelConfig, RopeScaling};
+pub use config::{Family, Head, ModelConfig, RopeScaling};
 pub use decoder::{Activations, Decoder};
 pub use error::{Error, Result};
 pub use folder::Model;

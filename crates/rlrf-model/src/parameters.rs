@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use crate::ModelConfig;
+use crate::{Head, ModelConfig};
 
 /// One named tensor in the flat vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,9 @@ pub struct Layout {
     pub(crate) embed_tokens: Range<usize>,
     pub(crate) layers: Vec<LayerPlaces>,
     pub(crate) norm: Range<usize>,
-    /// The place of `embed_tokens` where the embeddings are tied.
-    pub(crate) lm_head: Range<usize>,
+    /// The head: `[vocab, hidden]`, the place of `embed_tokens` where the embeddings are tied; of a reward model
+    /// `[1, hidden]`.
+    pub(crate) head: Range<usize>,
 }
 
 /// The places of one layer's tensors.
@@ -77,12 +78,12 @@ impl Layout {
         let embed_tokens = entries.matrix("model.embed_tokens.weight".to_owned(), vocab, hidden);
         let layers = (0..config.num_hidden_layers).map(|index| entries.layer(config, index)).collect();
         let norm = entries.vector("model.norm.weight".to_owned(), hidden);
-        let lm_head = if config.tie_word_embeddings {
-            embed_tokens.clone()
-        } else {
-            entries.matrix("lm_head.weight".to_owned(), vocab, hidden)
+        let head = match config.head {
+            Head::Score => entries.matrix("score.weight".to_owned(), 1, hidden),
+            Head::Language if config.tie_word_embeddings => embed_tokens.clone(),
+            Head::Language => entries.matrix("lm_head.weight".to_owned(), vocab, hidden),
         };
-        Self { entries: entries.into_list(), embed_tokens, layers, norm, lm_head }
+        Self { entries: entries.into_list(), embed_tokens, layers, norm, head }
     }
 
     /// Every tensor, in order of its place.

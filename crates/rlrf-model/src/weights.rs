@@ -233,7 +233,7 @@ impl<'a> Tensors<'a> {
         match self.by_name.first_key_value() {
             None => Ok(selected),
             Some((name, (file, _))) => {
-                let problem = format!("unexpected: {} has no such part", config.family.architecture());
+                let problem = format!("unexpected: {} has no such part", config.architecture());
                 Err(Error::tensor(file, name, problem))
             }
         }

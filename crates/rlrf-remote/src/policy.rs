@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 use rlrf_method::digest::digest;
-use rlrf_method::seam::{ChoiceRequest, ChoiceSink, GenerationRequest, GenerationSink, Policy};
+use rlrf_method::seam::{ChoiceRequest, ChoiceSink, Generated, GenerationRequest, GenerationSink, Policy};
 use rlrf_method::{Error as MethodError, Message, Result as MethodResult};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -29,6 +29,8 @@ pub struct RemotePolicy {
     client: Arc<Client>,
     model: String,
     interrupted: fn() -> bool,
+    /// Whether a prompt beyond the model's context has an empty response.
+    passes_over_long_prompts: bool,
     /// None only while it is dropped.
     runtime: Option<Runtime>,
 }
@@ -48,8 +50,17 @@ impl RemotePolicy {
             client: Arc::new(Client::new(servers, model, options)?),
             model: model.to_string(),
             interrupted: options.interrupted,
+            passes_over_long_prompts: false,
             runtime: Some(runtime()?),
         })
+    }
+
+    /// From now on a prompt beyond the model's context has an empty, unfinished response, and does not end all: for a judge,
+    /// whose prompts grow with what others write.
+    #[must_use]
+    pub fn passing_over_long_prompts(mut self) -> Self {
+        self.passes_over_long_prompts = true;
+        self
     }
 
     /// The served name.
@@ -126,7 +137,18 @@ impl Policy for RemotePolicy {
             let body =
                 chat::request(&self.model, &request.messages, &request.sampling, request.streams[stream]);
             let (client, messages) = (Arc::clone(client), request.messages.clone());
-            async move { client.ask(&body, &messages, chat::read_reply).await }
+            let passes_over = self.passes_over_long_prompts;
+            async move {
+                match client.ask(&body, &messages, chat::read_reply).await {
+                    Err(Error::Context { .. }) if passes_over => Ok(Generated {
+                        text: String::new(),
+                        tokens: Vec::new(),
+                        logprob: None,
+                        complete: false,
+                    }),
+                    outcome => outcome,
+                }
+            }
         };
         self.run(jobs, start, &mut |(index, stream), generated| sink(index, stream, generated))
     }

@@ -21,6 +21,9 @@ pub struct Summary {
     pub models: Vec<String>,
     /// The numbers of each `M_t` on each set: ordered by iteration, then set.
     pub evaluations: Vec<Evaluation>,
+    /// How well the reward model orders pairs that it did not learn, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<Evaluation>,
     /// How far each `M_t` has moved from `M_0`.
     #[serde(default)]
     pub divergences: Vec<Divergence>,

@@ -72,7 +72,8 @@ pub fn comparison_table(comparison: &Comparison) -> String {
 /// Plain text without colour; ends with a newline.
 #[must_use]
 pub fn final_table(summary: &Summary) -> String {
-    let mut blocks = vec![accuracies(summary), iterations(summary), warnings(summary)];
+    let reward = summary.reward.as_ref().map(evaluation_table).unwrap_or_default();
+    let mut blocks = vec![accuracies(summary), reward, iterations(summary), warnings(summary)];
     blocks.retain(|block| !block.is_empty());
     if blocks.is_empty() {
         return "Nothing has been evaluated yet.\n".into();

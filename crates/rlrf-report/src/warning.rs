@@ -100,7 +100,7 @@ fn repaired_feedback(iterations: &[IterationSummary]) -> Option<String> {
         })
     }))?;
     Some(format!(
-        "Verdicts that had to be forced, because the critique did not come to one by itself: {repaired}. Such levels may \
+        "Verdicts that had to be forced or mended, because the judge did not come to one as asked: {repaired}. Such levels may \
          say little. Raise feedback.critique.max_new_tokens, or fine-tune the feedback model on more feedback."
     ))
 }
@@ -156,6 +156,8 @@ mod tests {
             feedback: 152,
             feedback_failed: 0,
             feedback_repaired: 30,
+            feedback_reasked: 0,
+            members_failed: 0,
             pairs: 12,
             paired_instructions: 6,
             pairs_chosen_refined: 5,

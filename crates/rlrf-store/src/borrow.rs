@@ -13,7 +13,7 @@ use crate::row::{insert_rows, read_row};
 use crate::run::RunStore;
 
 /// Tables whose keys are digests of everything that decides the row. Not among them: figures and places of one run.
-const LENT: [Table; 3] = [Table::Generations, Table::Feedback, Table::RefLogprobs];
+const LENT: [Table; 4] = [Table::Generations, Table::Feedback, Table::Rewards, Table::RefLogprobs];
 
 /// Borrowed rows are written in transactions of this many.
 const BATCH: usize = 1024;

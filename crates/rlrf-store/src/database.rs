@@ -14,7 +14,7 @@ use crate::error::Error;
 pub(crate) const DATABASE_FILE: &str = "run.db";
 
 /// Grows with every change of the tables; kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// How long to wait for a reader that holds the database, such as a notebook or a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);

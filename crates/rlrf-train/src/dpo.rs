@@ -247,6 +247,7 @@ impl<'a> PairSums<'a> {
             warning: fall_warning(&metrics, self.config),
             preference: Some(metrics),
             policy: None,
+            reward: None,
         }
     }
 }

@@ -110,7 +110,14 @@ impl<'a> SampleSums<'a> {
             clip_ratio: self.clipped / self.tokens,
             advantage: self.advantage / self.samples,
         };
-        StepLoss { loss: self.loss, tokens, preference: None, policy: Some(metrics), warning: None }
+        StepLoss {
+            loss: self.loss,
+            tokens,
+            preference: None,
+            policy: Some(metrics),
+            reward: None,
+            warning: None,
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub struct StepLoss {
     pub preference: Option<PreferenceMetrics>,
     /// For policy gradients.
     pub policy: Option<PolicyMetrics>,
+    /// For reward models.
+    pub reward: Option<RewardMetrics>,
     /// Advice, if the step looks degenerate.
     pub warning: Option<String>,
 }
@@ -55,6 +57,19 @@ pub struct PolicyMetrics {
     pub advantage: f64,
 }
 
+/// What the training of a reward model shows of a step; means over its pairs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RewardMetrics {
+    /// Share of pairs whose chosen response has the higher score.
+    pub accuracy: f64,
+    /// Mean of chosen minus rejected score.
+    pub margin: f64,
+    /// Mean score of the chosen responses.
+    pub chosen: f64,
+    /// Mean score of the rejected responses.
+    pub rejected: f64,
+}
+
 /// One optimizer step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
@@ -76,6 +91,8 @@ pub struct StepMetrics {
     pub preference: Option<PreferenceMetrics>,
     /// For policy gradients.
     pub policy: Option<PolicyMetrics>,
+    /// For reward models.
+    pub reward: Option<RewardMetrics>,
     /// Advice, if the step looks degenerate.
     pub warning: Option<String>,
 }

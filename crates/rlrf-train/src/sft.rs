@@ -65,7 +65,8 @@ impl Objective for SftObjective<'_> {
         let completion_tokens: usize =
             indices.iter().map(|&index| self.examples[index].completion.len()).sum();
         let per_token = 1.0 / completion_tokens as f64;
-        let mut loss = StepLoss { loss: 0.0, tokens: 0, preference: None, policy: None, warning: None };
+        let mut loss =
+            StepLoss { loss: 0.0, tokens: 0, preference: None, policy: None, reward: None, warning: None };
         for run in pack(trees.iter().map(ResponseTree::rows), tokens_per_microbatch) {
             let microbatch = Microbatch::new(&trees[run.clone()]);
             let logprobs = microbatch.completion_logprobs(decoder, activations)?;

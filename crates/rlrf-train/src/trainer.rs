@@ -177,6 +177,7 @@ impl<'a> Trainer<'a> {
             tokens_per_second: loss.tokens as f64 / started.elapsed().as_secs_f64(),
             preference: loss.preference,
             policy: loss.policy,
+            reward: loss.reward,
             warning: loss.warning,
         })
     }

@@ -2,7 +2,9 @@
 
 mod evaluation;
 mod fine_tuning;
+mod judge;
 mod method;
+mod reward;
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +23,9 @@ pub(crate) use evaluation::{
     EvaluationConfig, EvaluationSet, FactScoreSet, JustEvalSet, ProblemSet, WordProblemSet,
 };
 pub(crate) use fine_tuning::{BestOfNConfig, TrainerKind};
+pub(crate) use judge::JudgeModel;
 pub(crate) use method::Method;
+pub(crate) use reward::{HeldOut, RewardConfig};
 
 /// A whole configuration. Every field has a default; `rlrf run` needs `instructions.file` and a policy.
 ///
@@ -44,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) instructions: InstructionsConfig,
     pub(crate) policy: PolicyConfig,
     pub(crate) feedback: FeedbackConfig,
+    pub(crate) reward: RewardConfig,
     pub(crate) demonstrations: DemonstrationsConfig,
     pub(crate) templates: TemplatesConfig,
     pub(crate) sample: SampleConfig,
@@ -145,6 +150,10 @@ pub(crate) enum FeedbackOrigin {
     Policy,
     /// Another model judges.
     Model,
+    /// A model behind an endpoint judges, in free text.
+    Endpoint,
+    /// Several models judge; their levels are averaged.
+    Panel,
     /// The checker judges.
     Checker,
 }
@@ -165,6 +174,11 @@ pub(crate) struct FeedbackConfig {
     pub(crate) new: Option<NewModelConfig>,
     /// Supervised fine-tuning of the feedback model.
     pub(crate) sft: Option<SftSection>,
+    /// The model that judges, for `source = "endpoint"`.
+    pub(crate) endpoint: Option<JudgeModel>,
+    /// The models that judge, for `source = "panel"`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) judges: Vec<JudgeModel>,
     /// Aspects to judge, by name.
     pub(crate) aspects: Vec<String>,
     /// File of aspects and rubrics instead of the eight of the paper.
@@ -182,6 +196,8 @@ impl Default for FeedbackConfig {
             model: None,
             new: None,
             sft: None,
+            endpoint: None,
+            judges: Vec::new(),
             aspects: ["logical correctness", "factuality", "completeness"].map(String::from).to_vec(),
             aspects_file: None,
             critique: JudgeConfig::default(),
@@ -246,6 +262,7 @@ impl Default for Config {
             instructions: InstructionsConfig::default(),
             policy: PolicyConfig::default(),
             feedback: FeedbackConfig::default(),
+            reward: RewardConfig::default(),
             demonstrations: DemonstrationsConfig::default(),
             templates: TemplatesConfig::default(),
             sample: SampleConfig::default(),
@@ -326,6 +343,7 @@ impl Config {
             }
         }
         self.evaluation.validate()?;
+        self.reward.validate()?;
         let right_share = self.demonstrations.per_problem.right_share;
         if !(0.0..=1.0).contains(&right_share) {
             bail!(
@@ -364,6 +382,12 @@ impl Config {
     /// Whether anything in the run asks for feedback.
     pub(crate) fn needs_feedback(&self) -> bool {
         self.method != Method::SftGold && self.loop_config().needs_feedback()
+    }
+
+    /// Whether the run scores candidates by a reward model: where it has a share in the score, or breaks ties.
+    pub(crate) fn uses_reward(&self) -> bool {
+        let breaks_ties = self.reward.break_ties && self.reward.is_configured();
+        self.method != Method::SftGold && (self.score.reward_weight > 0.0 || breaks_ties)
     }
 
     /// The engine's part.

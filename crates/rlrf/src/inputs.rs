@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rlrf_arithmetic::{ArithmeticChecker, WordProblem};
 use rlrf_method::aspect::DEFAULT_ASPECTS;
 use rlrf_method::demonstration::Demonstration;
+use rlrf_method::pairs::{PreferenceGroup, read_preferences};
 use rlrf_method::seam::Checker;
 use rlrf_method::template::{DEFAULT_FEEDBACK, DEFAULT_REFINE};
 use rlrf_method::{Aspect, Feedback, Instruction, ParseOutcome, Templates};
@@ -94,6 +95,12 @@ impl Reader {
     pub(crate) fn demonstrations(&mut self, path: &Path) -> Result<Vec<Demonstration>> {
         let (name, bytes) = self.bytes(path)?;
         Ok(Demonstration::read_jsonl(&name, &bytes)?)
+    }
+
+    /// Preference pairs of a JSONL file.
+    pub(crate) fn preferences(&mut self, path: &Path) -> Result<Vec<PreferenceGroup>> {
+        let (name, bytes) = self.bytes(path)?;
+        Ok(read_preferences(&name, &bytes)?)
     }
 
     /// A file of the command line: relative to the working folder, remembered by the name of its option.

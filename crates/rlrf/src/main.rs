@@ -11,6 +11,7 @@ mod console;
 mod evaluate;
 mod index_command;
 mod inputs;
+mod judges;
 mod model_command;
 mod model_source;
 mod models;
@@ -18,13 +19,14 @@ mod overlap;
 mod run;
 mod stages;
 mod starting_model;
+mod starting_reward;
 mod training_set;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command, IndexCommand, ModelCommand};
+use crate::arguments::{Arguments, Command, IndexCommand, ModelCommand, RewardCommand};
 use crate::console::Console;
 
 /// Keeps large blocks mapped: fresh pages for every activation buffer would cost more than the arithmetic.
@@ -79,6 +81,15 @@ fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         Command::Sft(options) => stages::sft(options, json, console),
         Command::Dpo(options) => stages::dpo(options, json, console),
         Command::Grpo(options) => stages::grpo(options, json, console),
+        Command::Reward { command: RewardCommand::Train(options) } => {
+            stages::reward_train(options, json, console)
+        }
+        Command::Reward { command: RewardCommand::Eval(options) } => {
+            evaluate::eval_reward(options, json, console)
+        }
+        Command::Reward { command: RewardCommand::Pairs(options) } => {
+            stages::reward_pairs(options, json, console)
+        }
         Command::Eval(options) => evaluate::eval(options, json, console),
         Command::Index { command: IndexCommand::Build(options) } => {
             index_command::build_index(options, json, console)

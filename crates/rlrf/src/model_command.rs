@@ -40,14 +40,15 @@ fn read_config(file: &Path) -> Result<ModelConfig> {
 }
 
 pub(crate) fn info(options: &ModelInfoOptions, json: bool) -> Result<()> {
-    describe(&models::load(&options.model)?, &options.model, json)
+    describe(&models::load_any(&options.model)?, &options.model, json)
 }
 
 fn describe(model: &Model, folder: &Path, json: bool) -> Result<()> {
     let config = model.decoder.config();
     let rows = json!({
         "folder": folder.display().to_string(),
-        "architecture": config.family.architecture(),
+        "architecture": config.architecture(),
+        "kind": if model.is_reward() { "reward model" } else { "language model" },
         "parameters": config.parameter_count(),
         "memory_weights_bytes": config.parameter_bytes(),
         "memory_training_bytes": config.training_bytes(),

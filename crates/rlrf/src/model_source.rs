@@ -1,4 +1,4 @@
-//! Where the models come from that a benchmark measures or asks.
+//! Where the models come from that are measured or asked: a folder, or an endpoint.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use rlrf_engine::EngineOptions;
 use rlrf_local::LocalPolicy;
 use rlrf_method::seam::Policy;
+use rlrf_model::Model;
 use rlrf_remote::{RemoteOptions, RemotePolicy, base_urls, is_url, served_model};
 
 use crate::console;
@@ -17,13 +18,23 @@ use crate::models;
 /// `name` is the model's name at the endpoint. Without it the endpoint is asked, and must serve one model only.
 pub(crate) fn open(source: &str, name: Option<&str>, engine: EngineOptions) -> Result<Box<dyn Policy>> {
     if is_url(source) {
-        let options = RemoteOptions { interrupted: console::interrupted, ..RemoteOptions::default() };
-        let servers = base_urls(source)?;
-        let name = name.map_or_else(|| served_model(&servers, &options), |name| Ok(name.to_string()))?;
-        return Ok(Box::new(RemotePolicy::new(servers, &name, &options)?));
+        return Ok(Box::new(open_endpoint(source, name)?));
     }
+    Ok(Box::new(LocalPolicy::owning(open_folder(source, name)?, engine)?))
+}
+
+/// The same for an address alone.
+pub(crate) fn open_endpoint(source: &str, name: Option<&str>) -> Result<RemotePolicy> {
+    let options = RemoteOptions { interrupted: console::interrupted, ..RemoteOptions::default() };
+    let servers = base_urls(source)?;
+    let name = name.map_or_else(|| served_model(&servers, &options), |name| Ok(name.to_string()))?;
+    Ok(RemotePolicy::new(servers, &name, &options)?)
+}
+
+/// The same for a folder alone.
+pub(crate) fn open_folder(source: &str, name: Option<&str>) -> Result<Model> {
     if let Some(name) = name {
         bail!("{source}: is a folder, and holds one model: leave out its name {name:?}");
     }
-    Ok(Box::new(LocalPolicy::owning(models::load(Path::new(source))?, engine)?))
+    models::load(Path::new(source))
 }

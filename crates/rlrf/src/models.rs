@@ -5,9 +5,19 @@ use std::path::Path;
 use anyhow::Result;
 use rlrf_model::Model;
 
-/// Loads a model folder.
+/// Loads the folder of a language model.
 pub(crate) fn load(folder: &Path) -> Result<Model> {
     Ok(Model::load(folder)?)
+}
+
+/// Loads the folder of a reward model.
+pub(crate) fn load_reward(folder: &Path) -> Result<Model> {
+    Ok(Model::load_reward(folder)?)
+}
+
+/// Loads a model folder, whichever its head.
+pub(crate) fn load_any(folder: &Path) -> Result<Model> {
+    Ok(Model::load_any(folder)?)
 }
 
 /// Saves a model and gives its digest.

@@ -1,15 +1,17 @@
 //! `rlrf run`: the whole loop in a run folder.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rlrf_eval::Evaluation;
 use rlrf_eval::evaluation::{EVALUATION, evaluation_key};
-use rlrf_local::{DivergenceSample, LocalJudge, LocalPolicy, TrainingStage};
+use rlrf_local::{DivergenceSample, LocalPolicy, LocalReward, TrainingStage};
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
-use rlrf_method::seam::{CheckerJudge, Judge, Progress};
+use rlrf_method::row::SharedStore;
+use rlrf_method::seam::{Progress, Reward};
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Row, RowStore, Table};
 use rlrf_model::Model;
@@ -20,16 +22,21 @@ use rlrf_store::{RunStore, write_atomically};
 use serde_json::json;
 
 use crate::arguments::RunOptions;
-use crate::config::{Config, FeedbackOrigin, Method};
+use crate::config::{Config, Method};
 use crate::console::{self, Console};
 use crate::evaluate::MeasuredSets;
 use crate::inputs::{Reader, RunInputs, gold, resolved_configuration};
+use crate::judges::{self, JudgeModels};
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel, StartingModels};
+use crate::starting_reward::StartingReward;
 use crate::training_set::{TrainingSet, training_name};
 
 /// Traces shown in the report.
 const TRACES: usize = 3;
+
+/// Where a run keeps what its reward model was measured to be worth.
+const REWARD_EVALUATION: &str = "evaluations/reward";
 
 pub(crate) fn run(options: &RunOptions, json: bool, console: &Console) -> Result<()> {
     let mut prepared = PreparedRun::read(&options.config, &options.set)?;
@@ -60,6 +67,7 @@ pub(crate) struct PreparedRun {
     inputs: RunInputs,
     measured: MeasuredSets,
     models: Option<StartingModels>,
+    judges: JudgeModels,
 }
 
 impl PreparedRun {
@@ -71,10 +79,11 @@ impl PreparedRun {
         let measured = MeasuredSets::read(&config, &mut reader)?;
         let mut trained = inputs.trained();
         let models = StartingModels::read(&config, &mut reader, &inputs, &mut trained)?;
+        let judges = JudgeModels::of_run(&config, &inputs, &mut reader)?;
         if !config.evaluation.allow_overlap {
             trained.refuse(&measured.sets)?;
         }
-        Ok(Self { config, reader, inputs, measured, models: Some(models) })
+        Ok(Self { config, reader, inputs, measured, models: Some(models), judges })
     }
 
     /// Refuses settings that cannot be.
@@ -101,6 +110,7 @@ impl PreparedRun {
             reader: &self.reader,
             inputs: &self.inputs,
             measured: &mut self.measured,
+            judges: &mut self.judges,
             folder: folder.to_path_buf(),
             shared_models: shared.models.as_deref(),
             store,
@@ -117,6 +127,7 @@ struct Run<'a> {
     reader: &'a Reader,
     inputs: &'a RunInputs,
     measured: &'a mut MeasuredSets,
+    judges: &'a mut JudgeModels,
     folder: PathBuf,
     shared_models: Option<&'a Path>,
     store: RunStore,
@@ -128,11 +139,14 @@ impl Run<'_> {
         let version = env!("CARGO_PKG_VERSION");
         self.store.event("started", &json!({ "version": version, "engine": self.config.engine }))?;
         self.commit_instructions()?;
-        let mut policy = self.start("M0", models.policy)?;
-        let judge = models.feedback.map(|model| self.start("feedback", model)).transpose()?;
+        let policy_digest = models.policy.digest();
+        let mut policy = self.start_tuned("M0", models.policy)?;
+        let judge = models.feedback.map(|model| self.start_tuned("feedback", model)).transpose()?;
+        let reward =
+            models.reward.map(|model| self.start_reward(&model, &policy, &policy_digest)).transpose()?;
         self.evaluate(0, &policy)?;
         for number in 0..self.config.iterations {
-            policy = self.iterate(number, policy, judge.as_ref())?;
+            policy = self.iterate(number, policy, judge.as_ref(), reward.as_ref())?;
             self.evaluate(number + 1, &policy)?;
             self.measure_divergence(number + 1, &policy)?;
         }
@@ -155,31 +169,71 @@ impl Run<'_> {
         Ok(self.store.commit(&rows)?)
     }
 
-    /// A model before the first iteration, made and fine-tuned now if the run does not have it yet.
-    fn start(&mut self, name: &str, starting: StartingModel) -> Result<Model> {
+    /// The policy or the feedback model before the first iteration.
+    fn start_tuned(&mut self, name: &str, starting: StartingModel) -> Result<Model> {
         let stage = self.stage(&format!("sft {name}"), 0);
-        if let Some(finished) = self.finished_model(name, &stage)? {
-            return Ok(finished);
+        self.start(name, &starting.digest(), &stage, |run| {
+            let seed = starting.seed;
+            let (mut model, sft) = starting.make()?;
+            if let Some(FineTuning { section, demonstrations }) = sft {
+                let settings = section.settings(stream(seed, &stage.name, "", 0));
+                let (store, console) = (&mut run.store, run.console);
+                rlrf_local::fine_tune(&mut model, &demonstrations, &settings, &stage, store, console)?;
+            }
+            Ok(model)
+        })
+    }
+
+    /// The reward model, measured on the pairs held out.
+    fn start_reward(
+        &mut self,
+        starting: &StartingReward,
+        policy: &Model,
+        policy_digest: &str,
+    ) -> Result<Model> {
+        let stage = self.stage("reward model", 0);
+        let model = self.start("reward", &starting.digest(policy_digest), &stage, |run| {
+            let mut model = starting.make(policy)?;
+            if !starting.preferences.is_empty() {
+                let settings = starting.settings(&stage.name);
+                let (store, console) = (&mut run.store, run.console);
+                let preferences = &starting.preferences;
+                rlrf_local::fit_reward(&mut model, preferences, &settings, &stage, store, console)?;
+            }
+            Ok(model)
+        })?;
+        if !starting.held_out.is_empty() && self.store.artifact(REWARD_EVALUATION)?.is_none() {
+            let mut context = rlrf_eval::Context { store: &mut self.store, progress: self.console };
+            let mut reward = LocalReward::new(&model);
+            let outcome =
+                rlrf_eval::reward::evaluate(&mut context, &mut reward, "held-out pairs", &starting.held_out)?;
+            self.console.say(rlrf_report::evaluation_table(&outcome.evaluation).trim_end());
+            let body = serde_json::to_value(&outcome.evaluation)?;
+            self.store.record_artifact(REWARD_EVALUATION, "", &body)?;
         }
-        let shared = self.shared_models.map(|folder| folder.join(starting.digest()));
-        let mut model = match &shared {
-            Some(made) if made.exists() => models::load(made)?,
-            _ => self.make(starting, &stage)?,
-        };
-        self.finish_model(name, &mut model, &stage)?;
-        if let Some(folder) = shared.filter(|folder| !folder.exists()) {
-            models::save(&model, &folder)?;
-        }
+        self.keep_timings()?;
         Ok(model)
     }
 
-    fn make(&mut self, starting: StartingModel, stage: &TrainingStage) -> Result<Model> {
-        let seed = starting.seed;
-        let (mut model, sft) = starting.make()?;
-        if let Some(FineTuning { section, demonstrations }) = sft {
-            let settings = section.settings(stream(seed, &stage.name, "", 0));
-            let (store, console) = (&mut self.store, self.console);
-            rlrf_local::fine_tune(&mut model, &demonstrations, &settings, stage, store, console)?;
+    /// A model before the first iteration, made now if neither the run nor what it shares with others has it yet.
+    fn start(
+        &mut self,
+        name: &str,
+        digest: &str,
+        stage: &TrainingStage,
+        make: impl FnOnce(&mut Self) -> Result<Model>,
+    ) -> Result<Model> {
+        if let Some(finished) = self.finished_model(name, stage)? {
+            return Ok(finished);
+        }
+        let shared = self.shared_models.map(|folder| folder.join(digest));
+        let mut model = match &shared {
+            Some(made) if made.exists() => models::load_any(made)?,
+            _ => make(self)?,
+        };
+        self.finish_model(name, &mut model, stage)?;
+        if let Some(folder) = shared.filter(|folder| !folder.exists()) {
+            models::save(&model, &folder)?;
         }
         Ok(model)
     }
@@ -200,7 +254,7 @@ impl Run<'_> {
             clear_leftovers(&folder)?;
             return Ok(None);
         };
-        let model = models::load(&folder)?;
+        let model = models::load_any(&folder)?;
         if model.digest() != artifact.digest {
             bail!(
                 "{}: the model is not the one that this run wrote; restore it, or start over with another --out",
@@ -259,7 +313,13 @@ impl Run<'_> {
     }
 
     /// From `M_t` to `M_{t+1}`.
-    fn iterate(&mut self, number: u32, mut policy: Model, judge: Option<&Model>) -> Result<Model> {
+    fn iterate(
+        &mut self,
+        number: u32,
+        mut policy: Model,
+        judge: Option<&Model>,
+        reward: Option<&Model>,
+    ) -> Result<Model> {
         let name = format!("M{}", number + 1);
         let stage = self.stage(&format!("{} M_{number}", training_name(self.config)), number);
         if let Some(finished) = self.finished_model(&name, &stage)? {
@@ -267,7 +327,7 @@ impl Run<'_> {
         }
         let set = match self.config.method {
             Method::SftGold => TrainingSet::Demonstrations(gold(&self.inputs.instructions)?),
-            _ => self.candidates(number, &policy, judge)?,
+            _ => self.candidates(number, &policy, judge, reward)?,
         };
         if set.is_empty() {
             self.console.notice(&format!(
@@ -283,8 +343,14 @@ impl Run<'_> {
     }
 
     /// What the candidates of an iteration teach; what was found of them is kept.
-    fn candidates(&mut self, number: u32, policy: &Model, judge: Option<&Model>) -> Result<TrainingSet> {
-        let (groups, set, summary) = self.explore(number, policy, judge)?;
+    fn candidates(
+        &mut self,
+        number: u32,
+        policy: &Model,
+        judge: Option<&Model>,
+        reward: Option<&Model>,
+    ) -> Result<TrainingSet> {
+        let (groups, set, summary) = self.explore(number, policy, judge, reward)?;
         let traces = self.traces(number, &groups);
         let body = json!({ "summary": summary, "traces": traces });
         self.store.record_artifact(&format!("iterations/{number}"), "", &body)?;
@@ -297,30 +363,30 @@ impl Run<'_> {
         number: u32,
         model: &Model,
         judge: Option<&Model>,
+        reward: Option<&Model>,
     ) -> Result<(Vec<CandidateGroup>, TrainingSet, IterationSummary)> {
         let config = self.config.loop_config();
         let mut policy = LocalPolicy::new(model, self.config.engine())?;
-        let (templates, critique) = (&self.inputs.templates, &self.config.feedback.critique);
-        let mut judge: Box<dyn Judge + '_> = match (self.config.feedback.source, judge, &self.inputs.checker)
-        {
-            (FeedbackOrigin::Checker, _, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
-            (FeedbackOrigin::Model, Some(judge), _) => {
-                Box::new(LocalJudge::new(judge, templates, critique, self.config.engine())?)
-            }
-            _ => Box::new(LocalJudge::of_policy(&policy, templates, critique)?),
-        };
+        let store = RefCell::new(&mut self.store as &mut dyn RowStore);
+        let mut store = SharedStore::new(&store);
+        let models = (&policy, judge);
+        let mut judge = judges::judge(self.config, self.inputs, models, self.judges, store, number)?;
+        let mut reward = reward.map(LocalReward::new);
         let mut iteration = Iteration {
             config: &config,
             number,
             instructions: &self.inputs.instructions,
             aspects: &self.inputs.aspects,
             templates: &self.inputs.templates,
-            store: &mut self.store,
+            store: &mut store,
             progress: self.console,
             checker: self.inputs.checker.as_deref(),
-            reward: None,
+            reward: reward.as_mut().map(|reward| reward as &mut dyn Reward),
         };
-        let groups = iteration.explore(&mut policy, Some(judge.as_mut()))?;
+        let groups = match &mut judge {
+            Some(judge) => iteration.explore(&mut policy, Some(judge.as_mut()))?,
+            None => iteration.explore(&mut policy, None)?,
+        };
         let (set, summary) = TrainingSet::of_candidates(self.config, &mut iteration, &groups)?;
         Ok((groups, set, summary))
     }
@@ -401,6 +467,7 @@ impl Run<'_> {
         evaluations
             .sort_by_key(|e| (e.iteration, self.measured.sets.iter().position(|set| set.name() == e.set)));
         traces.truncate(TRACES);
+        let reward = self.store.artifact(REWARD_EVALUATION)?;
         let mut seconds: HashMap<String, f64> = HashMap::new();
         let mut order: Vec<String> = Vec::new();
         for event in self.store.events()? {
@@ -429,6 +496,7 @@ impl Run<'_> {
                 self.config.dpo.objective.chosen_fall_warning,
             ),
             evaluations,
+            reward: reward.map(|artifact| serde_json::from_value(artifact.body)).transpose()?,
             divergences,
             iterations,
             training: curves,

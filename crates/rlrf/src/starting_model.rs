@@ -15,18 +15,20 @@ use crate::config::{Config, DemonstrationSet, FeedbackOrigin, NewModelConfig, Sf
 use crate::inputs::{Reader, RunInputs};
 use crate::models;
 use crate::overlap::Trained;
+use crate::starting_reward::StartingReward;
 
 /// A tokenizer's vocabulary holds at least the special tokens and every byte.
 const LEAST_VOCABULARY: usize = 256 + SPECIAL_TOKENS.len();
 
-/// The policy, and the feedback model where it is one of its own.
+/// The policy, and the feedback model and the reward model where there are such.
 pub(crate) struct StartingModels {
     pub(crate) policy: StartingModel,
     pub(crate) feedback: Option<StartingModel>,
+    pub(crate) reward: Option<StartingReward>,
 }
 
 impl StartingModels {
-    /// Reads and checks both; `trained` gets the questions that they will learn from.
+    /// Reads and checks all; `trained` gets the questions that they will learn from.
     pub(crate) fn read(
         config: &Config,
         reader: &mut Reader,
@@ -46,7 +48,10 @@ impl StartingModels {
         let mut read = |section, seed, model: &Option<PathBuf>, new, sft: &Option<SftSection>| {
             let sft = match sft {
                 Some(sft) => {
-                    let written = written_demonstrations(config, seed, sft, reader, inputs, trained)?;
+                    let written = match sft.demonstrations.is_empty() {
+                        true => Demonstrations::default(),
+                        false => written_demonstrations(config, seed, reader, inputs, trained)?,
+                    };
                     Some(FineTuning {
                         demonstrations: demonstrations(section, sft, &written, reader, trained)?,
                         section: sft.clone(),
@@ -65,6 +70,10 @@ impl StartingModels {
                     Some(read("feedback", seed, &feedback.model, &feedback.new, &feedback.sft)?)
                 }
                 _ => None,
+            },
+            reward: match config.uses_reward() {
+                true => Some(StartingReward::read(config, reader, inputs, trained)?),
+                false => None,
             },
         };
         let judge = match feedback.source {
@@ -117,21 +126,38 @@ impl Origin {
                 Ok(Self::Loaded(Box::new(model)))
             }
             (None, Some(new)) => {
-                Preset::by_name(&new.preset)
-                    .and_then(|preset| preset.config(new.vocab_size))
-                    .map_err(|error| anyhow!("configuration: {section}.new.preset: {error}"))?;
-                if new.vocab_size < LEAST_VOCABULARY {
-                    bail!(
-                        "configuration: {section}.new.vocab_size = {}: must be at least {LEAST_VOCABULARY}, for every \
-                         byte and {} special tokens",
-                        new.vocab_size,
-                        SPECIAL_TOKENS.len()
-                    );
-                }
+                check_new(section, new)?;
                 Ok(Self::New(new.clone()))
             }
         }
     }
+}
+
+/// Refuses a new model that cannot be made.
+pub(crate) fn check_new(section: &str, new: &NewModelConfig) -> Result<()> {
+    Preset::by_name(&new.preset)
+        .and_then(|preset| preset.config(new.vocab_size))
+        .map_err(|error| anyhow!("configuration: {section}.new.preset: {error}"))?;
+    if new.vocab_size < LEAST_VOCABULARY {
+        bail!(
+            "configuration: {section}.new.vocab_size = {}: must be at least {LEAST_VOCABULARY}, for every byte and {} \
+             special tokens",
+            new.vocab_size,
+            SPECIAL_TOKENS.len()
+        );
+    }
+    Ok(())
+}
+
+/// A new model, its tokenizer trained on `texts`.
+pub(crate) fn make_new(
+    new: &NewModelConfig,
+    texts: impl Iterator<Item = String>,
+    seed: u64,
+) -> Result<Model> {
+    let tokenizer = Tokenizer::train_bpe(texts, new.vocab_size, &SPECIAL_TOKENS)?;
+    let shape = Preset::by_name(&new.preset)?.config(tokenizer.vocab_size())?;
+    Ok(Model::new_random(shape, tokenizer, stream(seed, "weights", &new.preset, 0))?)
 }
 
 impl StartingModel {
@@ -163,9 +189,7 @@ impl StartingModel {
                 let demonstrations = self.sft.iter().flat_map(|sft| &sft.demonstrations);
                 let texts = demonstrations
                     .flat_map(|d| d.prompt.iter().map(|m| m.content.clone()).chain([d.completion.clone()]));
-                let tokenizer = Tokenizer::train_bpe(texts, new.vocab_size, &SPECIAL_TOKENS)?;
-                let shape = Preset::by_name(&new.preset)?.config(tokenizer.vocab_size())?;
-                Model::new_random(shape, tokenizer, stream(seed, "weights", &new.preset, 0))?
+                make_new(&new, texts, seed)?
             }
         };
         Ok((model, self.sft))
@@ -189,20 +213,16 @@ fn refuse_idle_feedback_model(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// What the program writes, if the section wants some of it.
-fn written_demonstrations(
+/// What the program writes.
+pub(crate) fn written_demonstrations(
     config: &Config,
     seed: u64,
-    sft: &SftSection,
     reader: &mut Reader,
     inputs: &RunInputs,
     trained: &mut Trained,
 ) -> Result<Demonstrations> {
-    if sft.demonstrations.is_empty() {
-        return Ok(Demonstrations::default());
-    }
     let Some(file) = &config.demonstrations.problems else {
-        bail!("configuration: demonstrations.problems is missing, but an `sft` section wants demonstrations");
+        bail!("configuration: demonstrations.problems is missing, but some section wants demonstrations");
     };
     let problems = reader.word_problems(file)?;
     for (number, problem) in (1..).zip(&problems) {

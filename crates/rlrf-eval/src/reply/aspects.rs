@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 
 use rlrf_method::ParseOutcome;
+use rlrf_method::written::Written;
 use serde::{Deserialize, Serialize};
 
 use super::object::{self, Failure, Members, Value};
-use super::prose;
-use super::score::{self, Written};
+use super::{SCALE, prose};
 
 /// What a reply says about one aspect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -236,7 +236,7 @@ impl Said {
         let (Value::Text(text) | Value::Bare(text)) = value else {
             return Some(Self { verdict: AspectVerdict::Unreadable, reason, plain: false });
         };
-        let (verdict, plain) = match score::read(text) {
+        let (verdict, plain) = match Written::read(text, &SCALE) {
             Written::Score(score, plain) => (AspectVerdict::Score(score), plain),
             Written::NotApplicable(plain) => (AspectVerdict::NotApplicable, plain),
             Written::OutOfRange => (AspectVerdict::OutOfRange, false),

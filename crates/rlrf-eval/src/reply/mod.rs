@@ -10,9 +10,10 @@ mod object;
 mod pair;
 mod prose;
 mod rubric;
-mod score;
 
 pub use aspects::{AspectReply, AspectVerdict, ReplyProblem};
 pub use pair::{PairReply, Preference};
 pub use rubric::RubricReply;
-pub use score::SCALE;
+
+/// The scale of a judge's scores.
+pub const SCALE: std::ops::RangeInclusive<u8> = 1..=5;

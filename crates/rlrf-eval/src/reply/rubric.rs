@@ -1,10 +1,10 @@
 //! Replies that score one rubric in Prometheus's form: `Feedback: ... [RESULT] 4`.
 
 use rlrf_method::ParseOutcome;
+use rlrf_method::written::Written;
 use serde::{Deserialize, Serialize};
 
-use super::score::{self, Written};
-use super::{AspectVerdict, ReplyProblem};
+use super::{AspectVerdict, ReplyProblem, SCALE};
 
 const MARK: &str = "[RESULT]";
 
@@ -29,7 +29,8 @@ impl RubricReply {
         let (head, tail) = reply.split_once(MARK).unwrap_or((reply, ""));
         let head = head.trim();
         let feedback = head.strip_prefix("Feedback:").unwrap_or(head).trim().to_string();
-        let read: Vec<Written> = tail.split(MARK).map(after_mark).collect();
+        let read: Vec<Written> =
+            tail.split(MARK).map(|text| Written::read_after_mark(text, &SCALE)).collect();
         let (verdict, problem) = match (&read[0], reply.contains(MARK)) {
             (_, false) => (AspectVerdict::Missing, Some(ReplyProblem::NoVerdict)),
             _ if read.len() > 1 => (AspectVerdict::Missing, Some(ReplyProblem::Conflict)),
@@ -50,13 +51,6 @@ impl RubricReply {
         };
         Self { feedback, verdict, parse, problem }
     }
-}
-
-fn after_mark(text: &str) -> Written {
-    let text = text.trim().trim_start_matches(':').trim_start();
-    let text = text.strip_suffix("</s>").unwrap_or(text).trim_end();
-    let unwrapped = text.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap_or(text);
-    score::read(unwrapped.strip_suffix('.').unwrap_or(unwrapped))
 }
 
 #[cfg(test)]

@@ -105,7 +105,8 @@ impl QueryBlock {
         } else {
             (self.first_computed.max(self.prefix), self.prefix, self.end_key)
         };
-        (start - offset, end - start, start - self.first_key)
+        // A window that begins behind the prefix leaves nothing of it: its part may then end before the first key.
+        (start - offset, end - start, start.saturating_sub(self.first_key))
     }
 
     /// Splits a row of scores behind the keys that the block's query `i` may see, and their padding to whole

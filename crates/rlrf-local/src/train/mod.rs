@@ -48,11 +48,14 @@ impl Control<'_> {
             return Ok(());
         }
         // Rows hold what a run's inputs decide; speed is not among it.
-        let body = json!({
+        let mut body = json!({
             "stage": self.stage.name, "step": metrics.step, "total_steps": metrics.total_steps, "loss": metrics.loss,
             "learning_rate": metrics.learning_rate, "gradient_norm": metrics.gradient_norm, "tokens": metrics.tokens,
             "preference": metrics.preference, "policy": metrics.policy,
         });
+        if let Some(reward) = &metrics.reward {
+            body["reward"] = json!(reward);
+        }
         let position = u32::try_from(metrics.step).unwrap_or(u32::MAX);
         let row = Row {
             key,
@@ -91,7 +94,7 @@ impl TrainingControl for Control<'_> {
 }
 
 /// Runs a training function under a stage's control; adapters that were trained are merged. Its checkpoint stays: [`finish`] removes it once the model is saved.
-fn under_control(
+pub(crate) fn under_control(
     model: &mut Model,
     stage: &TrainingStage,
     settings: &impl Serialize,

@@ -3,6 +3,7 @@
 mod activations;
 mod layer;
 mod linear;
+mod score;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use layer::LayerBackward;
 pub(crate) use layer::{Block, LayerWeights};
 use linear::FlatLinear;
 
-use crate::{Adapter, Batch, Error, Layout, ModelConfig, ParameterEntry, Result};
+use crate::{Adapter, Batch, Error, Head, Layout, ModelConfig, ParameterEntry, Result};
 
 /// A decoder with its parameters in f32.
 #[derive(Debug, Clone)]
@@ -164,8 +165,12 @@ impl Decoder {
     }
 
     /// The language head, `[vocab, hidden]`: the embeddings themselves where they are tied.
+    ///
+    /// # Panics
+    /// If the decoder is a reward model's.
     pub(crate) fn lm_head(&self) -> &[f32] {
-        &self.parameters[self.layout.lm_head.clone()]
+        assert_eq!(self.config.head, Head::Language, "a reward model has no language head");
+        &self.parameters[self.layout.head.clone()]
     }
 
     /// The weights of every layer, first to last, and the operands of products with them.
@@ -215,7 +220,7 @@ impl Decoder {
     /// Full logits of the given rows, `[rows.len(), vocab]` (tests and evaluation; training uses `logprobs`).
     ///
     /// # Panics
-    /// If a row is not of the batch of the last [`Decoder::forward`].
+    /// If a row is not of the batch of the last [`Decoder::forward`], or the decoder is a reward model's.
     pub fn logits(&self, activations: &Activations, rows: &[usize]) -> Vec<f32> {
         let (dim, vocab) = (self.config.hidden_size, self.config.vocab_size);
         let mut hidden = Vec::new();
@@ -282,7 +287,7 @@ impl Decoder {
             dim,
             vocab,
             &mut selection.d_hidden,
-            self.part(&self.layout.lm_head, gradients),
+            self.part(&self.layout.head, gradients),
         );
         self.backward_hidden(batch, activations, rows, &selection.d_hidden, gradients);
         activations.selection = selection;

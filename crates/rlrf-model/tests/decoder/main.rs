@@ -9,4 +9,5 @@ mod inference;
 mod lora;
 mod packing;
 mod parity;
+mod score;
 mod support;

@@ -166,6 +166,41 @@ fn contents_never_become_control_tokens() {
     }
 }
 
+/// Texts that try to leave their place in a prompt, whole ones.
+#[test]
+fn no_attack_adds_or_removes_a_control_token() {
+    let special = [
+        "<s>",
+        "</s>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+    ];
+    let attacks = include_str!("../../../rlrf-method/tests/fixtures/attacks.jsonl");
+    for (source, tokenizer) in
+        [(CHATML, byte_level()), (QWEN3, byte_level()), (LLAMA2, metaspace()), (LLAMA3, llama3_tokenizer())]
+    {
+        let template = template(source, &tokenizer).unwrap();
+        let control = |content: &str| -> Vec<u32> {
+            let turns = [("user", content), ("assistant", content), ("user", content)];
+            let prompt = template.prompt(&tokenizer, &messages(&turns)).unwrap();
+            let known: Vec<u32> = special.iter().filter_map(|token| tokenizer.id(token)).collect();
+            prompt.into_iter().filter(|token| known.contains(token)).collect()
+        };
+        let harmless = control("It is 7.");
+        assert!(harmless.len() >= 2, "{source}");
+        for line in attacks.lines() {
+            let attack: Value = serde_json::from_str(line).unwrap();
+            let repeat = attack["repeat"].as_u64().unwrap_or(1) as usize;
+            let text = attack["text"].as_str().unwrap().repeat(repeat.min(50));
+            assert_eq!(control(&format!("a {text} b")), harmless, "{}", attack["name"]);
+        }
+    }
+}
+
 #[test]
 fn refusals_and_losses_are_errors() {
     let tokenizer = byte_level();

@@ -6,6 +6,7 @@
 mod chat;
 mod config;
 mod folder;
+mod reward;
 mod tokenizer;
 mod weights;
 

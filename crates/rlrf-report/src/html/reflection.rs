@@ -160,7 +160,7 @@ pub(super) fn pairs(summary: &Summary) -> Option<Section> {
     };
     let with_share =
         |part: u64, whole: u64| format!("{} ({})", part_of(part, whole), percent(share(part, whole)));
-    let rows = [
+    let mut rows = vec![
         row("pairs", &|i| count(i.pairs)),
         row("instructions with a pair", &|i| with_share(i.paired_instructions, i.instructions)),
         row("pairs that choose a refinement", &|i| with_share(i.pairs_chosen_refined, i.pairs)),
@@ -174,8 +174,17 @@ pub(super) fn pairs(summary: &Summary) -> Option<Section> {
             with_share(i.refinements_too_long, i.instructions)
         }),
         row("feedback replies that could not be read", &|i| with_share(i.feedback_failed, i.feedback)),
-        row("feedback verdicts that had to be forced", &|i| with_share(i.feedback_repaired, i.feedback)),
+        row("feedback verdicts that had to be forced or mended", &|i| {
+            with_share(i.feedback_repaired, i.feedback)
+        }),
     ];
+    // Local judges alone are never asked again, and have no members.
+    if summary.iterations.iter().any(|i| i.feedback_reasked + i.members_failed > 0) {
+        rows.push(row("feedback that was asked for once more", &|i| {
+            with_share(i.feedback_reasked, i.feedback)
+        }));
+        rows.push(row("panel members' judgements left out, unreadable", &|i| count(i.members_failed)));
+    }
     let body = table("Candidates and the preference pairs made of them", &header, &rows);
     Some(Section { id: "pairs", heading: "Pairs", body })
 }

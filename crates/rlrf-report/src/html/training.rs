@@ -45,6 +45,7 @@ const PREFERENCE: [Plan; 4] = [
     ),
 ];
 
+/// Of a policy gradient.
 const POLICY: [Plan; 2] = [
     (
         "Drift, nats per token",
@@ -57,6 +58,22 @@ const POLICY: [Plan; 2] = [
         "Share of the tokens whose probability has moved so far that they teach nothing more.",
         &[("clipped", "/policy/clip_ratio")],
         &[0.0],
+    ),
+];
+
+/// Of a reward model.
+const REWARD: [Plan; 2] = [
+    (
+        "Score margin",
+        "Mean score of the chosen responses minus that of the rejected ones.",
+        &[("margin", "/reward/margin")],
+        &[0.0],
+    ),
+    (
+        "Score accuracy",
+        "Share of pairs whose chosen response has the higher score.",
+        &[("accuracy", "/reward/accuracy")],
+        &[0.0, 1.0],
     ),
 ];
 
@@ -77,6 +94,7 @@ fn stage(curve: &TrainingCurve) -> String {
     let plans: Vec<&Plan> = std::iter::once(&LOSS)
         .chain(&PREFERENCE)
         .chain(&POLICY)
+        .chain(&REWARD)
         .filter(|plan| {
             plan.2.iter().any(|metric| curve.steps.iter().any(|step| value(step, metric).is_some()))
         })

@@ -1,3 +1,4 @@
+use rlrf_eval::Evaluation;
 use rlrf_report::final_table;
 
 use crate::fixture::{empty, evaluation, word_problems};
@@ -26,6 +27,21 @@ warning: Reflection gain is not positive: -3.1 points in iteration 1 (23.0% of t
          there.
 ";
     assert_eq!(final_table(&word_problems()), expected);
+}
+
+#[test]
+fn the_reward_model_has_its_own_block() {
+    let mut summary = empty();
+    summary.evaluations = vec![evaluation("a", 0, 1, 2)];
+    let mut reward = Evaluation::new("reward", 1, "held-out pairs");
+    reward.count("items", 80);
+    reward.metrics.insert("accuracy".into(), 0.875);
+    reward.intervals.insert("accuracy".into(), [0.8, 0.95]);
+    summary.reward = Some(reward);
+    let table = final_table(&summary);
+    let (before, block) = table.split_once("\n\n").unwrap();
+    assert!(!before.contains("reward"), "{table}");
+    assert!(block.starts_with("reward: held-out pairs, 80 items") && block.contains("87.5%"), "{table}");
 }
 
 #[test]

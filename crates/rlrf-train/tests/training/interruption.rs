@@ -13,17 +13,17 @@ use rlrf_train::{
 use crate::common::{bits, config, decoder, preference_groups, sft_examples};
 
 /// Stops, or dies, after a step.
-struct Saboteur<'a> {
-    folder: &'a Path,
-    stop_after: Option<u64>,
-    die_after: Option<u64>,
-    step: Cell<u64>,
-    losses: Vec<f64>,
-    notices: Vec<String>,
+pub(crate) struct Saboteur<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) stop_after: Option<u64>,
+    pub(crate) die_after: Option<u64>,
+    pub(crate) step: Cell<u64>,
+    pub(crate) losses: Vec<f64>,
+    pub(crate) notices: Vec<String>,
 }
 
 impl<'a> Saboteur<'a> {
-    fn new(folder: &'a Path) -> Self {
+    pub(crate) fn new(folder: &'a Path) -> Self {
         Self {
             folder,
             stop_after: None,

@@ -8,3 +8,4 @@ mod invariance;
 mod learning;
 mod losses;
 mod parity;
+mod reward;

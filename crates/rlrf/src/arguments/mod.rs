@@ -4,6 +4,7 @@ mod compare;
 mod evaluate;
 mod factscore;
 mod index;
+mod reward;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub(crate) use evaluate::{
 };
 pub(crate) use factscore::{AbstentionRule, FactScoreOptions};
 pub(crate) use index::{IndexBuildOptions, IndexCommand, IndexSearchOptions};
+pub(crate) use reward::{RewardCommand, RewardEvalOptions, RewardPairsOptions, RewardTrainOptions};
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
 ///
@@ -68,9 +70,12 @@ pub(crate) enum Command {
     /// Have candidates criticised, aspect by aspect
     #[command(after_help = "Examples:\n  \
         rlrf feedback --model JUDGE --candidates candidates.jsonl --out judged.jsonl --set 'feedback.aspects=[\"completeness\"]'\n  \
+        rlrf feedback --model http://127.0.0.1:8000/v1 --candidates candidates.jsonl --out judged.jsonl\n  \
         rlrf feedback --candidates candidates.jsonl --out judged.jsonl --set checker=arithmetic\n\n\
-        Only candidates without feedback are judged. A candidate from elsewhere needs a field `text` alone.\n\
-        Settings: checker, feedback.aspects, feedback.aspects_file, [feedback.critique], templates.feedback, [engine].")]
+        Only candidates without feedback are judged. A candidate from elsewhere needs a field `text` alone. The key of an \
+        endpoint is taken from RLRF_API_KEY, else OPENAI_API_KEY.\n\
+        Settings: checker, feedback.aspects, feedback.aspects_file, [feedback.critique], feedback.endpoint, feedback.judges, \
+        templates.feedback, [engine].")]
     Feedback(FeedbackOptions),
     /// Refine the promising candidate of each instruction under its feedback
     #[command(
@@ -107,6 +112,11 @@ pub(crate) enum Command {
         out.\n\
         Settings: seed, [grpo.objective], [grpo.training].")]
     Grpo(GrpoOptions),
+    /// Train or measure a reward model, or write pairs for it
+    Reward {
+        #[command(subcommand)]
+        command: RewardCommand,
+    },
     /// Measure a model on a benchmark, or score answers that exist
     #[command(after_help = "Examples:\n  \
         rlrf eval problems --model MODEL --problems heldout.jsonl --set checker=arithmetic\n  \
@@ -137,7 +147,7 @@ pub(crate) enum Command {
 }
 
 /// Where settings come from: defaults, then a file, then the command line.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Settings {
     /// Configuration file with the settings; those of the other stages are ignored
     #[arg(long, value_name = "FILE")]
@@ -162,9 +172,12 @@ pub(crate) struct RunOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct SampleOptions {
-    /// Model folder in Hugging Face layout
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    /// The model: a folder in Hugging Face layout, or the URL of an endpoint
+    #[arg(long, value_name = "DIR-OR-URL")]
+    pub(crate) model: String,
+    /// The model's name at the endpoint
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model_name: Option<String>,
     /// Instructions: JSONL with `prompt` or `messages`, optional `reference`, `answer`, `id`
     #[arg(long, value_name = "FILE")]
     pub(crate) instructions: PathBuf,
@@ -177,9 +190,13 @@ pub(crate) struct SampleOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct FeedbackOptions {
-    /// Folder of the feedback model; without it the `checker` of the settings judges
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: Option<PathBuf>,
+    /// The feedback model: a folder, or the URL of an endpoint; without it the settings' `feedback.endpoint`,
+    /// `feedback.judges` or `checker` judge
+    #[arg(long, value_name = "DIR-OR-URL")]
+    pub(crate) model: Option<String>,
+    /// The feedback model's name at the endpoint
+    #[arg(long, value_name = "NAME", requires = "model")]
+    pub(crate) model_name: Option<String>,
     /// Candidates, as `rlrf sample` or `rlrf refine` writes them
     #[arg(long, value_name = "FILE")]
     pub(crate) candidates: PathBuf,
@@ -192,9 +209,12 @@ pub(crate) struct FeedbackOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct RefineOptions {
-    /// Model folder in Hugging Face layout
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    /// The model: a folder in Hugging Face layout, or the URL of an endpoint
+    #[arg(long, value_name = "DIR-OR-URL")]
+    pub(crate) model: String,
+    /// The model's name at the endpoint
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model_name: Option<String>,
     /// Judged candidates, as `rlrf feedback` writes them
     #[arg(long, value_name = "FILE")]
     pub(crate) candidates: PathBuf,

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use rlrf_eval::factscore::Abstention;
-use rlrf_remote::is_url;
 use serde::de::{DeserializeOwned, Error, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize};
+
+use super::judge::is_address;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -48,10 +49,6 @@ pub(crate) struct JudgeSource {
     /// Longest reply, in tokens.
     #[serde(default = "judge_tokens")]
     pub(crate) max_new_tokens: usize,
-}
-
-fn is_address(model: &str) -> bool {
-    is_url(model)
 }
 
 fn judge_tokens() -> usize {
@@ -258,6 +255,7 @@ sets = [
 ]
 judge = { model = "JUDGE", name = "served", max_new_tokens = 64 }
 max_new_tokens = 8
+divergence_samples = 64
 allow_overlap = true
 "#;
 

@@ -45,7 +45,9 @@ impl Method {
                 let feedback = &mut config.feedback;
                 feedback.source = FeedbackOrigin::Policy;
                 (feedback.model, feedback.new, feedback.sft) = (None, None, None);
+                (feedback.endpoint, feedback.judges) = (None, Vec::new());
                 feedback.aspects = vec![OVERALL.into()];
+                (config.score.reward_weight, config.reward.break_ties) = (0.0, false);
             }
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod judge_cache;
 mod just_eval;
 mod pairwise;
 mod problems;
+mod reward;
 mod sets;
 mod word_problems;
 
@@ -30,6 +31,7 @@ use crate::inputs::{Reader, resolved_configuration};
 use crate::model_source;
 use crate::stages::{open_rows, refuse_foreign};
 
+pub(crate) use reward::eval as eval_reward;
 pub(crate) use sets::{MeasuredSet, MeasuredSets};
 
 pub(crate) fn eval(options: &EvalOptions, json: bool, console: &Console) -> Result<()> {

@@ -1,13 +1,14 @@
 //! `rlrf sample`, `feedback`, `refine` and `pairs`: the stages of an iteration on files of candidates.
 
+use std::cell::RefCell;
 use std::path::Path;
 
-use anyhow::{Result, bail};
-use rlrf_local::{LocalJudge, LocalPolicy};
+use anyhow::{Context as _, Result, bail};
 use rlrf_method::candidates::{read_candidates, write_candidates};
 use rlrf_method::config::MethodConfig;
 use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::pairs::preference_records;
+use rlrf_method::row::SharedStore;
 use rlrf_method::score::{Candidate, CandidateKind};
 use rlrf_method::seam::{Checker, CheckerJudge, Judge};
 use rlrf_method::summary::IterationSummary;
@@ -17,12 +18,15 @@ use super::{PartialOutput, Stage, expect_file};
 use crate::arguments::{FeedbackOptions, PairsOptions, RefineOptions, SampleOptions};
 use crate::console::Console;
 use crate::inputs::{check_answers, checker, limited};
+use crate::judges::{JudgeModels, Judging};
 
-const FEEDBACK_SETTINGS: [&str; 6] = [
+const FEEDBACK_SETTINGS: [&str; 8] = [
     "checker",
     "feedback.aspects",
     "feedback.aspects_file",
     "feedback.critique",
+    "feedback.endpoint",
+    "feedback.judges",
     "templates.feedback",
     "generation",
 ];
@@ -46,11 +50,10 @@ pub(crate) fn sample(options: &SampleOptions, json: bool, console: &Console) -> 
     let (name, bytes) = stage.reader.given("instructions", &options.instructions)?;
     let instructions = limited(Instruction::read_jsonl(&name, &bytes)?, &stage.config)?;
     let inputs = Inputs::read(&mut stage, instructions)?;
-    let model = stage.model(&options.model)?;
-    let mut policy = LocalPolicy::new(&model, stage.config.engine())?;
+    let mut policy = stage.policy(&options.model, options.model_name.as_deref())?;
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let mut iteration = inputs.iteration(&mut output.store, console);
-    let groups = iteration.sample(&mut policy)?;
+    let groups = iteration.sample(policy.as_mut())?;
     let summary = iteration.summary(&groups);
     let line = format!(
         "{} candidates for {} instructions, {} of them distinct: {}",
@@ -70,20 +73,33 @@ pub(crate) fn feedback(options: &FeedbackOptions, json: bool, console: &Console)
     if let Some(checker) = &inputs.checker {
         check_answers(checker.as_ref(), &inputs.instructions, &options.candidates)?;
     }
-    let model = options.model.as_deref().map(|folder| stage.model(folder)).transpose()?;
-    let mut judge: Box<dyn Judge + '_> = match (&model, &inputs.checker) {
-        (Some(model), _) => {
-            let critique = &stage.config.feedback.critique;
-            Box::new(LocalJudge::new(model, &inputs.templates, critique, stage.config.engine())?)
+    let mut models = match &options.model {
+        Some(source) => {
+            let judging = Judging::new(&stage.config, &inputs.templates);
+            let (models, digest) = JudgeModels::single(source, options.model_name.as_deref(), judging)?;
+            stage.reader.remember_given("model", Path::new(source), &digest);
+            models
         }
-        (None, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
-        (None, None) => bail!("nobody judges: give --model DIR, or a checker: --set checker=arithmetic"),
+        None => JudgeModels::configured(&stage.config, &inputs.templates, &mut stage.reader)?,
     };
+    let checker = inputs.checker.as_deref().filter(|_| models.is_empty());
+    if models.is_empty() && checker.is_none() {
+        bail!("nobody judges: give --model DIR or URL, or a checker: --set checker=arithmetic");
+    }
     let judged = groups.iter().flat_map(|group| &group.candidates).filter(|c| c.feedback.is_empty()).count();
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
-    let mut iteration = inputs.iteration(&mut output.store, console);
-    iteration.feedback(judge.as_mut(), &mut groups)?;
-    let summary = iteration.summary(&groups);
+    let summary = {
+        let judging = Judging::new(&stage.config, &inputs.templates);
+        let store = RefCell::new(&mut output.store as &mut dyn RowStore);
+        let mut store = SharedStore::new(&store);
+        let mut judge: Box<dyn Judge + '_> = match checker {
+            Some(checker) => Box::new(CheckerJudge(checker)),
+            None => models.judge(judging, store, 0)?.context("no judge was opened")?,
+        };
+        let mut iteration = inputs.iteration(&mut store, console);
+        iteration.feedback(judge.as_mut(), &mut groups)?;
+        iteration.summary(&groups)
+    };
     let line = format!(
         "{judged} candidates judged on {} ({}), {} replies unreadable: {}",
         stage.config.feedback.aspects.join(", "),
@@ -99,8 +115,7 @@ pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> 
     let mut stage = Stage::new("refine", &options.settings, &REFINE_SETTINGS)?;
     let (inputs, groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
     refuse_unjudged(&options.candidates, &groups)?;
-    let model = stage.model(&options.model)?;
-    let mut policy = LocalPolicy::new(&model, stage.config.engine())?;
+    let mut policy = stage.policy(&options.model, options.model_name.as_deref())?;
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let mut iteration = inputs.iteration(&mut output.store, console);
     // A repeated call must not refine again what it has refined.
@@ -111,7 +126,7 @@ pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> 
         count => format!("; {count} had refinements already and were left alone"),
     };
     let before = open.iter().map(|group| group.candidates.len()).sum::<usize>();
-    iteration.refine(&mut policy, &mut open)?;
+    iteration.refine(policy.as_mut(), &mut open)?;
     let refinements = open.iter().map(|group| group.candidates.len()).sum::<usize>() - before;
     let drafts: usize = open.iter().map(|group| group.promising.len()).sum();
     groups.extend(open);

@@ -5,6 +5,7 @@
 //! may take the place of its own input: its digest is recorded first, so that a repeat after a kill in between knows it.
 
 mod candidates;
+mod reward;
 mod training;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use rlrf_local::TrainingStage;
 use rlrf_method::Table;
 use rlrf_method::digest::digest;
+use rlrf_method::seam::Policy;
 use rlrf_model::Model;
 use rlrf_model::folder::clear_leftovers;
 use rlrf_store::{Artifact, RunStore, write_atomically};
@@ -26,9 +28,10 @@ use crate::arguments::Settings;
 use crate::config::Config;
 use crate::console::{self, Console};
 use crate::inputs::{Reader, resolved_configuration, short_digest};
-use crate::models;
+use crate::{model_source, models};
 
 pub(crate) use candidates::{feedback, pairs, refine, sample};
+pub(crate) use reward::{pairs as reward_pairs, train as reward_train};
 pub(crate) use training::{dpo, grpo, sft};
 
 /// Name of the output in the database of its rows.
@@ -53,6 +56,13 @@ impl Stage {
         let model = models::load(folder)?;
         self.reader.remember_given("model", folder, &model.digest());
         Ok(model)
+    }
+
+    /// A model that answers, from a folder or at an endpoint.
+    fn policy(&mut self, source: &str, name: Option<&str>) -> Result<Box<dyn Policy>> {
+        let policy = model_source::open(source, name, self.config.engine())?;
+        self.reader.remember_given("model", Path::new(source), &policy.digest());
+        Ok(policy)
     }
 
     /// The unfinished output `out`, with the rows of an interrupted call of the same command on the same inputs. None
@@ -90,7 +100,7 @@ impl Stage {
 fn finished(out: &Path, folder: &Path) -> Option<Artifact> {
     let recorded = RunStore::open_read_only(folder).ok()?.artifact(OUTPUT).ok()??;
     let present = match out.is_dir() {
-        true => models::load(out).ok()?.digest(),
+        true => models::load_any(out).ok()?.digest(),
         false => short_digest(&fs::read(out).ok()?),
     };
     (present == recorded.digest).then_some(recorded)

@@ -3,13 +3,13 @@
 //! The replies have Just-Eval's form; their reasons and scores are GPT-4's judgements from prometheus-eval's `vicuna_eval.json`
 //! (Apache-2.0, licence beside the fixture).
 
-#![allow(clippy::unwrap_used, reason = "a test")]
-
 use std::collections::BTreeMap;
 
-use rlrf_eval::reply::{AspectReply, AspectVerdict, ReplyProblem, RubricReply};
+use rlrf_eval::reply::{AspectReply, AspectVerdict, ReplyProblem};
 use rlrf_method::ParseOutcome;
 use serde_json::Value;
+
+use crate::random::{Random, truncated};
 
 /// A well-formed reply and what it says.
 struct Original {
@@ -79,7 +79,7 @@ impl Original {
 }
 
 fn originals() -> Vec<Original> {
-    include_str!("fixtures/judge_replies.jsonl")
+    include_str!("../fixtures/judge_replies.jsonl")
         .lines()
         .map(|line| {
             let record: Value = serde_json::from_str(line).unwrap();
@@ -94,33 +94,6 @@ fn originals() -> Vec<Original> {
             }
         })
         .collect()
-}
-
-/// SplitMix64: the same mutations on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn choose<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len())]
-    }
-
-    /// Byte positions of `text` where one of `characters` stands.
-    fn place(&mut self, text: &str, characters: &[char]) -> usize {
-        let places: Vec<usize> = text.match_indices(characters).map(|(place, _)| place).collect();
-        *self.choose(&places)
-    }
 }
 
 const STRUCTURE: [char; 5] = ['{', '}', '"', ':', ','];
@@ -156,12 +129,6 @@ fn three_hundred_mutations() {
     }
     assert_eq!(cases, 300);
     assert!(excluded > 700, "the mutations must hurt: {excluded} excluded, {read} read");
-}
-
-/// Cut anywhere behind its first letters: of two verdicts, the first must be there to be contradicted.
-fn truncated(text: &str, random: &mut Random) -> String {
-    let places: Vec<usize> = text.char_indices().map(|(place, _)| place).skip(8).collect();
-    text[..*random.choose(&places)].to_string()
 }
 
 fn truncated_at_a_score(text: &str, random: &mut Random) -> String {
@@ -338,39 +305,9 @@ fn a_verdict_within_a_reason_is_not_read() {
 
 #[test]
 fn the_prompts_example_is_no_verdict() {
-    let template = include_str!("../templates/just_eval/multi_score.txt");
+    let template = include_str!("../../templates/just_eval/multi_score.txt");
     let originals = originals();
     let original = &originals[0];
     original.expect_failed(template, ReplyProblem::NoVerdict);
     original.expect_original(&format!("{template}\n{}", original.result), &ParseOutcome::Repaired);
-}
-
-/// The same judgements in Prometheus's form.
-#[test]
-fn rubric_replies_are_never_wrong() {
-    let mut random = Random(11);
-    for original in originals() {
-        let reply: Value = serde_json::from_str(&original.result).unwrap();
-        for (aspect, verdict) in &original.scores {
-            let AspectVerdict::Score(score) = *verdict else { continue };
-            let feedback = reply[aspect]["reason"].as_str().unwrap();
-            let rubric = format!("Feedback: {feedback} [RESULT] {score}");
-            let read = RubricReply::read(&rubric);
-            assert_eq!((read.verdict, read.parse), (*verdict, ParseOutcome::Parsed), "{rubric}");
-            assert_eq!(read.feedback, feedback);
-            let other = original.other_score(aspect, &mut random);
-            for mutation in [
-                truncated(&rubric[..rubric.len() - 1], &mut random),
-                format!("{rubric}{other}"),
-                format!("{rubric}.5"),
-                format!("{rubric} or {other}"),
-                format!("{rubric} [RESULT] {other}"),
-                format!("Feedback: I write [RESULT] {other} first. {rubric}"),
-                rubric.replace("[RESULT]", "RESULT"),
-                rubric.replace(&format!("[RESULT] {score}"), &format!("[RESULT] \u{66}{score}")),
-            ] {
-                assert!(!RubricReply::read(&mutation).verdict.is_read(), "{mutation}");
-            }
-        }
-    }
 }

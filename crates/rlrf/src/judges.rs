@@ -1,0 +1,182 @@
+//! Who judges: the policy itself, a feedback model, the checker, or models that the configuration names beside them.
+
+use anyhow::{Context as _, Result, bail};
+use rlrf_engine::EngineOptions;
+use rlrf_local::{JudgeConfig, LocalJudge, LocalPolicy};
+use rlrf_method::Templates;
+use rlrf_method::config::Sampling;
+use rlrf_method::kept::KeptPolicy;
+use rlrf_method::panel::Panel;
+use rlrf_method::row::SharedStore;
+use rlrf_method::seam::{CheckerJudge, Judge, Policy};
+use rlrf_method::text_judge::TextJudge;
+use rlrf_model::Model;
+use rlrf_remote::{RemotePolicy, is_url};
+
+use crate::config::{Config, FeedbackConfig, FeedbackOrigin, JudgeModel};
+use crate::inputs::{Reader, RunInputs};
+use crate::model_source;
+
+/// What a reply in free text needs beside its critique: the line with the level.
+const VERDICT_TOKENS: usize = 16;
+
+/// Names the rows of judges' replies.
+const REPLIES: &str = "feedback replies";
+
+/// The models of `feedback.endpoint` or `feedback.judges`, opened: none where others judge.
+pub(crate) struct JudgeModels(Vec<OpenedModel>);
+
+enum OpenedModel {
+    Folder(Box<Model>),
+    Endpoint(RemotePolicy),
+}
+
+/// How models judge.
+#[derive(Clone, Copy)]
+pub(crate) struct Judging<'a> {
+    pub(crate) templates: &'a Templates,
+    pub(crate) critique: &'a JudgeConfig,
+    pub(crate) engine: EngineOptions,
+}
+
+impl<'a> Judging<'a> {
+    pub(crate) fn new(config: &'a Config, templates: &'a Templates) -> Self {
+        Self { templates, critique: &config.feedback.critique, engine: config.engine() }
+    }
+}
+
+impl JudgeModels {
+    /// Opens what `feedback.source` of a run names; refuses what it does not name.
+    pub(crate) fn of_run(config: &Config, inputs: &RunInputs, reader: &mut Reader) -> Result<Self> {
+        let feedback = &config.feedback;
+        let idle = |key: &str, source: &str| {
+            bail!(
+                "configuration: `feedback.{key}` names who judges, but feedback.source says that somebody else does: set \
+                 feedback.source = \"{source}\", or take `feedback.{key}` out"
+            )
+        };
+        match (feedback.source, &feedback.endpoint, feedback.judges.as_slice()) {
+            (FeedbackOrigin::Endpoint, None, _) => bail!(
+                "configuration: feedback.source = \"endpoint\" needs its address, as in feedback.endpoint = {{ model = \
+                 \"http://127.0.0.1:8000/v1\" }}"
+            ),
+            (FeedbackOrigin::Panel, _, []) => bail!(
+                "configuration: feedback.source = \"panel\" needs its members, as in feedback.judges = [{{ model = \"DIR\" \
+                 }}, {{ model = \"http://127.0.0.1:8000/v1\" }}]"
+            ),
+            (source, Some(_), _) if source != FeedbackOrigin::Endpoint => {
+                return idle("endpoint", "endpoint");
+            }
+            (source, _, [_, ..]) if source != FeedbackOrigin::Panel => return idle("judges", "panel"),
+            _ if !config.needs_feedback() => return Ok(Self(Vec::new())),
+            _ => {}
+        }
+        Self::configured(config, &inputs.templates, reader)
+    }
+
+    /// Opens what the configuration names, if it does.
+    pub(crate) fn configured(config: &Config, templates: &Templates, reader: &mut Reader) -> Result<Self> {
+        let FeedbackConfig { endpoint, judges, .. } = &config.feedback;
+        if let Some(endpoint) = endpoint.as_ref().filter(|endpoint| !is_url(&endpoint.model)) {
+            bail!(
+                "configuration: feedback.endpoint.model = {:?}: must be an address such as http://127.0.0.1:8000/v1; a model \
+                 folder is named by feedback.model, with feedback.source = \"model\"",
+                endpoint.model
+            );
+        }
+        let endpoint = endpoint.iter().map(|judge| ("feedback.endpoint".to_string(), judge));
+        let judges =
+            (1..).zip(judges).map(|(number, judge)| (format!("feedback.judges, number {number}"), judge));
+        let mut opened = Self(Vec::new());
+        for (place, JudgeModel { model, name }) in endpoint.chain(judges) {
+            let digest = opened
+                .open(&reader.model(model), name.as_deref(), Judging::new(config, templates))
+                .with_context(|| place.clone())?;
+            reader.remember(&place, &digest);
+        }
+        Ok(opened)
+    }
+
+    /// Opens a single model.
+    pub(crate) fn single(source: &str, name: Option<&str>, judging: Judging<'_>) -> Result<(Self, String)> {
+        let mut opened = Self(Vec::new());
+        let digest = opened.open(source, name, judging)?;
+        Ok((opened, digest))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds a model; gives its digest. One that cannot judge is refused now.
+    fn open(&mut self, source: &str, name: Option<&str>, judging: Judging<'_>) -> Result<String> {
+        let (model, digest) = if is_url(source) {
+            let endpoint = model_source::open_endpoint(source, name)?.passing_over_long_prompts();
+            let digest = endpoint.digest();
+            (OpenedModel::Endpoint(endpoint), digest)
+        } else {
+            let model = model_source::open_folder(source, name)?;
+            LocalJudge::new(&model, judging.templates, judging.critique, judging.engine)?;
+            let digest = model.digest();
+            (OpenedModel::Folder(Box::new(model)), digest)
+        };
+        self.0.push(model);
+        Ok(digest)
+    }
+
+    /// The judge that they are: a panel, if there are several; none, if there are none. What an endpoint replies is kept in
+    /// `store` as it comes.
+    pub(crate) fn judge<'a>(
+        &'a mut self,
+        judging: Judging<'a>,
+        store: SharedStore<'a>,
+        iteration: u32,
+    ) -> Result<Option<Box<dyn Judge + 'a>>> {
+        let Judging { templates, critique, engine } = judging;
+        let mut judges: Vec<Box<dyn Judge + 'a>> = Vec::with_capacity(self.0.len());
+        for model in &mut self.0 {
+            judges.push(match model {
+                OpenedModel::Folder(model) => Box::new(LocalJudge::new(model, templates, critique, engine)?),
+                OpenedModel::Endpoint(policy) => {
+                    let kept = KeptPolicy { policy, store, iteration, stage: REPLIES };
+                    let sampling = Sampling {
+                        temperature: critique.temperature,
+                        ..Sampling::greedy(critique.max_new_tokens + VERDICT_TOKENS)
+                    };
+                    Box::new(TextJudge::new(Box::new(kept), templates, sampling))
+                }
+            });
+        }
+        Ok(match judges.len() {
+            0 | 1 => judges.pop(),
+            _ => Some(Box::new(Panel::new(judges))),
+        })
+    }
+}
+
+/// The judge that `feedback.source` names; `policy` is the one that is being improved, `feedback` the feedback model
+/// where there is one of its own. None where nothing asks for feedback.
+pub(crate) fn judge<'a>(
+    config: &'a Config,
+    inputs: &'a RunInputs,
+    (policy, feedback): (&LocalPolicy<'a>, Option<&'a Model>),
+    models: &'a mut JudgeModels,
+    store: SharedStore<'a>,
+    iteration: u32,
+) -> Result<Option<Box<dyn Judge + 'a>>> {
+    if !config.needs_feedback() {
+        return Ok(None);
+    }
+    let judging = Judging::new(config, &inputs.templates);
+    let Judging { templates, critique, engine } = judging;
+    if let Some(judge) = models.judge(judging, store, iteration)? {
+        return Ok(Some(judge));
+    }
+    Ok(Some(match (config.feedback.source, feedback, &inputs.checker) {
+        (FeedbackOrigin::Checker, _, Some(checker)) => Box::new(CheckerJudge(checker.as_ref())),
+        (FeedbackOrigin::Model, Some(model), _) => {
+            Box::new(LocalJudge::new(model, templates, critique, engine)?)
+        }
+        _ => Box::new(LocalJudge::of_policy(policy, templates, critique)?),
+    }))
+}
