@@ -46,7 +46,7 @@ fn every_loss_over_pairs() {
         &["dpo.objective.loss=robust", "dpo.objective.label_smoothing=0.1"],
         &["dpo.objective.loss=ipo"],
         &["dpo.objective.loss=simpo", "dpo.objective.beta=2"],
-        &["dpo.objective.loss=orpo"],
+        &["dpo.objective.loss=orpo", "dpo.objective.beta=1"],
         &["dpo.objective.loss=kto", "dpo.objective.desirable_weight=1.5"],
     ] {
         let outcome = train(&folder, &["dpo", "--pairs", "pairs.jsonl"], set);
