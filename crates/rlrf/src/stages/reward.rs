@@ -1,6 +1,6 @@
 //! `rlrf reward train` and `rlrf reward pairs`: from preference pairs to a reward model, and from problems to pairs.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rlrf_arithmetic::preferences::preferences;
 use rlrf_eval::Evaluation;
 use rlrf_local::LocalReward;
@@ -82,7 +82,7 @@ pub(crate) fn pairs(options: &RewardPairsOptions, json: bool, console: &Console)
     let problems = Instruction::read_jsonl(&name, &bytes)?;
     let mistakes = stage.config.demonstrations.per_problem.mistakes;
     let seed = stream(stage.config.seed, "reward pairs", "", 0);
-    let groups = preferences(&problems, mistakes, seed)?;
+    let groups = preferences(&problems, mistakes, seed).context(name)?;
     let Some(output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     let lines = write_preferences(&groups, PreferenceFormat::Conversational)?;
     let pairs: usize = groups.iter().map(|group| group.pairs.len()).sum();
