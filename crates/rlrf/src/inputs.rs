@@ -234,7 +234,9 @@ impl RunInputs {
         aspects::check_choice(config.feedback.choose.as_ref(), &aspects)?;
         let grounding = match &config.feedback.retrieval {
             // What is hidden need not be looked up.
-            Some(retrieval) if config.feedback.reference => Some(retrieval::grounding(retrieval, reader, &instructions)?),
+            Some(retrieval) if config.feedback.reference => {
+                Some(retrieval::grounding(retrieval, reader, &instructions)?)
+            }
             _ => None,
         };
         Ok(Self { instructions, aspects, aspect_checkers, grounding, templates, checker })
