@@ -275,7 +275,7 @@ fn another_schema_version_is_refused_and_the_database_left_as_it_was() {
     Connection::open(&database).unwrap().execute_batch("PRAGMA user_version = 77").unwrap();
     let before = content(folder.path());
     let message = refused(folder.path());
-    assert!(message.contains("schema version 77, but this rlrf reads and writes version 2"), "{message}");
+    assert!(message.contains("schema version 77, but this rlrf reads and writes version 3"), "{message}");
     assert!(content(folder.path()) == before, "a file of the run changed");
     assert!(matches!(
         RunStore::open_read_only(folder.path()),

@@ -363,11 +363,6 @@ impl Config {
                 }
             }
         }
-        if self.feedback.retrieval.is_some() && !self.feedback.reference {
-            bail!(
-                "configuration: feedback.retrieval looks up a reference, but feedback.reference = false hides it"
-            );
-        }
         if let Some(retrieval) = &self.feedback.retrieval {
             retrieval.validate()?;
         }

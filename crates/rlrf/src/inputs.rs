@@ -270,8 +270,11 @@ impl RunInputs {
         render_once(&templates, &instructions[0], &aspects)?;
         aspects::check_choice(config.feedback.choose.as_ref(), &aspects)?;
         let grounding = match &config.feedback.retrieval {
-            Some(retrieval) => Some(retrieval::grounding(retrieval, reader, &instructions)?),
-            None => None,
+            // What is hidden need not be looked up.
+            Some(retrieval) if config.feedback.reference => {
+                Some(retrieval::grounding(retrieval, reader, &instructions)?)
+            }
+            _ => None,
         };
         Ok(Self { instructions, aspects, all_aspects, aspect_checkers, grounding, templates, checker })
     }
