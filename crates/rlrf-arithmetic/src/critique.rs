@@ -18,7 +18,7 @@ pub struct Critique {
 }
 
 /// Compares an attempt with the reference, step by step in the order of calculation, and advises on the first step of
-/// the reference that the attempt does not have.
+/// the reference that the attempt does not have: on its one mistake, or on the first of several.
 #[must_use]
 pub fn critique(reference: &Expression, attempt: &str) -> Critique {
     let advice = &advice_on(reference, attempt)[0];
