@@ -2,8 +2,8 @@
 //!
 //! [`PolicyLoss`](crate::PolicyLoss) has the formulas. Samples come from the reference model, all before training, as they do for
 //! preference pairs: the first step is on-policy, and clipping bounds what the later ones may take from them. A refinement was drawn
-//! under a prompt that shows draft and feedback, but is trained on as a sample of its instruction alone; its ratio is that to the
-//! reference model given the instruction, so that no importance weight stands for the other prompt.
+//! under a prompt that shows draft and feedback, but is trained on as a sample of its instruction alone: its ratio is to the reference
+//! model given the instruction, and no importance weight accounts for the other prompt.
 
 use rlrf_model::{Activations, Decoder, ModelConfig};
 

@@ -1,5 +1,8 @@
 //! The stage commands that train, on files: every loss over pairs, the best of scored candidates, policy gradients.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::folder::{Folder, jsonl};
@@ -91,6 +94,33 @@ fn the_best_candidates_and_all_scores() {
         assert!(outcome["policy"]["kl_per_token"].as_f64() > Some(0.0) && outcome["preference"].is_null());
     }
     assert_ne!(grpo["model"], rloo["model"]);
+}
+
+#[test]
+fn a_killed_policy_gradient_ends_in_the_same_model() {
+    let folder = judged();
+    let grpo = |out: &'static str| {
+        let mut arguments = vec!["grpo", "--model", "model", "--candidates", "judged.jsonl", "--out", out];
+        for setting in
+            ["grpo.training.epochs=60", "grpo.training.batch_size=4", "grpo.training.checkpoint_every=5"]
+        {
+            arguments.extend(["--set", setting]);
+        }
+        arguments
+    };
+    folder.run(&grpo("whole")).expect_success();
+    let mut child =
+        folder.command(&grpo("killed")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !folder.path("killed.partial/checkpoint/training.safetensors").exists() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended without a checkpoint");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The log-probabilities of the sampling policy come back out of their rows.
+    let repeated = folder.run(&grpo("killed")).expect_success();
+    assert!(repeated.stderr.contains("training goes on after step"), "{}", repeated.stderr);
+    assert!(folder.tree("killed").values().eq(folder.tree("whole").values()), "another model");
 }
 
 #[test]
