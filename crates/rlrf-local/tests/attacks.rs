@@ -120,7 +120,7 @@ fn judging_model(templates: &Templates) -> Model {
         .collect();
     let mut model = new_model(&[judgements[0].1, judgements[1].1, BOAST]);
     let mut config = SftConfig::default();
-    (config.training.epochs, config.training.batch_size, config.training.learning_rate) = (80, 2, 1e-2);
+    (config.training.epochs, config.training.batch_size, config.training.learning_rate) = (200, 2, 1e-2);
     config.training.checkpoint_every = 0;
     let checkpoint = std::env::temp_dir().join("never-written");
     let stage = TrainingStage { name: "sft".into(), iteration: 0, checkpoint };
