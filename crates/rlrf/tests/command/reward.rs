@@ -71,7 +71,7 @@ fn pairs_are_written_learnt_and_measured() {
 #[test]
 fn killed_and_repeated_the_training_goes_on() {
     let folder = prepared();
-    let settings = ["reward.training.epochs=300", "reward.training.checkpoint_every=10"];
+    let settings = ["reward.training.epochs=80", "reward.training.checkpoint_every=10"];
     folder.run(&train("whole", &settings)).expect_success();
     let mut child = folder
         .command(&train("killed", &settings))
