@@ -292,8 +292,8 @@ fn read_line(line: &str, names: &[&str]) -> Option<ChosenAspect> {
 
 /// Without the mark of a list item: `-`, `1.`, `B)`, and what makes a name bold.
 fn unmarked(line: &str) -> &str {
-    let bare =
-        |text: &str| text.trim_start().trim_start_matches(['-', '*', '•', '_', '#']).trim_start().len();
+    let is_mark = |c: char| c.is_whitespace() || ['-', '*', '•', '_', '#'].contains(&c);
+    let bare = |text: &str| text.trim_start_matches(is_mark).len();
     let text = &line[line.len() - bare(line)..];
     let label = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let label = if label.len() == text.len() {

@@ -532,7 +532,9 @@ const STAGES: &[Garbage] = &[
         expected: &["c.jsonl: instruction i is to be judged on \"speed\"", "feedback.aspects"],
     },
     Garbage {
-        prepare: |f| f.write("c.jsonl", "{\"prompt\": \"q\", \"candidates\": [{\"text\": \"a\"}]}"),
+        prepare: |f| {
+            f.write("c.jsonl", "{\"prompt\": \"q\", \"answer\": 2, \"candidates\": [{\"text\": \"a\"}]}")
+        },
         arguments: "feedback --candidates c.jsonl --out j.jsonl --set checker=arithmetic --set feedback.choose={most=1}",
         expected: &["feedback.choose and feedback.retrieval are for a model"],
     },
