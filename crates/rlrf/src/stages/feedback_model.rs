@@ -89,8 +89,8 @@ fn records(
         (None, Some(share)) => bail!("--held-out-share {share}: must be above 0 and below 1"),
         (None, None) => (records, Vec::new()),
     };
-    if let (Some(checker), Some(file)) = (checker(&stage.config), &options.held_out) {
-        check_records(checker.as_ref(), &held_out, file)?;
+    if let Some(checker) = checker(&stage.config) {
+        check_records(checker.as_ref(), &held_out, options.held_out.as_ref().unwrap_or(&options.records))?;
     }
     if !stage.config.evaluation.allow_overlap {
         let mut trained = Trained::default();
