@@ -17,7 +17,8 @@ use crate::inputs::{check_records, checker};
 use crate::judges::{JudgeModels, Judging};
 
 pub(crate) fn eval(options: &FeedbackEvalOptions, json: bool, console: &Console) -> Result<()> {
-    let keys = ["checker", "feedback.aspects_file", "feedback.critique", "templates.feedback"];
+    let keys =
+        ["checker", "feedback.aspects_file", "feedback.reference", "feedback.critique", "templates.feedback"];
     let mut call = Call::new(BENCHMARK, &options.evaluate, &keys, json, console)?;
     let templates = call.reader.templates(&call.config)?;
     let aspects = call.reader.all_aspects(&call.config)?;

@@ -16,11 +16,12 @@ use crate::console::Console;
 use crate::inputs::{check_answers, check_records, checker};
 use crate::overlap::Trained;
 
-const TRAIN_SETTINGS: [&str; 9] = [
+const TRAIN_SETTINGS: [&str; 10] = [
     "seed",
     "feedback.sft.training",
     "feedback.sft.completion_only_loss",
     "feedback.aspects_file",
+    "feedback.reference",
     "templates.feedback",
     "checker",
     "feedback.critique",
@@ -88,8 +89,8 @@ fn records(
         (None, Some(share)) => bail!("--held-out-share {share}: must be above 0 and below 1"),
         (None, None) => (records, Vec::new()),
     };
-    if let (Some(checker), Some(file)) = (checker(&stage.config), &options.held_out) {
-        check_records(checker.as_ref(), &held_out, file)?;
+    if let Some(checker) = checker(&stage.config) {
+        check_records(checker.as_ref(), &held_out, options.held_out.as_ref().unwrap_or(&options.records))?;
     }
     if !stage.config.evaluation.allow_overlap {
         let mut trained = Trained::default();
@@ -107,16 +108,17 @@ pub(crate) fn write_records(options: &FeedbackRecordsOptions, json: bool, consol
     let mut stage = Stage::new("feedback records", &options.settings, &RECORDS_SETTINGS)?;
     let (inputs, mut groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
     let mut aspects: Vec<Aspect> = stage.reader.all_aspects(&stage.config)?;
+    match &inputs.checker {
+        Some(checker) => check_answers(checker.as_ref(), &inputs.instructions, &options.candidates)?,
+        None => refuse_unjudged(&options.candidates, &groups)?,
+    }
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     if let Some(checker) = &inputs.checker {
-        check_answers(checker.as_ref(), &inputs.instructions, &options.candidates)?;
         groups.iter_mut().flat_map(|group| &mut group.candidates).for_each(|c| c.feedback.clear());
         inputs
             .iteration(&mut output.store, console)
             .feedback(&mut CheckerJudge(checker.as_ref()), &mut groups)?;
         aspects.clone_from(&inputs.aspects);
-    } else {
-        refuse_unjudged(&options.candidates, &groups)?;
     }
     let records = FeedbackRecord::of_candidates(&inputs.instructions, &groups, &aspects)?;
     let at = |level: u8| records.iter().filter(|record| record.level == level).count();
