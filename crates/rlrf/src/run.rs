@@ -305,6 +305,7 @@ impl Run<'_> {
             self.console.say(&format!("M_{iteration}\n{}", table.trim_end()));
             outcome.commit(&mut shared)?;
         }
+        drop(feedback);
         self.keep_timings()
     }
 
