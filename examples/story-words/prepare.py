@@ -23,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 SEED = 20240321
-ANSWERS, REFINEMENTS, FEEDBACK = 3600, 1200, 1550  # the last one for each aspect
+ANSWERS, REFINEMENTS = 3600, 1200
 INSTRUCTIONS, HELDOUT = 400, 300
 MOST_SENTENCES = 2
 ASKED_FOR = 200  # so many of the most frequent content words are asked for
@@ -154,7 +154,9 @@ class Judge:
 
 
 ASPECTS = ["completeness", "conciseness", "readability"]
-# Levels 1, 2 and 3 among the feedback on each aspect. Where two words of three are missing, "yes" and "no" are balanced.
+# Feedback on each aspect: how much, and its levels 1, 2 and 3. Where two words of three are missing, "yes" and "no" are
+# balanced.
+FEEDBACK = {"completeness": 2600, "conciseness": 650, "readability": 1400}
 SHARES = {
     "completeness": [0.46, 0.3, 0.24],
     "conciseness": [0.25, 0.32, 0.43],
@@ -281,17 +283,21 @@ def main():
             "prompt": [{"role": role, "content": content} for role, content in messages],
             "completion": " ".join(good),
         })
+
+    def share(aspect, level):
+        return round(FEEDBACK[aspect] * SHARES[aspect][level - 1])
+
     feedback = []
     for aspect in ASPECTS:
         levels = Counter()
-        while sum(levels.values()) < FEEDBACK:
+        while sum(levels.values()) < sum(share(aspect, level) for level in (1, 2, 3)):
             passage, wanted = rng.choice(train)
             if rng.random() < 0.4:
                 passage = more()
             given = passage if rng.random() < 0.3 else damage.draft(passage, wanted, more())
             response = " ".join(given)
             critique, level = getattr(judge, aspect)(wanted, response)
-            if levels[level] < FEEDBACK * SHARES[aspect][level - 1]:
+            if levels[level] < share(aspect, level):
                 levels[level] += 1
                 prompt = f"{instruction(wanted)}\ntext: {response}\n{aspect}"
                 feedback.append({"prompt": prompt, "completion": f"{critique}\nLevel: {level}"})
