@@ -76,12 +76,11 @@ fn finish(arguments: &Arguments) -> ExitCode {
 }
 
 fn feedback(options: &FeedbackOptions, json: bool, console: &Console) -> anyhow::Result<()> {
-    match (&options.command, &options.judge) {
-        (Some(FeedbackCommand::Train(options)), _) => stages::train_feedback(options, json, console),
-        (Some(FeedbackCommand::Eval(options)), _) => evaluate::eval_feedback(options, json, console),
-        (Some(FeedbackCommand::Records(options)), _) => stages::write_records(options, json, console),
-        (None, Some(options)) => stages::feedback(options, json, console),
-        (None, None) => anyhow::bail!("name what is to be judged: --candidates FILE --out FILE"),
+    match &options.command {
+        Some(FeedbackCommand::Train(options)) => stages::train_feedback(options, json, console),
+        Some(FeedbackCommand::Eval(options)) => evaluate::eval_feedback(options, json, console),
+        Some(FeedbackCommand::Records(options)) => stages::write_records(options, json, console),
+        None => stages::feedback(&options.judge, json, console),
     }
 }
 

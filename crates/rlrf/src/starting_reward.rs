@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_share_of_the_instructions_is_held_out_and_none_is_on_both_sides() {
-        let lines: String = (0..400)
+        let lines: String = (0..4000)
             .map(|n| {
                 let (prompt, chosen) = (n / 2, n);
                 format!("{{\"prompt\": \"q{prompt}\", \"chosen\": \"a{chosen}\", \"rejected\": \"b\"}}\n")
@@ -171,8 +171,8 @@ mod tests {
             held_out(&HeldOut::Share(0.25), preferences.clone(), seed, &mut Reader::new(None)).unwrap()
         };
         let (learnt, out) = split(1);
-        assert_eq!(learnt.len() + out.len(), 200);
-        assert!((30..70).contains(&out.len()), "{}", out.len());
+        assert_eq!(learnt.len() + out.len(), 2000);
+        assert!((420..580).contains(&out.len()), "{}", out.len());
         assert!(out.iter().all(|group| group.pairs.len() == 2 && !learnt.contains(group)));
         assert_eq!(split(1), (learnt, out.clone()));
         assert_ne!(split(2).1, out);

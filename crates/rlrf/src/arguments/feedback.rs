@@ -13,7 +13,7 @@ pub(crate) struct FeedbackOptions {
     #[command(subcommand)]
     pub(crate) command: Option<FeedbackCommand>,
     #[command(flatten)]
-    pub(crate) judge: Option<JudgeCandidatesOptions>,
+    pub(crate) judge: JudgeCandidatesOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -56,11 +56,12 @@ pub(crate) struct JudgeCandidatesOptions {
     #[arg(long, value_name = "NAME", requires = "model")]
     pub(crate) model_name: Option<String>,
     /// Candidates, as `rlrf sample` or `rlrf refine` writes them
-    #[arg(long, value_name = "FILE")]
-    pub(crate) candidates: PathBuf,
+    // Required, and an option all the same: a subcommand takes the place of both files.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) candidates: Option<PathBuf>,
     /// The same with feedback and scores; may be the same file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) settings: Settings,
 }

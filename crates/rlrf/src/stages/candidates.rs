@@ -76,14 +76,17 @@ pub(crate) fn sample(options: &SampleOptions, json: bool, console: &Console) -> 
 }
 
 pub(crate) fn feedback(options: &JudgeCandidatesOptions, json: bool, console: &Console) -> Result<()> {
-    expect_file(&options.out)?;
+    let (Some(candidates), Some(out)) = (&options.candidates, &options.out) else {
+        bail!("name what is to be judged: --candidates FILE --out FILE");
+    };
+    expect_file(out)?;
     let mut stage = Stage::new("feedback", &options.settings, &FEEDBACK_SETTINGS)?;
-    let (inputs, mut groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
-    inputs.refuse_other_aspects(&options.candidates, &groups)?;
+    let (inputs, mut groups) = Inputs::read_candidates(&mut stage, candidates)?;
+    inputs.refuse_other_aspects(candidates, &groups)?;
     if let Some(checker) = &inputs.checker {
-        check_answers(checker.as_ref(), &inputs.instructions, &options.candidates)?;
+        check_answers(checker.as_ref(), &inputs.instructions, candidates)?;
     }
-    check_aspects(&inputs.aspect_checkers, &inputs.instructions, &options.candidates)?;
+    check_aspects(&inputs.aspect_checkers, &inputs.instructions, candidates)?;
     let grounding = match &stage.config.feedback.retrieval {
         Some(retrieval) => Some(retrieval::grounding(retrieval, &mut stage.reader, &inputs.instructions)?),
         None => None,
@@ -110,7 +113,7 @@ pub(crate) fn feedback(options: &JudgeCandidatesOptions, json: bool, console: &C
         bail!("feedback.choose and feedback.retrieval are for a model: give --model DIR or URL");
     }
     let judged = groups.iter().flat_map(|group| &group.candidates).filter(|c| c.feedback.is_empty()).count();
-    let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
+    let Some(mut output) = stage.begin(out, json, console)? else { return Ok(()) };
     let summary = {
         let judging = Judging::new(&stage.config, &inputs.templates);
         let store = RefCell::new(&mut output.store as &mut dyn RowStore);
@@ -136,7 +139,7 @@ pub(crate) fn feedback(options: &JudgeCandidatesOptions, json: bool, console: &C
         stage.config.feedback.aspects.join(", "),
         mean_scores(&groups),
         summary.feedback_failed,
-        options.out.display()
+        out.display()
     );
     inputs.finish(output, &groups, &summary, &line)
 }
