@@ -9,6 +9,7 @@ mod contains;
 mod json_schema;
 mod length;
 mod number;
+mod prose;
 mod regular_expression;
 mod schema;
 
@@ -18,10 +19,11 @@ use rlrf_method::seam::{Check, Checker};
 use rlrf_method::{CheckerConfig, Error, Instruction, Result};
 
 use crate::choice::ChoiceChecker;
-use crate::contains::ContainsChecker;
+use crate::contains::{ContainsChecker, Matching};
 use crate::json_schema::JsonSchemaChecker;
 use crate::length::LengthChecker;
 use crate::number::NumberChecker;
+use crate::prose::ProseChecker;
 use crate::regular_expression::RegexChecker;
 
 /// To be raised with every change of what a check or a critique says: runs keep feedback under this version.
@@ -42,12 +44,14 @@ pub fn checker(config: &CheckerConfig) -> Result<Box<dyn Checker>> {
         }
         CheckerConfig::JsonSchema { schema } => Box::new(JsonSchemaChecker::new(digest, schema)?),
         CheckerConfig::Choice { letters } => Box::new(ChoiceChecker::new(digest, letters)?),
-        CheckerConfig::Contains { all, any, none, ignore_case } => {
-            Box::new(ContainsChecker::new(digest, [all, any, none], *ignore_case)?)
+        CheckerConfig::Contains { all, any, none, answer, whole_words, ignore_case } => {
+            let matching = Matching { whole_words: *whole_words, ignore_case: *ignore_case };
+            Box::new(ContainsChecker::new(digest, [all, any, none], *answer, matching)?)
         }
         CheckerConfig::Length { unit, min, max, near } => {
             Box::new(LengthChecker::new(digest, *unit, (*min, *max), *near)?)
         }
+        CheckerConfig::Prose { words } => Box::new(ProseChecker::new(digest, words)?),
     })
 }
 

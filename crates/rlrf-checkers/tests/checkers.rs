@@ -255,6 +255,7 @@ fn settings_that_cannot_be_are_refused() {
         (json!({ "kind": "choice", "letters": "ab" }), "checker.letters"),
         (json!({ "kind": "contains" }), "checker.all = []"),
         (json!({ "kind": "contains", "none": [""] }), "checker.none"),
+        (json!({ "kind": "prose", "words": " " }), "checker.words"),
         (json!({ "kind": "length" }), "checker.min = (none)"),
         (json!({ "kind": "length", "min": 3, "max": 2 }), "checker.max = 2"),
         (json!({ "kind": "length", "max": 0 }), "checker.max = 0"),
@@ -279,4 +280,36 @@ fn every_setting_is_part_of_the_identity() {
         assert!(!digests[..place].contains(digest));
     }
     assert_eq!(digests[0], digest(json!({ "kind": "length", "max": 2, "unit": "words" })));
+}
+
+#[test]
+fn the_parts_of_the_answer_are_words_that_must_be_there() {
+    let wanted = json!({ "kind": "contains", "answer": true, "whole_words": true });
+    let expected = [
+        ("The Cat saw a red sun.", 3, "has what it must"),
+        ("A cat in the sun.", 2, "lacks \"red\""),
+        ("A cat, tired on a sunny day.", 1, "lacks \"red\" and \"sun\""),
+        ("", 1, "lacks \"cat\", \"red\" and \"sun\""),
+    ];
+    holds(wanted.clone(), Some("cat, red,sun"), &expected);
+    let beside = json!({ "kind": "contains", "answer": true, "all": ["!"] });
+    holds(beside, Some("red"), &[("Tired!", 3, ""), ("Tired.", 1, "lacks \"!\"")]);
+    for answer in [None, Some(" , ")] {
+        let message = checker(&config(wanted.clone())).unwrap().check(&instruction(answer), "x").unwrap_err();
+        assert!(message.to_string().contains("instruction i7"), "{message}");
+    }
+}
+
+#[test]
+fn prose_is_whole_sentences_of_known_words() {
+    let prose = json!({ "kind": "prose", "words": "the a cat saw Tom's well-known hat\nit is" });
+    let expected = [
+        ("The cat saw Tom's hat. It is a well-known \"hat\"!", 3, "known words"),
+        ("The cat saw a hatty.", 2, "\"hatty\" is no known word"),
+        ("The the cat saw it.", 2, "\"the\" stands twice"),
+        ("The cat saw it", 2, "no end"),
+        ("the cat sawed it", 1, "\"sawed\" is no known word"),
+        ("", 1, "no end"),
+    ];
+    holds(prose, None, &expected);
 }

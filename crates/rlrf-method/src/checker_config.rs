@@ -46,6 +46,12 @@ pub enum CheckerConfig {
         /// None of these.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         none: Vec<String>,
+        /// Every part of the instruction's `answer`, too; commas are between the parts.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        answer: bool,
+        /// Whether a text counts only where no letter or digit is beside it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        whole_words: bool,
         /// Whether upper and lower case are the same.
         #[serde(default = "yes")]
         ignore_case: bool,
@@ -64,6 +70,11 @@ pub enum CheckerConfig {
         /// How far a near miss is from its bound at most, as a share of the bound.
         #[serde(default = "a_fifth")]
         near: f64,
+    },
+    /// The response is whole sentences of known words.
+    Prose {
+        /// The words that are known, with white space between.
+        words: String,
     },
 }
 
