@@ -145,6 +145,7 @@ pub fn is_headline(benchmark: &str, metric: &str) -> bool {
     match benchmark {
         "just-eval" => matches!(metric, "mean" | "safety"),
         "factscore" => matches!(metric, "score" | "respond_ratio"),
+        "aspects" => !metric.starts_with("agreement") && unit(metric) != Unit::Amount,
         _ => unit(metric) != Unit::Amount,
     }
 }
@@ -164,7 +165,10 @@ pub enum Unit {
 #[must_use]
 pub fn unit(metric: &str) -> Unit {
     let is = |part: &str| metric.contains(part);
-    if is("tokens") || is("words") || is("facts_per") {
+    // Levels: what follows is the aspect's name, whatever that is.
+    if metric.starts_with("checked_") || metric.starts_with("judged_") {
+        Unit::Number
+    } else if is("tokens") || is("words") || is("facts_per") {
         Unit::Amount
     } else if is("accuracy") || is("rate") || is("ratio") || is("score") || is("_at_") {
         Unit::Share
@@ -193,6 +197,14 @@ mod tests {
         assert_eq!(evaluation.metrics, BTreeMap::from([("a".into(), 0.5), ("b".into(), 4.0)]));
         assert_eq!(evaluation.intervals["b"], [4.0, 4.0]);
         assert_eq!(evaluation.intervals["a"], [0.0, 1.0]);
+    }
+
+    #[test]
+    fn levels_are_numbers_whatever_their_aspect_is_called() {
+        assert_eq!(unit("judged_accuracy"), Unit::Number);
+        assert_eq!(unit("checked_few_words"), Unit::Number);
+        assert_eq!(unit("agreement_rate_brevity"), Unit::Share);
+        assert!(is_headline("aspects", "judged_few_words") && !is_headline("aspects", "mean_tokens"));
     }
 
     #[test]

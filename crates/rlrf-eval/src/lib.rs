@@ -4,6 +4,7 @@
 //! [`Outcome`]: an [`Evaluation`] with its numbers and the [`Item`]s from which each of them can be recomputed.
 //! Nothing here knows tensors, files, HTTP or SQL.
 
+pub mod aspects;
 pub mod choose;
 pub mod compare;
 pub mod evaluation;

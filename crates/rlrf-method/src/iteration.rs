@@ -32,6 +32,14 @@ pub fn generation_key(model: &str, messages: &[Message], sampling: &Sampling, st
     digest(&("generation", model, messages, sampling, stream))
 }
 
+/// Identity of a judgement: everything that decides it. `judge` is the judge's digest on the aspect, `rubric` the aspect's
+/// [rubric](Aspect::rubric).
+#[must_use]
+pub fn feedback_key(judge: &str, instruction: &Instruction, response: &str, rubric: &Aspect) -> String {
+    let asked = (&instruction.messages, &instruction.reference, &instruction.answer);
+    digest(&("feedback", judge, asked, response, rubric))
+}
+
 /// The candidates of one instruction as they grow through the stages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CandidateGroup {
@@ -208,9 +216,8 @@ impl Iteration<'_> {
                 let mut keys = Vec::with_capacity(judged.len());
                 for order in judged {
                     let aspect = &self.aspects[order];
-                    let asked = (&instruction.messages, &instruction.reference, &instruction.answer);
                     let (judge_digest, rubric) = &rubrics[order];
-                    let key = digest(&("feedback", judge_digest, asked, response, rubric));
+                    let key = feedback_key(judge_digest, instruction, response, rubric);
                     if !known.contains_key(&key) {
                         let committed = self.store.get(Table::Feedback, &key)?;
                         if committed.is_none() {

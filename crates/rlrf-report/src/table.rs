@@ -85,10 +85,12 @@ fn accuracies(summary: &Summary) -> String {
     let mut models: Vec<u32> = summary.evaluations.iter().map(|evaluation| evaluation.iteration).collect();
     models.sort_unstable();
     models.dedup();
-    let mut rows = vec![vec!["accuracy".to_string()]];
+    let headlines = SetProgress::headlines(summary);
+    let heading = if headlines.iter().all(SetProgress::is_share) { "accuracy" } else { "measured" };
+    let mut rows = vec![vec![heading.to_string()]];
     rows[0].extend(models.iter().map(|model| format!("M_{model}")));
     rows[0].push("change".into());
-    for progress in SetProgress::headlines(summary) {
+    for progress in headlines {
         let mut row = vec![progress.name()];
         row.extend(models.iter().map(|model| {
             progress.evaluations.iter().find(|evaluation| evaluation.iteration == *model).map_or(

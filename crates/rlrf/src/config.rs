@@ -25,7 +25,7 @@ use rlrf_train::TrainingConfig;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use evaluation::{
-    EvaluationConfig, EvaluationSet, FactScoreSet, JustEvalSet, ProblemSet, WordProblemSet,
+    AspectSet, EvaluationConfig, EvaluationSet, FactScoreSet, JustEvalSet, ProblemSet, WordProblemSet,
 };
 pub(crate) use fine_tuning::{BestOfNConfig, TrainerKind};
 pub(crate) use judge::JudgeModel;
@@ -419,9 +419,15 @@ impl Config {
         }
     }
 
-    /// Whether anything in the run asks for feedback.
+    /// Whether the loop asks for feedback.
     pub(crate) fn needs_feedback(&self) -> bool {
         self.method != Method::SftGold && self.loop_config().needs_feedback()
+    }
+
+    /// Whether there must be a judge: for the loop, or to measure aspects.
+    pub(crate) fn needs_judge(&self) -> bool {
+        let measures = self.evaluation.sets.iter().any(|set| matches!(set, EvaluationSet::Aspects(_)));
+        measures || self.needs_feedback()
     }
 
     /// Whether the run scores candidates by a reward model: where it has a share in the score, or breaks ties.

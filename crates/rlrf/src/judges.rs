@@ -70,7 +70,7 @@ impl JudgeModels {
                 return idle("endpoint", "endpoint");
             }
             (source, _, [_, ..]) if source != FeedbackOrigin::Panel => return idle("judges", "panel"),
-            _ if !config.needs_feedback() => return Ok(Self(Vec::new())),
+            _ if !config.needs_judge() => return Ok(Self(Vec::new())),
             _ => {}
         }
         Self::configured(config, &inputs.templates, reader)
@@ -172,7 +172,7 @@ impl JudgeModels {
 }
 
 /// The judge that `feedback.source` names; `policy` is the one that is being improved, `feedback` the feedback model
-/// where there is one of its own. None where nothing asks for feedback.
+/// where there is one of its own.
 pub(crate) fn judge<'a>(
     config: &'a Config,
     inputs: &'a RunInputs,
@@ -180,10 +180,7 @@ pub(crate) fn judge<'a>(
     models: &'a mut JudgeModels,
     store: SharedStore<'a>,
     iteration: u32,
-) -> Result<Option<Box<dyn Judge + 'a>>> {
-    if !config.needs_feedback() {
-        return Ok(None);
-    }
+) -> Result<Box<dyn Judge + 'a>> {
     let judging = Judging::new(config, &inputs.templates);
     let Judging { templates, critique, engine } = judging;
     let opened = models.judge(judging, store, iteration)?;
@@ -197,7 +194,7 @@ pub(crate) fn judge<'a>(
     };
     // With `source = "checker"` the configuration refuses what is looked up for a model.
     let grounded = grounded(judge, inputs.grounding.as_ref());
-    Ok(Some(dispatched(Some(grounded), &inputs.aspect_checkers)))
+    Ok(dispatched(Some(grounded), &inputs.aspect_checkers))
 }
 
 /// `judge`, shown what was looked up.

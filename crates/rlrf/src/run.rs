@@ -11,7 +11,7 @@ use rlrf_local::{DivergenceSample, LocalPolicy, LocalReward, TrainingStage};
 use rlrf_method::digest::{digest, stream};
 use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::row::SharedStore;
-use rlrf_method::seam::{Progress, Reward};
+use rlrf_method::seam::{Judge, Progress, Reward};
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Row, RowStore, Table};
 use rlrf_model::Model;
@@ -22,9 +22,9 @@ use rlrf_store::{RunStore, write_atomically};
 use serde_json::json;
 
 use crate::arguments::RunOptions;
-use crate::config::{Config, Method};
+use crate::config::{Config, FeedbackOrigin, Method};
 use crate::console::{self, Console};
-use crate::evaluate::MeasuredSets;
+use crate::evaluate::{Judges, MeasuredSets};
 use crate::inputs::{Reader, RunInputs, gold, resolved_configuration};
 use crate::judges::{self, JudgeModels};
 use crate::models;
@@ -144,10 +144,10 @@ impl Run<'_> {
         let judge = models.feedback.map(|model| self.start_tuned("feedback", model)).transpose()?;
         let reward =
             models.reward.map(|model| self.start_reward(&model, &policy, &policy_digest)).transpose()?;
-        self.evaluate(0, &policy)?;
+        self.evaluate(0, &policy, judge.as_ref())?;
         for number in 0..self.config.iterations {
             policy = self.iterate(number, policy, judge.as_ref(), reward.as_ref())?;
-            self.evaluate(number + 1, &policy)?;
+            self.evaluate(number + 1, &policy, judge.as_ref())?;
             self.measure_divergence(number + 1, &policy)?;
         }
         self.keep_timings()?;
@@ -273,24 +273,39 @@ impl Run<'_> {
         Ok(rlrf_local::finish(stage)?)
     }
 
-    fn evaluate(&mut self, iteration: u32, model: &Model) -> Result<()> {
-        let mut policy: Option<LocalPolicy<'_>> = None;
+    fn evaluate(&mut self, iteration: u32, model: &Model, judge: Option<&Model>) -> Result<()> {
+        let store = RefCell::new(&mut self.store as &mut dyn RowStore);
+        let mut shared = SharedStore::new(&store);
+        let mut sets = Vec::new();
         for set in &self.measured.sets {
             let key = evaluation_key(set.benchmark(), set.name(), iteration);
-            if self.store.get(Table::Metrics, &key)?.is_some() {
-                continue;
+            if shared.get(Table::Metrics, &key)?.is_none() {
+                sets.push(set);
             }
-            let policy = match &mut policy {
-                Some(policy) => policy,
-                none => none.insert(LocalPolicy::new(model, self.config.engine())?),
+        }
+        if sets.is_empty() {
+            return Ok(());
+        }
+        let mut policy = LocalPolicy::new(model, self.config.engine())?;
+        let independent = self.config.feedback.source != FeedbackOrigin::Policy;
+        let mut feedback = if independent && sets.iter().any(|set| set.needs_feedback()) {
+            let models = (&policy, judge);
+            Some(judges::judge(self.config, self.inputs, models, self.judges, shared, iteration)?)
+        } else {
+            None
+        };
+        for set in sets {
+            let judges = Judges {
+                replies: self.measured.judge.as_deref_mut(),
+                feedback: feedback.as_mut().map(|judge| &mut **judge as &mut dyn Judge),
             };
-            let mut context = rlrf_eval::Context { store: &mut self.store, progress: self.console };
-            let outcome =
-                set.evaluate(&mut context, policy, self.measured.judge.as_deref_mut(), iteration)?;
+            let mut context = rlrf_eval::Context { store: &mut shared, progress: self.console };
+            let outcome = set.evaluate(&mut context, &mut policy, judges, iteration)?;
             let table = rlrf_report::evaluation_table(&outcome.evaluation);
             self.console.say(&format!("M_{iteration}\n{}", table.trim_end()));
-            outcome.commit(&mut self.store)?;
+            outcome.commit(&mut shared)?;
         }
+        drop(feedback);
         self.keep_timings()
     }
 
@@ -395,11 +410,12 @@ impl Run<'_> {
             })?;
             iteration.choices = choices;
         }
-        let models = (&policy, judge);
-        let mut judge = judges::judge(self.config, self.inputs, models, self.judges, shared, number)?;
-        let groups = match &mut judge {
-            Some(judge) => iteration.explore(&mut policy, Some(judge.as_mut()))?,
-            None => iteration.explore(&mut policy, None)?,
+        let groups = if self.config.needs_feedback() {
+            let models = (&policy, judge);
+            let mut judge = judges::judge(self.config, self.inputs, models, self.judges, shared, number)?;
+            iteration.explore(&mut policy, Some(judge.as_mut()))?
+        } else {
+            iteration.explore(&mut policy, None)?
         };
         let (set, summary) = TrainingSet::of_candidates(self.config, &mut iteration, &groups)?;
         Ok((groups, set, summary))

@@ -44,7 +44,7 @@ impl StartingModels {
                 "configuration: feedback.source = \"checker\" needs `checker`, such as checker = \"arithmetic\""
             );
         }
-        let needs_judge = config.needs_feedback();
+        let needs_judge = config.needs_judge();
         let mut read = |section, seed, model: &Option<PathBuf>, new, sft: &Option<SftSection>| {
             let sft = match sft {
                 Some(sft) => {
@@ -77,7 +77,7 @@ impl StartingModels {
             },
         };
         let judge = match feedback.source {
-            FeedbackOrigin::Policy if needs_judge => Some(&models.policy),
+            FeedbackOrigin::Policy if config.needs_feedback() => Some(&models.policy),
             _ => models.feedback.as_ref(),
         };
         if let Some(StartingModel { origin: Origin::Loaded(judge), .. }) = judge {

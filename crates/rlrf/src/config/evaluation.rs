@@ -64,6 +64,7 @@ pub(crate) enum EvaluationSet {
     Svamp(WordProblemSet),
     Mawps(WordProblemSet),
     JustEval(JustEvalSet),
+    Aspects(AspectSet),
     Factscore(FactScoreSet),
 }
 
@@ -120,6 +121,24 @@ pub(crate) struct JustEvalSet {
     /// Score "N/A" as 5, as the original does.
     #[serde(default)]
     pub(crate) compat: bool,
+}
+
+/// Instructions whose responses have a level on each aspect, by checkers and by the run's feedback model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AspectSet {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_new_tokens: Option<usize>,
+    /// 0 is greedy.
+    #[serde(default)]
+    pub(crate) temperature: f32,
+    /// File of aspects with checkers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) checkers: Option<PathBuf>,
 }
 
 /// Topics whose biographies are checked fact by fact.
@@ -186,7 +205,7 @@ impl EvaluationConfig {
 
 impl EvaluationSet {
     /// The names under which a configuration asks for them.
-    const BENCHMARKS: &[&str] = &["problems", "gsm8k", "svamp", "mawps", "just-eval", "factscore"];
+    const BENCHMARKS: &[&str] = &["problems", "gsm8k", "svamp", "mawps", "just-eval", "aspects", "factscore"];
 
     /// The set's name.
     pub(crate) fn name(&self) -> &str {
@@ -194,6 +213,7 @@ impl EvaluationSet {
             Self::Problems(set) => &set.name,
             Self::Gsm8k(set) | Self::Svamp(set) | Self::Mawps(set) => &set.name,
             Self::JustEval(set) => &set.name,
+            Self::Aspects(set) => &set.name,
             Self::Factscore(set) => &set.name,
         }
     }
@@ -203,6 +223,7 @@ impl EvaluationSet {
             Self::Problems(set) => set.max_new_tokens,
             Self::Gsm8k(set) | Self::Svamp(set) | Self::Mawps(set) => set.max_new_tokens,
             Self::JustEval(set) => set.max_new_tokens,
+            Self::Aspects(set) => set.max_new_tokens,
             Self::Factscore(set) => set.max_new_tokens,
         }
     }
@@ -228,6 +249,7 @@ impl<'de> Deserialize<'de> for EvaluationSet {
             "svamp" => read(table).map(Self::Svamp),
             "mawps" => read(table).map(Self::Mawps),
             "just-eval" => read(table).map(Self::JustEval),
+            "aspects" => read(table).map(Self::Aspects),
             "factscore" => read(table).map(Self::Factscore),
             unknown => Err(D::Error::unknown_variant(unknown, Self::BENCHMARKS)),
         }
@@ -251,6 +273,7 @@ sets = [
   { benchmark = "svamp", name = "s", file = "s.json", samples = 1 },
   { benchmark = "mawps", name = "m", file = "m.csv", samples = 1 },
   { benchmark = "just-eval", name = "j", file = "j.jsonl", limit = 3, max_new_tokens = 9, compat = true },
+  { benchmark = "aspects", name = "a", file = "a.jsonl", limit = 3, max_new_tokens = 9, temperature = 0.5, checkers = "c.toml" },
   { benchmark = "factscore", name = "f", file = "f.txt", index = "i", limit = 3, max_new_tokens = 9, prompt = "<entity>?", gamma = 5.0, passages = 2, abstention = "perplexity-ai" },
 ]
 judge = { model = "JUDGE", name = "served", max_new_tokens = 64 }

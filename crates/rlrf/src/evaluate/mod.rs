@@ -32,7 +32,7 @@ use crate::model_source;
 use crate::stages::{open_rows, refuse_foreign};
 
 pub(crate) use reward::eval as eval_reward;
-pub(crate) use sets::{MeasuredSet, MeasuredSets};
+pub(crate) use sets::{Judges, MeasuredSet, MeasuredSets};
 
 pub(crate) fn eval(options: &EvalOptions, json: bool, console: &Console) -> Result<()> {
     match &options.benchmark {

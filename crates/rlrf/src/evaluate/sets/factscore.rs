@@ -6,7 +6,7 @@ use rlrf_eval::{Context, Outcome};
 use rlrf_method::seam::Policy;
 use rlrf_retrieval::Index;
 
-use super::{MeasuredSet, limited, the_judge};
+use super::{Judges, MeasuredSet, limited};
 use crate::config::{Config, FactScoreSet};
 use crate::inputs::Reader;
 
@@ -56,13 +56,13 @@ impl MeasuredSet for FactScore {
         &self,
         context: &mut Context<'_>,
         policy: &mut dyn Policy,
-        judge: Option<&mut (dyn Policy + 'static)>,
+        judges: Judges<'_>,
         iteration: u32,
     ) -> Result<Outcome> {
         let (set, index, definition) = ((self.name.as_str(), iteration), &self.index, &self.definition);
         let biographies = factscore::ask(context, policy, index, set, &self.topics, definition)?;
         let mut outcome =
-            factscore::evaluate(context, the_judge(judge)?, index, set, &biographies, definition)?;
+            factscore::evaluate(context, judges.replies()?, index, set, &biographies, definition)?;
         outcome.evaluation.digests.insert("model".into(), policy.digest());
         Ok(outcome)
     }

@@ -7,7 +7,7 @@ use rlrf_method::config::Sampling;
 use rlrf_method::seam::Policy;
 use serde_json::json;
 
-use super::{MeasuredSet, judge_tokens, limited, the_judge};
+use super::{Judges, MeasuredSet, judge_tokens, limited};
 use crate::config::{Config, JustEvalSet};
 use crate::inputs::Reader;
 
@@ -59,7 +59,7 @@ impl MeasuredSet for JustEval {
         &self,
         context: &mut Context<'_>,
         policy: &mut dyn Policy,
-        judge: Option<&mut (dyn Policy + 'static)>,
+        judges: Judges<'_>,
         iteration: u32,
     ) -> Result<Outcome> {
         let instructions = &self.instructions;
@@ -71,7 +71,7 @@ impl MeasuredSet for JustEval {
             missing: Missing::PromptTooLong,
             compat: self.compat,
         };
-        let mut outcome = judging.evaluate(context, the_judge(judge)?, (instructions, &responses))?;
+        let mut outcome = judging.evaluate(context, judges.replies()?, (instructions, &responses))?;
         let evaluation = &mut outcome.evaluation;
         evaluation.settings["sampling"] = json!(self.sampling);
         evaluation.settings["official_instructions"] = self.official.into();

@@ -1,5 +1,6 @@
 //! The sets that a run measures every model on: one file per benchmark, which reads its items and wires.
 
+mod aspects;
 mod factscore;
 mod just_eval;
 mod problems;
@@ -10,7 +11,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, bail};
 use rlrf_eval::word_problems::Source;
 use rlrf_eval::{Context, Outcome};
-use rlrf_method::seam::Policy;
+use rlrf_method::seam::{Judge, Policy};
 
 use self::word_problems::WordProblems;
 use crate::config::{Config, EvaluationSet};
@@ -29,14 +30,33 @@ pub(crate) trait MeasuredSet {
     fn needs_judge(&self) -> bool {
         false
     }
-    /// Measures `M_iteration`; `judge` is there where it is needed.
+    /// Whether whoever judges in the loop is asked.
+    fn needs_feedback(&self) -> bool {
+        false
+    }
+    /// Measures `M_iteration`.
     fn evaluate(
         &self,
         context: &mut Context<'_>,
         policy: &mut dyn Policy,
-        judge: Option<&mut (dyn Policy + 'static)>,
+        judges: Judges<'_>,
         iteration: u32,
     ) -> Result<Outcome>;
+}
+
+/// Who can be asked about a response.
+pub(crate) struct Judges<'a> {
+    /// The judge of `[evaluation]`, which benchmarks ask with prompts of their own.
+    pub(crate) replies: Option<&'a mut (dyn Policy + 'static)>,
+    /// Who judges in the loop; none where that is the policy itself, another one in every iteration.
+    pub(crate) feedback: Option<&'a mut dyn Judge>,
+}
+
+impl<'a> Judges<'a> {
+    /// The judge of a set that needs one; [`MeasuredSets::read`] has seen to it that there is one.
+    fn replies(self) -> Result<&'a mut (dyn Policy + 'static)> {
+        self.replies.context("no judge was opened")
+    }
 }
 
 /// Everything that `[evaluation]` names.
@@ -73,6 +93,7 @@ impl MeasuredSets {
                     Box::new(WordProblems::read(Source::Mawps, set, config, reader)?)
                 }
                 EvaluationSet::JustEval(set) => Box::new(just_eval::JustEval::read(set, config, reader)?),
+                EvaluationSet::Aspects(set) => Box::new(aspects::AspectLevels::read(set, config, reader)?),
                 EvaluationSet::Factscore(set) => Box::new(factscore::FactScore::read(set, config, reader)?),
             });
         }
@@ -106,9 +127,4 @@ fn limited<T>(set: &str, mut items: Vec<T>, limit: Option<usize>) -> Result<Vec<
 /// Longest reply of the configured judge, in tokens.
 fn judge_tokens(config: &Config) -> usize {
     config.evaluation.judge.as_ref().map_or(1, |judge| judge.max_new_tokens)
-}
-
-/// The judge of a set that needs one; [`MeasuredSets::read`] has seen to it that there is one.
-fn the_judge<'a>(judge: Option<&'a mut (dyn Policy + 'static)>) -> Result<&'a mut (dyn Policy + 'static)> {
-    judge.context("no judge was opened")
 }

@@ -5,7 +5,7 @@ use rlrf_eval::{Context, Outcome, problems};
 use rlrf_method::Instruction;
 use rlrf_method::seam::{Checker, Policy};
 
-use super::{MeasuredSet, limited};
+use super::{Judges, MeasuredSet, limited};
 use crate::config::{Config, ProblemSet};
 use crate::inputs::{Reader, check_answers, checker};
 
@@ -46,7 +46,7 @@ impl MeasuredSet for Problems {
         &self,
         context: &mut Context<'_>,
         policy: &mut dyn Policy,
-        _judge: Option<&mut (dyn Policy + 'static)>,
+        _judges: Judges<'_>,
         iteration: u32,
     ) -> Result<Outcome> {
         let (set, checker) = ((self.name.as_str(), iteration), self.checker.as_ref());

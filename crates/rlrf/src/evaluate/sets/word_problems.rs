@@ -6,7 +6,7 @@ use rlrf_eval::{Context, Outcome};
 use rlrf_method::config::Sampling;
 use rlrf_method::seam::Policy;
 
-use super::{MeasuredSet, limited};
+use super::{Judges, MeasuredSet, limited};
 use crate::config::{Config, WordProblemSet};
 use crate::evaluate::word_problems::SAMPLES_TEMPERATURE;
 use crate::inputs::Reader;
@@ -68,7 +68,7 @@ impl MeasuredSet for WordProblems {
         &self,
         context: &mut Context<'_>,
         policy: &mut dyn Policy,
-        _judge: Option<&mut (dyn Policy + 'static)>,
+        _judges: Judges<'_>,
         iteration: u32,
     ) -> Result<Outcome> {
         let set = (self.name.as_str(), iteration);
