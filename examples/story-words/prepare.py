@@ -5,9 +5,9 @@ an empty line a paragraph.
     python3 prepare.py FILE
 
 Stories are shuffled with a fixed seed and split: those that demonstrations are written from, those of the RLRF
-instructions, and those held out. A passage is a few whole sentences in a row, without direct speech, of words that the
-sample holds at least five times; its instruction asks for three of its words. The demonstrations are as loose as found
-text is: two in five passages are longer than the two sentences that their instruction allows.
+instructions, and those held out. A passage is a few whole sentences in a row, without direct speech, of common words; its
+instruction asks for three of them. The demonstrations are as loose as found text is: three in ten passages are longer than
+the two sentences that their instruction allows.
 
 The faults that critiques and refinements are about are made on purpose, so that the program knows them:
 
@@ -23,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 SEED = 20240321
-ANSWERS, REFINEMENTS = 3600, 1200
+ANSWERS, REFINEMENTS, FEEDBACK = 3600, 1200, 1550  # the last one for each aspect
 INSTRUCTIONS, HELDOUT = 400, 300
 MOST_SENTENCES = 2
 ASKED_FOR = 200  # so many of the most frequent content words are asked for
@@ -31,16 +31,21 @@ COMMON = 30  # the words of passages are at least so frequent in the sample
 SENTENCE = re.compile(r"[^.!?]+[.!?]")
 PLAIN = re.compile(r"[a-z][a-z,' ]*[.!?]")
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
+# Too plain to be asked for.
 DULL = set(
-    "about after again all also any being bit can done for need one through three anything but her hers him both else end far few full here hello how lot lots me my nice off our ours own please real really right she sure than too try two us we whole yes yet" "  always and are around asked away back because been before began came come could did does "
-    "down each even ever every everyone everything felt first from gave get getting gets give gives goes going gone good "
-    "had has have having heard held here himself herself his how into its just keep kept knew know last later left let "
-    "like liked lived long look looked looking loved made make makes many more most much must named near never new next "
-    "not nothing now off once only other others out over own put ran said same sat saw say says see seen she should "
-    "some someone something soon started still stopped such take takes tell than that the their them themselves then "
-    "there these they thing things think this those thought time told too took tried turned until upon used very "
-    "want wanted wants was way well went were what when where which while who why will with without would you your day"
-    .split()
+    (
+        "about after again all also always and any anything are around asked away back because been before began being "
+        "bit both but came can come could day did does done down each else end even ever every everyone everything far "
+        "felt few first for from full gave get gets getting give gives goes going gone good had has have having heard "
+        "held hello her here hers herself him himself his how into its just keep kept knew know last later left let "
+        "like liked lived long look looked looking lot lots loved made make makes many me more most much must my named "
+        "near need never new next nice not nothing now off once one only other others our ours out over own please put "
+        "ran real really right said same sat saw say says see seen she should some someone something soon started still "
+        "stopped such sure take takes tell than that the their them themselves then there these they thing things think "
+        "this those thought three through time told too took tried try turned two until upon us used very want wanted "
+        "wants was way we well went were what when where which while who whole why will with without would yes yet you "
+        "your "
+    ).split()
 )
 
 
@@ -154,9 +159,7 @@ class Judge:
 
 
 ASPECTS = ["completeness", "conciseness", "readability"]
-# Feedback on each aspect: how much, and its levels 1, 2 and 3. Where two words of three are missing, "yes" and "no" are
-# balanced.
-FEEDBACK = {"completeness": 2600, "conciseness": 650, "readability": 1400}
+# Levels 1, 2 and 3 among the feedback on each aspect. Where two words of three are missing, "yes" and "no" are balanced.
 SHARES = {
     "completeness": [0.46, 0.3, 0.24],
     "conciseness": [0.25, 0.32, 0.43],
@@ -165,6 +168,8 @@ SHARES = {
 
 
 class Damage:
+    """Puts faults into passages, which are lists of sentences."""
+
     def __init__(self, lexicon, contents, rng):
         self.lexicon, self.contents, self.rng = lexicon, contents, rng
 
@@ -172,7 +177,8 @@ class Damage:
         """Begins as one word and ends as another, and is none."""
         while True:
             head, tail = self.rng.sample(self.contents, 2)
-            fake = head[: self.rng.randint(2, max(2, len(head) - 1))] + tail[-self.rng.randint(2, max(2, len(tail) - 1)) :]
+            kept = [self.rng.randint(2, max(2, len(word) - 1)) for word in (head, tail)]
+            fake = head[: kept[0]] + tail[-kept[1] :]
             if fake not in self.lexicon and 4 <= len(fake) <= 12:
                 return fake
 
@@ -190,7 +196,8 @@ class Damage:
         place = self.rng.randrange(len(passage))
         parts = passage[place].split(" ")
         choice = self.rng.randrange(1, len(parts) - 1)
-        return passage[:place] + [" ".join(parts[:choice] + [parts[choice].strip(",")] + parts[choice:])] + passage[place + 1 :]
+        twice = parts[:choice] + [parts[choice].strip(",")] + parts[choice:]
+        return passage[:place] + [" ".join(twice)] + passage[place + 1 :]
 
     def cut(self, passage):
         parts = passage[-1].split(" ")
@@ -207,9 +214,10 @@ class Damage:
         return passage[:place] + [sentence] + passage[place + 1 :]
 
     def draft(self, passage, wanted, more):
-        """A few faults, at least one."""
+        """A fault or a few."""
         draft = list(passage)
-        kinds = self.rng.sample(["without", "longer", "misspelt", "misspelt", "doubled", "cut"], self.rng.choice([1, 1, 2]))
+        kinds = ["without", "longer", "misspelt", "misspelt", "doubled", "cut"]
+        kinds = self.rng.sample(kinds, self.rng.choice([1, 1, 2]))
         for word in self.rng.sample(wanted, self.rng.choice([1, 1, 2])) if "without" in kinds else []:
             if word in words(" ".join(draft)):
                 draft = self.without(draft, word, more)
@@ -283,21 +291,17 @@ def main():
             "prompt": [{"role": role, "content": content} for role, content in messages],
             "completion": " ".join(good),
         })
-
-    def share(aspect, level):
-        return round(FEEDBACK[aspect] * SHARES[aspect][level - 1])
-
     feedback = []
     for aspect in ASPECTS:
         levels = Counter()
-        while sum(levels.values()) < sum(share(aspect, level) for level in (1, 2, 3)):
+        while sum(levels.values()) < FEEDBACK:
             passage, wanted = rng.choice(train)
             if rng.random() < 0.4:
                 passage = more()
             given = passage if rng.random() < 0.3 else damage.draft(passage, wanted, more())
             response = " ".join(given)
             critique, level = getattr(judge, aspect)(wanted, response)
-            if levels[level] < share(aspect, level):
+            if levels[level] < FEEDBACK * SHARES[aspect][level - 1]:
                 levels[level] += 1
                 prompt = f"{instruction(wanted)}\ntext: {response}\n{aspect}"
                 feedback.append({"prompt": prompt, "completion": f"{critique}\nLevel: {level}"})

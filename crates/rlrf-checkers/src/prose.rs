@@ -7,7 +7,7 @@ use rlrf_method::{Instruction, Result};
 
 use crate::{bad, check};
 
-/// Each unknown word, each word that stands twice in a row, and a missing end are one fault: level 3 has none, level 2 has
+/// Each unknown word, each word that stands twice in a row in a sentence, and a missing end are one fault: level 3 has none, level 2 has
 /// one. Case does not matter, nor does punctuation beside words.
 pub(crate) struct ProseChecker {
     digest: String,
@@ -32,21 +32,23 @@ impl Checker for ProseChecker {
     fn check(&self, _: &Instruction, response: &str) -> Result<Check> {
         let response = response.trim();
         let mut faults = Vec::new();
-        let mut before = String::new();
-        for word in words_of(response) {
-            let word = word.to_lowercase();
-            if !self.words.contains(&word) {
-                faults.push(format!("{word:?} is no known word."));
-            } else if word == before {
-                faults.push(format!("{word:?} stands twice."));
+        for sentence in response.split(['.', '!', '?']) {
+            let mut before = String::new();
+            for word in words_of(sentence) {
+                let word = word.to_lowercase();
+                if !self.words.contains(&word) {
+                    faults.push(format!("{word:?} is no known word."));
+                } else if word == before {
+                    faults.push(format!("{word:?} stands twice."));
+                }
+                before = word;
             }
-            before = word;
         }
         if !response.trim_end_matches(['"', '\'', ')', '”', '’']).ends_with(['.', '!', '?']) {
             faults.push("The last sentence has no end.".to_string());
         }
         let level = match faults.len() {
-            _ if before.is_empty() => 1,
+            _ if words_of(response).next().is_none() => 1,
             0 => return Ok(check(3, true, "Whole sentences of known words.".into())),
             1 => 2,
             _ => 1,

@@ -305,6 +305,7 @@ fn prose_is_whole_sentences_of_known_words() {
     let prose = json!({ "kind": "prose", "words": "the a cat saw Tom's well-known hat\nit is" });
     let expected = [
         ("The cat saw Tom's hat. It is a well-known \"hat\"!", 3, "known words"),
+        ("The cat saw it. It is Tom's cat.", 3, "known words"),
         ("The cat saw a hatty.", 2, "\"hatty\" is no known word"),
         ("The the cat saw it.", 2, "\"the\" stands twice"),
         ("The cat saw it", 2, "no end"),

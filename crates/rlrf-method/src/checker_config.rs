@@ -47,10 +47,10 @@ pub enum CheckerConfig {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         none: Vec<String>,
         /// Every part of the instruction's `answer`, too; commas are between the parts.
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         answer: bool,
         /// Whether a text counts only where no letter or digit is beside it.
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         whole_words: bool,
         /// Whether upper and lower case are the same.
         #[serde(default = "yes")]

@@ -16,7 +16,7 @@ use rlrf_method::{Aspect, Instruction, Result};
 use serde_json::json;
 
 use self::judge::judge;
-pub use self::score::{Levels, Measured};
+use self::score::Measured;
 use crate::evaluation::Outcome;
 use crate::respond::{Context, Prompt, respond};
 

@@ -12,33 +12,32 @@ use crate::respond::known_length;
 
 /// What was found on one aspect of one response.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Levels {
+pub(super) struct Levels {
     /// By the checker, where the aspect has one.
-    pub checked: Option<Check>,
+    pub(super) checked: Option<Check>,
     /// By the judge, where there is one.
-    pub judged: Option<Feedback>,
+    pub(super) judged: Option<Feedback>,
 }
 
 /// One instruction with the response to it and its levels.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Measured {
+pub(super) struct Measured {
     /// Id of the instruction.
     id: String,
     /// None where the instruction does not fit the model's context.
-    pub response: Option<Generated>,
+    pub(super) response: Option<Generated>,
     /// By aspect, in the order in which they were measured.
     levels: Vec<(String, Levels)>,
 }
 
 impl Measured {
     /// Nothing is measured yet.
-    #[must_use]
-    pub fn new(id: &str) -> Self {
+    pub(super) fn new(id: &str) -> Self {
         Self { id: id.into(), response: None, levels: Vec::new() }
     }
 
     /// The levels on one aspect, to be filled in.
-    pub fn levels(&mut self, aspect: &str) -> &mut Levels {
+    pub(super) fn levels(&mut self, aspect: &str) -> &mut Levels {
         let place = self.levels.iter().position(|(name, _)| name == aspect).unwrap_or_else(|| {
             self.levels.push((aspect.into(), Levels::default()));
             self.levels.len() - 1
