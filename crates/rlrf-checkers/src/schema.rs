@@ -207,8 +207,16 @@ impl Keywords {
         [
             within(self.minimum, self.minimum.is_none_or(|bound| number >= bound), "at least"),
             within(self.maximum, self.maximum.is_none_or(|bound| number <= bound), "at most"),
-            within(self.exclusive_minimum, self.exclusive_minimum.is_none_or(|bound| number > bound), "above"),
-            within(self.exclusive_maximum, self.exclusive_maximum.is_none_or(|bound| number < bound), "below"),
+            within(
+                self.exclusive_minimum,
+                self.exclusive_minimum.is_none_or(|bound| number > bound),
+                "above",
+            ),
+            within(
+                self.exclusive_maximum,
+                self.exclusive_maximum.is_none_or(|bound| number < bound),
+                "below",
+            ),
         ]
         .into_iter()
         .flatten()

@@ -107,10 +107,6 @@ fn five_letters() -> String {
     "ABCDE".into()
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 fn yes() -> bool {
     true
 }

@@ -92,16 +92,6 @@ impl Reader {
         Ok(checkers)
     }
 
-    /// The checkers of a file of aspects.
-    pub(crate) fn aspect_checkers(&mut self, path: &Path) -> Result<AspectCheckers> {
-        let (name, text) = self.text(path)?;
-        let checkers = aspects::checkers(&aspects::read(&name, &text)?)?;
-        if checkers.is_empty() {
-            bail!("{name}: no aspect has a `checker`");
-        }
-        Ok(checkers)
-    }
-
     /// The configured prompts.
     pub(crate) fn templates(&mut self, config: &Config) -> Result<Templates> {
         let mut read = |path: &Option<PathBuf>, default: &str| match path {
