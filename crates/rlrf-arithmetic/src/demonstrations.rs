@@ -1,7 +1,7 @@
 //! Demonstrations written by a program from problems with solutions: answering, refining under feedback, giving
 //! feedback, and preferring what is right. They stand in for what the paper has a strong model write.
 
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand::distr::{Bernoulli, Distribution};
 use rand_chacha::ChaCha8Rng;
 use rlrf_method::demonstration::Demonstration;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::critique::{Critique, critique};
 use crate::expression::Expression;
-use crate::mistakes::{mistaken_attempt, reordered};
+use crate::mistakes::{mistaken_attempt, neighbour, reordered};
 use crate::preferences::preference;
 use crate::problem::{Instance, WordProblem};
 
@@ -25,6 +25,10 @@ pub struct DemonstrationConfig {
     pub answers: u32,
     /// Refinements of a mistaken attempt under its feedback.
     pub refinements: u32,
+    /// Share of refinements whose feedback asks for something else than the problem's solution, one change away from the
+    /// draft. The others can be answered from the question, on problems that the policy knows by heart; these are
+    /// right only where the feedback is followed.
+    pub counterfactual_share: f64,
     /// Feedback on an attempt, right or mistaken.
     pub feedback: u32,
     /// Share of right attempts among those that feedback is written on.
@@ -37,7 +41,15 @@ pub struct DemonstrationConfig {
 
 impl Default for DemonstrationConfig {
     fn default() -> Self {
-        Self { answers: 8, refinements: 8, feedback: 8, right_share: 0.35, preferences: 8, mistakes: 2 }
+        Self {
+            answers: 8,
+            refinements: 8,
+            counterfactual_share: 0.0,
+            feedback: 8,
+            right_share: 0.35,
+            preferences: 8,
+            mistakes: 2,
+        }
     }
 }
 
@@ -58,7 +70,7 @@ impl Demonstrations {
     /// Writes demonstrations for every problem; the same seed gives the same text.
     ///
     /// # Errors
-    /// A `right_share` that is no share, or a template that cannot be rendered.
+    /// A share that is none, or a template that cannot be rendered.
     pub fn write(
         problems: &[WordProblem],
         config: &DemonstrationConfig,
@@ -66,11 +78,15 @@ impl Demonstrations {
         templates: &Templates,
         seed: u64,
     ) -> Result<Self> {
-        let is_right = Bernoulli::new(config.right_share).map_err(|_| Error::Config {
-            field: "demonstrations.per_problem.right_share".into(),
-            value: config.right_share.to_string(),
-            message: "must be 0 to 1".into(),
-        })?;
+        let share = |field: &str, share: f64| {
+            Bernoulli::new(share).map_err(|_| Error::Config {
+                field: format!("demonstrations.per_problem.{field}"),
+                value: share.to_string(),
+                message: "must be 0 to 1".into(),
+            })
+        };
+        let is_right = share("right_share", config.right_share)?;
+        let is_counterfactual = share("counterfactual_share", config.counterfactual_share)?;
         let shapes: Vec<Expression> =
             problems.iter().filter_map(|p| p.original()).map(|i| i.solution).collect();
         let mut demonstrations = Self::default();
@@ -85,6 +101,12 @@ impl Demonstrations {
             for _ in 0..config.refinements {
                 let Some(instance) = problem.vary(&mut rng) else { continue };
                 let Some(draft) = mistaken_attempt(&instance, &shapes, &mut rng) else { continue };
+                let instance = if is_counterfactual.sample(&mut rng) {
+                    let Some(other) = counterfactual(&instance, &draft, &shapes, &mut rng) else { continue };
+                    other
+                } else {
+                    instance
+                };
                 demonstrations.refinements.push(refinement(&instance, &draft, aspect, templates)?);
             }
             for _ in 0..config.feedback {
@@ -119,6 +141,18 @@ fn instruction(instance: &Instance) -> Instruction {
 
 fn answer(instance: &Instance) -> Demonstration {
     Demonstration { prompt: instruction(instance).messages, completion: instance.solution.to_string() }
+}
+
+/// The same question with another solution, one change away from the draft, that a critique localises; none if none
+/// was found.
+fn counterfactual(
+    instance: &Instance,
+    draft: &str,
+    shapes: &[Expression],
+    rng: &mut impl Rng,
+) -> Option<Instance> {
+    let solution = neighbour(&Expression::parse(draft)?, instance, shapes, rng)?;
+    (critique(&solution, draft).level == 2).then(|| Instance { solution, ..instance.clone() })
 }
 
 fn refinement(
@@ -193,10 +227,34 @@ mod tests {
     }
 
     #[test]
+    fn counterfactual_refinements_follow_from_draft_and_feedback_alone() {
+        let config = DemonstrationConfig { refinements: 40, counterfactual_share: 1.0, ..Default::default() };
+        let written = write(&config, 1).unwrap().refinements;
+        assert!(written.len() > 30, "{}", written.len());
+        let value = |text: &str| Expression::parse(text).and_then(|expression| expression.value());
+        let mut led_away = 0;
+        for Demonstration { prompt, completion } in &written {
+            let (draft, asked) = (&prompt[1].content, Expression::parse(completion).unwrap());
+            let advice = critique(&asked, draft);
+            assert_eq!(advice.level, 2, "{draft} for {completion}");
+            assert!(prompt[2].content.contains(&advice.text), "{} for {}", prompt[2].content, advice.text);
+            assert_ne!(value(draft), asked.value());
+            let numbers: Vec<&str> = prompt[0].content.split(" and ").collect();
+            let solutions = ["+", "*", "-"].map(|operator| value(&numbers.join(&format!(" {operator} "))));
+            led_away += usize::from(!solutions.contains(&asked.value()));
+        }
+        assert!(led_away > written.len() / 2, "{led_away} of {}", written.len());
+    }
+
+    #[test]
     fn a_share_is_from_0_to_1() {
-        for right_share in [-0.1, 1.5, f64::NAN, f64::INFINITY] {
-            let message = write(&DemonstrationConfig { right_share, ..Default::default() }, 1).unwrap_err();
-            assert!(message.to_string().contains("right_share"), "{message}");
+        for share in [-0.1, 1.5, f64::NAN, f64::INFINITY] {
+            let right = DemonstrationConfig { right_share: share, ..Default::default() };
+            let counterfactual = DemonstrationConfig { counterfactual_share: share, ..Default::default() };
+            for (config, field) in [(right, "right_share"), (counterfactual, "counterfactual_share")] {
+                let message = write(&config, 1).unwrap_err();
+                assert!(message.to_string().contains(field), "{message}");
+            }
         }
         let right_only = DemonstrationConfig { right_share: 1.0, ..Default::default() };
         assert!(write(&right_only, 1).unwrap().feedback.iter().all(|d| d.completion.ends_with("Level: 3")));

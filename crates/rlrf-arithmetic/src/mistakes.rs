@@ -31,6 +31,17 @@ pub fn mistaken_attempt(instance: &Instance, shapes: &[Expression], rng: &mut im
     None
 }
 
+/// An expression of another value that is one mistake away from `expression`; none if none was found.
+pub(crate) fn neighbour(
+    expression: &Expression,
+    instance: &Instance,
+    shapes: &[Expression],
+    rng: &mut impl Rng,
+) -> Option<Expression> {
+    let differs = |other: &Expression| other.value().is_some() && other.value() != expression.value();
+    (0..20).map(|_| mistake(expression, instance, shapes, rng)).find(differs)
+}
+
 /// The same calculation in another form: operands of sums and products exchanged, and of two operations in a row the
 /// second done first.
 pub(crate) fn reordered(expression: &Expression, rng: &mut impl Rng) -> Expression {

@@ -1,7 +1,7 @@
 //! Preference optimisation over trees: per instruction the prompt and every candidate pass through the model once, however
 //! many pairs they form.
 //!
-//! The loss is the mean over pairs of the pair's loss ([`PreferenceLoss`](crate::PreferenceLoss) has the formulas), plus `sft_weight`
+//! The loss is the mean over pairs of the pair's loss ([`PreferenceLoss`] has the formulas), plus `sft_weight`
 //! times the negative log-likelihood of the chosen responses, mean over their tokens. A response that is chosen in several pairs
 //! counts several times, as in TRL.
 //!

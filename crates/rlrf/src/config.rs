@@ -388,11 +388,15 @@ impl Config {
         }
         self.evaluation.validate()?;
         self.reward.validate()?;
-        let right_share = self.demonstrations.per_problem.right_share;
-        if !(0.0..=1.0).contains(&right_share) {
-            bail!(
-                "configuration: demonstrations.per_problem.right_share = {right_share}: must be a fraction between 0 and 1"
-            );
+        let written = &self.demonstrations.per_problem;
+        for (key, share) in
+            [("right_share", written.right_share), ("counterfactual_share", written.counterfactual_share)]
+        {
+            if !(0.0..=1.0).contains(&share) {
+                bail!(
+                    "configuration: demonstrations.per_problem.{key} = {share}: must be a fraction between 0 and 1"
+                );
+            }
         }
         for (section, training) in [
             ("policy.sft.training", self.policy.sft.as_ref().map(|sft| &sft.training)),
@@ -601,6 +605,11 @@ mod tests {
             ("[evaluation]\nmax_new_tokens = 0", vec![], "evaluation.max_new_tokens = 0"),
             ("[demonstrations.per_problem]\nright_share = 1.5", vec![], "right_share = 1.5"),
             ("[demonstrations.per_problem]\nright_share = nan", vec![], "right_share = NaN"),
+            (
+                "[demonstrations.per_problem]\ncounterfactual_share = -1.0",
+                vec![],
+                "counterfactual_share = -1",
+            ),
         ] {
             let message = format!("{:#}", load(text, &set).unwrap_err());
             assert!(message.contains(expected), "{message} does not contain {expected}");
