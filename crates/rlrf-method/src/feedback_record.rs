@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_record_without_a_critique_is_measured_on_but_not_learnt() {
-        let line = "{\"prompt\": \"q\", \"response\": \"r\", \"aspect\": \"overall\", \"level\": 3}";
+        let line = "{\"prompt\": \"q\", \"response\": \"r\", \"aspect\": \"readability\", \"level\": 3}";
         let read = FeedbackRecord::read_jsonl("r.jsonl", line.as_bytes(), &aspects()).unwrap();
         assert_eq!((read[0].level, read[0].critique.as_str()), (3, ""));
         let templates = Templates::new(DEFAULT_FEEDBACK, DEFAULT_REFINE).unwrap();

@@ -279,7 +279,7 @@ fn another_schema_version_is_refused_and_the_database_left_as_it_was() {
     assert!(content(folder.path()) == before, "a file of the run changed");
     assert!(matches!(
         RunStore::open_read_only(folder.path()),
-        Err(Error::SchemaVersion { found: 77, expected: 1, .. })
+        Err(Error::SchemaVersion { found: 77, expected: 3, .. })
     ));
 }
 
