@@ -1,8 +1,8 @@
 //! Demonstrations written by a program from problems with solutions: answering, refining under feedback, giving
 //! feedback, and preferring what is right. They stand in for what the paper has a strong model write.
 
-use rand::{Rng, SeedableRng};
 use rand::distr::{Bernoulli, Distribution};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::pairs::PreferenceGroup;
