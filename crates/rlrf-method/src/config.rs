@@ -293,6 +293,13 @@ impl MethodConfig {
         let pairs = &self.pairs;
         check(
             "pairs",
+            "by",
+            "\"aspect\"",
+            pairs.by == PairBasis::Score || self.needs_feedback(),
+            "needs feedback on aspects, and the reward alone scores here: set pairs.by = \"score\"",
+        )?;
+        check(
+            "pairs",
             "margin",
             pairs.margin,
             pairs.margin > 0.0 && pairs.margin <= 2.0,

@@ -71,7 +71,11 @@ impl Iteration<'_> {
             left -= now;
             let refinable: Vec<bool> = groups
                 .iter()
-                .map(|group| !group.refinement_too_long && group.candidates.iter().any(|c| c.is_improvable()))
+                .map(|group| {
+                    !group.refinement_too_long
+                        && !self.is_left_alone(group)
+                        && group.candidates.iter().any(|c| c.is_improvable())
+                })
                 .collect();
             let budget = now * groups.len() as u64;
             let most = u32::try_from(3 * now).unwrap_or(u32::MAX);
@@ -84,6 +88,11 @@ impl Iteration<'_> {
             self.judge(judge, groups)?;
         }
         Ok(())
+    }
+
+    /// Whether `refine.stop_when_perfect` forbids further refinements.
+    fn is_left_alone(&self, group: &CandidateGroup) -> bool {
+        self.config.refine.stop_when_perfect && group.candidates.iter().any(|c| c.is_perfect())
     }
 
     /// Stage 1: `n` candidates for each instruction.
@@ -147,9 +156,7 @@ impl Iteration<'_> {
         let mut draws = Vec::new();
         for (index, (group, &quota)) in groups.iter_mut().zip(quotas).enumerate() {
             let instruction = &self.instructions[group.instruction];
-            let stopped =
-                self.config.refine.stop_when_perfect && group.candidates.iter().any(|c| c.is_perfect());
-            if stopped {
+            if self.is_left_alone(group) {
                 continue;
             }
             let (mut position, mut refined) = (group.size(), group.count(CandidateKind::Refined));

@@ -146,7 +146,8 @@ impl Templates {
                 instruction => instruction.text(),
                 reference => instruction.reference.as_deref().filter(|_| self.reference),
                 response => response.trim(),
-                aspect => aspect,
+                // What decides no judgement is not shown: judgements are kept under the rubric.
+                aspect => context! { name => aspect.name, criterion => aspect.criterion, levels => aspect.levels },
             },
         )?;
         Ok(vec![Message::user(text)])

@@ -94,8 +94,9 @@ impl Grid {
     /// The greatest number of iterations.
     #[must_use]
     pub fn iterations(&self) -> u32 {
-        let measured = self.runs.iter().flat_map(|run| &run.summary.evaluations);
-        measured.map(|evaluation| evaluation.iteration).max().unwrap_or_default()
+        let measured = self.runs.iter().flat_map(|run| &run.summary.evaluations).map(|e| e.iteration);
+        let searched = self.runs.iter().flat_map(|run| &run.summary.iterations).map(|i| i.iteration + 1);
+        measured.chain(searched).max().unwrap_or_default()
     }
 
     /// The measure of `M_t` of a method.

@@ -52,7 +52,7 @@ fn progress(grid: &Grid, measure: &Measure) -> Table {
     header.extend((0..=last).map(|iteration| format!("M_{iteration}")));
     header.push(format!("change to M_{last}"));
     if let Some(first) = grid.methods.first() {
-        header.push(format!("{first} ahead by"));
+        header.push(format!("change of {first} greater by"));
     }
     let rows = grid
         .methods
@@ -83,7 +83,8 @@ fn progress(grid: &Grid, measure: &Measure) -> Table {
     let metric = if measure.metric == "accuracy" { "accuracy".to_string() } else { spoken(&measure.metric) };
     let unit = if is_share { ", %" } else { "" };
     let caption = format!(
-        "{}: {metric}{unit}; means over seeds with the 95% interval of the mean (Student's t); differences paired by seed",
+        "{}: {metric}{unit}; means over seeds with the 95% interval of the mean (Student's t); changes from M_0, their differences \
+         paired by seed. The intervals hold the noise of seeds, not that of the choice of items",
         measure.set
     );
     Table { caption, header, rows }
@@ -127,7 +128,7 @@ fn search(grid: &Grid) -> Table {
 fn cost(grid: &Grid) -> Table {
     let last = grid.iterations();
     let set = grid.measures().first().map(|measure| measure.set.clone()).unwrap_or_default();
-    let header = ["method", "candidates", "candidate tokens", "judgements", "time"]
+    let header = ["method", "candidates", "tokens of candidates", "candidates judged", "time"]
         .map(String::from)
         .into_iter()
         .chain([format!("tokens per answer of M_{last}"), format!("KL(M_{last} to M_0), nats per response")])

@@ -109,23 +109,25 @@ pub(crate) fn compare(options: &GridOptions, json: bool, console: &Console) -> R
         }
     }
     let wanted = |method: &GridMethod| options.only.is_empty() || options.only.contains(&method.name);
-    let runs: Vec<_> = file.runs().into_iter().filter(|(method, _)| wanted(method)).collect();
+    let runs = file.runs();
     let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&file.name));
     let config = options.grid.parent().unwrap_or(Path::new("")).join(&file.config);
     // What is wrong with any of them shows before the first begins.
-    for (method, seed) in &runs {
-        PreparedRun::check(&config, &settings(&file, method, *seed, options))
+    for (method, seed) in runs.iter().filter(|(method, _)| wanted(method)) {
+        PreparedRun::read(&config, &settings(&file, method, *seed, options))
             .with_context(|| format!("method {:?}", method.name))?;
     }
     let mut grid = Grid {
         name: file.name.clone(),
-        methods: file.methods.iter().filter(|m| wanted(m)).map(|method| method.name.clone()).collect(),
+        methods: file.methods.iter().map(|method| method.name.clone()).collect(),
         planned: runs.len(),
         runs: Vec::new(),
     };
     for (number, (method, seed)) in runs.iter().enumerate() {
         let folder = out.join(run_name(&method.name, *seed));
-        console.say(&format!("run {} of {}: {}", number + 1, runs.len(), folder.display()));
+        if !wanted(method) && !folder.exists() {
+            continue;
+        }
         let earlier = grid.runs.iter().filter(|run| run.seed == *seed);
         let shared = Shared {
             models: Some(out.join("models")),
@@ -134,7 +136,12 @@ pub(crate) fn compare(options: &GridOptions, json: bool, console: &Console) -> R
         let mut prepared = PreparedRun::read(&config, &settings(&file, method, *seed, options))?;
         let summary = match prepared.finished(&folder)? {
             Some(summary) => summary,
-            None => prepared.execute(&folder, &shared, console)?,
+            // A run that is not asked for now is shown if it is there.
+            None if !wanted(method) => continue,
+            None => {
+                console.say(&format!("run {} of {}: {}", number + 1, runs.len(), folder.display()));
+                prepared.execute(&folder, &shared, console)?
+            }
         };
         grid.runs.push(GridRun { method: method.name.clone(), seed: *seed, summary: trimmed(summary) });
         write(&grid, &out)?;

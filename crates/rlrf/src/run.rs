@@ -31,6 +31,7 @@ use crate::inputs::{Reader, RunInputs, gold, resolved_configuration};
 use crate::judges::{self, JudgeModels};
 use crate::models;
 use crate::starting_model::StartingModels;
+use crate::starting_reward::StartingReward;
 use crate::training_set::{TrainingSet, training_name};
 
 /// Traces shown in the report.
@@ -83,13 +84,11 @@ impl PreparedRun {
         let judges = JudgeModels::of_run(&config, &inputs, &mut reader)?;
         if !config.evaluation.allow_overlap {
             trained.refuse(&measured.sets)?;
+            let held_out = models.reward.iter().flat_map(StartingReward::questions_of_held_out_file);
+            trained
+                .refuse_questions(&held_out.collect::<Vec<_>>(), "the held-out pairs of the reward model")?;
         }
         Ok(Self { config, reader, inputs, measured, models: Some(models), judges })
-    }
-
-    /// Refuses settings that cannot be.
-    pub(crate) fn check(file: &Path, set: &[String]) -> Result<()> {
-        Config::load(Some(file), set).map(drop)
     }
 
     /// The summary of the run in `folder`, if it is this one and came to its end.
@@ -140,7 +139,7 @@ impl Run<'_> {
         let version = env!("CARGO_PKG_VERSION");
         self.store.event("started", &json!({ "version": version, "engine": self.config.engine }))?;
         self.commit_instructions()?;
-        let policy_digest = models.policy.digest();
+        let policy_digest = models.policy.digest("sft M0");
         let mut policy = self.start_tuned("M0", models.policy)?;
         let judge = models.feedback.map(|model| self.start_tuned("feedback", model)).transpose()?;
         let reward =

@@ -171,14 +171,14 @@ impl StartingModel {
         Ok(self)
     }
 
-    /// Identity of everything that decides the model.
-    pub(crate) fn digest(&self) -> String {
+    /// Identity of everything that decides the model; `stage` is what its training is called, and seeded by.
+    pub(crate) fn digest(&self, stage: &str) -> String {
         let origin = match &self.origin {
             Origin::Loaded(model) => digest(&("loaded", model.digest())),
             Origin::New(new) => digest(&("new", new)),
         };
         let sft = self.sft.as_ref().map(|sft| (&sft.section, digest(&sft.demonstrations)));
-        digest(&("starting model", origin, self.seed, sft))
+        digest(&("starting model", stage, origin, self.seed, sft))
     }
 
     /// The model before its fine-tuning, and what it is to be fine-tuned on. A new one's tokenizer is trained on that.

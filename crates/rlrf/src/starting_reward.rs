@@ -89,6 +89,17 @@ impl StartingReward {
         Ok(Self { origin, section, seed, preferences, held_out })
     }
 
+    /// The questions of a file of held-out pairs; a share that is held out comes from what is learnt, and is told apart there.
+    pub(crate) fn questions_of_held_out_file(&self) -> Vec<String> {
+        match &self.section.held_out {
+            HeldOut::File(_) => {
+                let asked = self.held_out.iter().filter_map(|group| group.messages.last());
+                asked.map(|message| message.content.clone()).collect()
+            }
+            HeldOut::Share(_) => Vec::new(),
+        }
+    }
+
     /// Identity of everything that decides the model; `policy` is that of the policy's starting model.
     pub(crate) fn digest(&self, policy: &str) -> String {
         let origin = match &self.origin {

@@ -273,9 +273,9 @@ fn losses_without_a_reference_need_none_and_the_others_refuse() {
             assert!(matches!(error.unwrap_err(), Error::Example { index: 0, .. }));
             continue;
         }
-        let (loss, gradients) = dpo_gradients(&decoder, &without, &config, 1000);
-        assert_eq!((&loss, &gradients), (&dpo_gradients(&decoder, &with, &config, 1000).0, &gradients));
-        assert_eq!(loss.preference.unwrap().chosen_fall_per_token, None);
+        let found = dpo_gradients(&decoder, &without, &config, 1000);
+        assert_eq!(found, dpo_gradients(&decoder, &with, &config, 1000));
+        assert_eq!(found.0.preference.unwrap().chosen_fall_per_token, None);
     }
 }
 

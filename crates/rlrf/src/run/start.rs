@@ -14,7 +14,7 @@ impl Run<'_> {
     /// The policy or the feedback model before the first iteration.
     pub(super) fn start_tuned(&mut self, name: &str, starting: StartingModel) -> Result<Model> {
         let stage = self.stage(&format!("sft {name}"), 0);
-        self.start(name, &starting.digest(), &stage, |run| {
+        self.start(name, &starting.digest(&stage.name), &stage, |run| {
             let seed = starting.seed;
             let (mut model, sft) = starting.make()?;
             if let Some(FineTuning { section, demonstrations }) = sft {

@@ -25,8 +25,9 @@ use crate::inputs::{check_answers, check_aspects, checker, limited};
 use crate::judges::{JudgeModels, Judging, dispatched, grounded};
 use crate::retrieval;
 
-const FEEDBACK_SETTINGS: [&str; 13] = [
+const FEEDBACK_SETTINGS: [&str; 14] = [
     "checker",
+    "feedback.reference",
     "feedback.aspects",
     "feedback.aspects_file",
     "feedback.weights",
@@ -87,8 +88,9 @@ pub(crate) fn feedback(options: &JudgeCandidatesOptions, json: bool, console: &C
         check_answers(checker.as_ref(), &inputs.instructions, candidates)?;
     }
     check_aspects(&inputs.aspect_checkers, &inputs.instructions, candidates)?;
-    let grounding = match &stage.config.feedback.retrieval {
-        Some(retrieval) => Some(retrieval::grounding(retrieval, &mut stage.reader, &inputs.instructions)?),
+    let grounding = match stage.config.feedback.retrieval.clone().filter(|_| stage.config.feedback.reference)
+    {
+        Some(retrieval) => Some(retrieval::grounding(&retrieval, &mut stage.reader, &inputs.instructions)?),
         None => None,
     };
     let mut models = match &options.model {
@@ -235,7 +237,7 @@ pub(super) struct Inputs {
     method: MethodConfig,
     pub(super) instructions: Vec<Instruction>,
     pub(super) aspects: Vec<Aspect>,
-    aspect_checkers: AspectCheckers,
+    pub(super) aspect_checkers: AspectCheckers,
     templates: Templates,
     pub(super) checker: Option<Box<dyn Checker>>,
 }

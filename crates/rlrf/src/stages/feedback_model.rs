@@ -14,6 +14,7 @@ use super::{Stage, expect_file, expect_model_folder};
 use crate::arguments::{FeedbackRecordsOptions, FeedbackTrainOptions};
 use crate::console::Console;
 use crate::inputs::{check_answers, check_records, checker};
+use crate::judges::dispatched;
 use crate::overlap::Trained;
 
 const TRAIN_SETTINGS: [&str; 10] = [
@@ -115,9 +116,8 @@ pub(crate) fn write_records(options: &FeedbackRecordsOptions, json: bool, consol
     let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
     if let Some(checker) = &inputs.checker {
         groups.iter_mut().flat_map(|group| &mut group.candidates).for_each(|c| c.feedback.clear());
-        inputs
-            .iteration(&mut output.store, console)
-            .feedback(&mut CheckerJudge(checker.as_ref()), &mut groups)?;
+        let mut judge = dispatched(Some(Box::new(CheckerJudge(checker.as_ref()))), &inputs.aspect_checkers);
+        inputs.iteration(&mut output.store, console).feedback(judge.as_mut(), &mut groups)?;
         aspects.clone_from(&inputs.aspects);
     }
     let records = FeedbackRecord::of_candidates(&inputs.instructions, &groups, &aspects)?;
