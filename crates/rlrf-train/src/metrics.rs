@@ -49,7 +49,7 @@ pub struct PreferenceMetrics {
 /// What a policy gradient shows of a step; means over the tokens of its samples.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PolicyMetrics {
-    /// Estimate of `KL(pi || pi_ref)` in nats per token, always positive (the k3 estimator).
+    /// Estimate of `KL(pi || pi_ref)` in nats per token, always positive (the k3 estimator), over samples of `pi_ref`: close while the two are.
     pub kl_per_token: f64,
     /// Share of the tokens whose gradient was clipped.
     pub clip_ratio: f64,

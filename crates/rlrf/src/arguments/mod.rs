@@ -73,7 +73,7 @@ pub(crate) enum Command {
     /// Sample n candidates for each instruction
     #[command(after_help = "Example:\n  \
         rlrf sample --model MODEL --instructions prompts.jsonl --out candidates.jsonl --set sample.n=8\n\n\
-        Settings: seed, [sample], [engine], instructions.limit.")]
+        Settings: seed, [sample], [generation], [engine], instructions.limit.")]
     Sample(SampleOptions),
     /// Have candidates criticised, aspect by aspect; train and measure the model that does it
     #[command(after_help = "Examples:\n  \
@@ -92,7 +92,8 @@ pub(crate) enum Command {
         after_help = "Example:\n  rlrf refine --model MODEL --candidates judged.jsonl --out refined.jsonl --set refine.m=8\n\n\
         Run `rlrf feedback` on the result to have the refinements judged, too. Instructions that have refinements \
         are left alone.\n\
-        Settings: seed, [refine], templates.refine, feedback.aspects, feedback.aspects_file, [engine]."
+        Settings: seed, [select], [refine] (all m in one round, whatever refine.rounds says), templates.refine, \
+        feedback.aspects, feedback.aspects_file, [generation], [engine]."
     )]
     Refine(RefineOptions),
     /// Build preference pairs (in TRL's formats) from judged candidates
