@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::aspect::Aspect;
 use crate::committer::{Committer, read_row, write_row};
 use crate::config::{ChooseConfig, Sampling};
-use crate::digest::digest;
+use crate::digest::{digest, stream_of};
 use crate::error::{Error, Result};
 use crate::feedback::ParseOutcome;
 use crate::instruction::{Instruction, Message};
@@ -253,8 +253,8 @@ pub(crate) fn letter(place: usize) -> char {
 
 /// One response, whose stream depends on the prompt alone.
 fn request(messages: Vec<Message>, sampling: &Sampling) -> GenerationRequest {
-    let stream = u64::from_str_radix(&digest(&messages)[..16], 16).unwrap_or_default();
-    GenerationRequest { messages, streams: vec![stream], sampling: sampling.clone() }
+    let streams = vec![stream_of(&messages)];
+    GenerationRequest { messages, streams, sampling: sampling.clone() }
 }
 
 /// Reads `name: reason` lines; numbers, bullets and letters before a name are taken off. Anything beside them is left out and
