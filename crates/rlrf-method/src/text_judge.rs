@@ -135,7 +135,7 @@ impl Judge for TextJudge<'_> {
             let found = if complete { asked.feedback(&text, response, &aspect.name) } else { None };
             match found {
                 Some(feedback) => sink(asked.place, feedback),
-                None if text.trim().is_empty() && !complete => {
+                None if text.trim().is_empty() => {
                     sink(asked.place, Feedback::failed(&aspect.name, TOO_LONG.into()))
                 }
                 None => {
