@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::alignment::Alignment;
 use crate::expression::{Expression, Operator};
 
 /// What a critique advises; as text it is the critique's last part.
@@ -44,30 +45,24 @@ impl Advice {
     /// Every advice that is equally right on an attempt whose value is wrong; the first is the one that a critique gives.
     ///
     /// Equally right is what mends a step that the reference has and the attempt lacks, and whose own operands the attempt
-    /// has: two steps that do not depend on each other have no order. The step is compared with the attempt's step of the
-    /// same number: the one mistake is named that stands between them; where there are more, any of them. Where another step of the
-    /// attempt is one mistake away, that one comes first.
+    /// has: two steps that do not depend on each other have no order. The step is compared with the attempt's step in its
+    /// place, or of the same number: the one mistake is named that stands between them; where there are more, any of them. So is
+    /// the one mistake between it and any other mistaken step of the attempt.
     #[must_use]
-    pub fn on(reference: &Expression, attempt: &Expression) -> Vec<Self> {
-        let attempted = attempt.steps();
-        let steps = reference.steps();
-        let has = |step: &Expression| attempted.iter().any(|other| other.same_calculation(step));
-        let is_ready = |step: &Expression| match step {
-            Expression::Operation(_, left, right) => {
-                [left, right].iter().all(|operand| operand.steps().is_empty() || has(operand))
-            }
-            Expression::Number(_) => false,
+    pub fn on(alignment: &Alignment<'_>) -> Vec<Self> {
+        let is_ready = |operand: &Expression| {
+            alignment.step_number(operand).is_none_or(|number| alignment.has(number))
         };
         let mut found: Vec<Self> = Vec::new();
-        for (number, step) in (1..).zip(&steps) {
-            if has(step) || !is_ready(step) {
+        for (number, step, counterpart) in alignment.steps() {
+            let Expression::Operation(_, left, right) = step else { continue };
+            if alignment.has(number) || !is_ready(left) || !is_ready(right) {
                 continue;
             }
-            let counterpart = attempted.get(number - 1);
-            let only = counterpart.and_then(|other| Fix::between(step, other));
-            let many = if only.is_some() { Vec::new() } else { Fix::all(step, counterpart.copied()) };
-            let elsewhere = attempted.iter().filter_map(|other| Fix::between(step, other));
-            for fix in only.into_iter().chain(elsewhere).chain(many) {
+            let in_place = Fix::all(step, counterpart);
+            let elsewhere = alignment.mistaken().filter_map(|other| Fix::between(step, other));
+            let same_number = alignment.mistaken_at(number).map(|other| Fix::all(step, Some(other)));
+            for fix in in_place.into_iter().chain(elsewhere).chain(same_number.into_iter().flatten()) {
                 let advice = Self::Step(number, fix);
                 if !found.iter().any(|other| other.is_same(&advice)) {
                     found.push(advice);
@@ -75,7 +70,7 @@ impl Advice {
             }
         }
         if found.is_empty() {
-            found.push(Self::Stop(steps.len()));
+            found.push(Self::Stop(alignment.steps().count()));
         }
         found
     }
@@ -122,7 +117,8 @@ impl Fix {
         let straight = (a.same_calculation(c), b.same_calculation(d));
         let crossed = (a.same_calculation(d), b.same_calculation(c));
         if operator != other {
-            let same_numbers = straight == (true, true) || crossed == (true, true);
+            let may_cross = operator.is_commutative() || other.is_commutative();
+            let same_numbers = straight == (true, true) || (may_cross && crossed == (true, true));
             return same_numbers.then_some(Self::Operation { needed: *operator, found: *other });
         }
         if crossed == (true, true) {
@@ -139,9 +135,12 @@ impl Fix {
         Some(Self::Operand { needed: (**needed).clone(), found: (**found).clone() })
     }
 
-    /// Everything that differs between a step of the reference and one of the attempt: the operation first, then the
-    /// operands from the left, those of sums and products in the order in which they fit better.
+    /// The one thing that differs between a step of the reference and one of the attempt, or everything: the operation first,
+    /// then the operands from the left, those of sums and products in the order in which they fit better.
     fn all(step: &Expression, attempt: Option<&Expression>) -> Vec<Self> {
+        if let Some(only) = attempt.and_then(|other| Self::between(step, other)) {
+            return vec![only];
+        }
         let Expression::Operation(operator, a, b) = step else { return Vec::new() };
         let Some(Expression::Operation(other, c, d)) = attempt else {
             return vec![Self::Calculate(*operator)];
@@ -209,7 +208,7 @@ mod tests {
 
     fn on(reference: &str, attempt: &str) -> Vec<String> {
         let [reference, attempt] = [reference, attempt].map(|text| Expression::parse(text).unwrap());
-        Advice::on(&reference, &attempt).iter().map(Advice::to_string).collect()
+        Advice::on(&Alignment::new(&reference, &attempt)).iter().map(Advice::to_string).collect()
     }
 
     #[test]
@@ -276,5 +275,12 @@ mod tests {
         // One mistake is that one alone: 9 and 4 are both there.
         assert_eq!(on("9 - 4", "4 - 9"), ["step 1: swap the numbers"]);
         assert_eq!(on("9 - 4", "5"), ["step 1: subtract"]);
+        // The attempt's one step is the last of the reference, nearly; and stands where the first should be.
+        assert_eq!(
+            on("( 16 + 14 ) / 5", "16 / 5"),
+            ["step 1: add", "step 1: add, do not divide", "step 1: use 14, not 5"]
+        );
+        // A step that is right is not blamed for another that is missing.
+        assert_eq!(on("( 9 - 5 ) * ( 9 - 4 )", "9 - 4"), ["step 1: subtract"]);
     }
 }

@@ -22,7 +22,7 @@ pub fn mistaken_attempt(instance: &Instance, shapes: &[Expression], rng: &mut im
             }
         }
         let text =
-            if rng.random_bool(0.02) { garble(&attempt.to_string(), rng) } else { attempt.to_string() };
+            if rng.random_bool(0.05) { garble(&attempt.to_string(), rng) } else { attempt.to_string() };
         let value = Expression::parse(&text).and_then(|expression| expression.value());
         if value.is_none() || value != instance.solution.value() {
             return Some(text);
@@ -69,20 +69,21 @@ fn mistake(
     let steps = expression.steps().len();
     match rng.random_range(0..100) {
         // Another operation in one step.
-        0..20 if steps > 0 => {
+        0..18 if steps > 0 => {
             let index = rng.random_range(0..steps);
             let operator = Operator::ALL[rng.random_range(0..4)];
             with_operator(expression, index, operator)
         }
-        // Operands in another order.
-        20..30 if steps > 0 => {
+        // Two numbers exchanged.
+        18..32 if steps > 0 => {
             let mut numbers: Vec<String> = leaves(expression).into_iter().cloned().collect();
-            let (first, second) = (rng.random_range(0..numbers.len()), rng.random_range(0..numbers.len()));
+            let first = rng.random_range(0..numbers.len());
+            let second = (first + rng.random_range(1..numbers.len())) % numbers.len();
             numbers.swap(first, second);
             replace(expression, numbers)
         }
         // A number of the problem in the wrong place.
-        30..50 => {
+        32..47 => {
             let mut numbers: Vec<String> = leaves(expression).into_iter().cloned().collect();
             let place = rng.random_range(0..numbers.len());
             if let Some(other) = instance.numbers.choose(rng) {
@@ -91,7 +92,7 @@ fn mistake(
             replace(expression, numbers)
         }
         // A step left out.
-        50..62 if steps > 1 => match expression {
+        47..59 if steps > 1 => match expression {
             Expression::Operation(_, left, right) => {
                 if left.steps().len() >= right.steps().len() {
                     (**left).clone()
@@ -102,7 +103,7 @@ fn mistake(
             Expression::Number(_) => expression.clone(),
         },
         // A step too many.
-        50..62 => match instance.numbers.choose(rng) {
+        47..59 => match instance.numbers.choose(rng) {
             Some(number) => {
                 let operator = Operator::ALL[rng.random_range(0..4)];
                 Expression::operation(operator, expression.clone(), Expression::Number(number.clone()))
@@ -110,7 +111,7 @@ fn mistake(
             None => expression.clone(),
         },
         // A number copied wrongly.
-        62..87 => {
+        59..88 => {
             let mut numbers: Vec<String> = leaves(expression).into_iter().cloned().collect();
             let place = rng.random_range(0..numbers.len());
             numbers[place] = miscopy(&numbers[place], rng);
@@ -138,16 +139,19 @@ fn replace(expression: &Expression, numbers: Vec<String>) -> Expression {
     with_leaves(expression, &mut numbers.into_iter()).unwrap_or_else(|| expression.clone())
 }
 
-/// A digit lost, doubled, exchanged with its neighbour or replaced.
+/// A digit lost, doubled, exchanged with another or replaced.
 fn miscopy(number: &str, rng: &mut impl Rng) -> String {
     let mut digits: Vec<char> = number.chars().collect();
     let place = rng.random_range(0..digits.len());
-    match rng.random_range(0..5) {
+    match rng.random_range(0..6) {
         0 if digits.len() > 1 => drop(digits.remove(place)),
         1 if digits[place] != '.' => digits.insert(place, digits[place]),
-        2 if place > 0 => digits.swap(place - 1, place),
+        2 | 3 if digits.len() > 1 => {
+            let other = (place + rng.random_range(1..digits.len())) % digits.len();
+            digits.swap(place, other);
+        }
         // No digit but the first is copied.
-        3 if digits.len() > 1 => {
+        4 if digits.len() > 1 => {
             for digit in digits[1..].iter_mut().filter(|digit| **digit != '.') {
                 *digit = char::from(b'0' + rng.random_range(0..10u8));
             }
@@ -159,10 +163,16 @@ fn miscopy(number: &str, rng: &mut impl Rng) -> String {
     if text.trim_matches('.').is_empty() { number.to_string() } else { text }
 }
 
-/// Cuts the text or loses one of its words.
+/// Loses one of the words, says one twice, or sets a bracket that has no other.
 fn garble(text: &str, rng: &mut impl Rng) -> String {
     let mut words: Vec<&str> = text.split(' ').collect();
-    words.remove(rng.random_range(0..words.len()));
+    let place = rng.random_range(0..words.len());
+    match rng.random_range(0..4) {
+        0 => drop(words.remove(place)),
+        1 => words.insert(place, words[place]),
+        2 => words.insert(place, "("),
+        _ => words.insert(place + 1, ")"),
+    }
     words.join(" ")
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The runs lie in the folder of the comparison, `METHOD-seed-N` each, beside the starting models in `models/`. They are made one
 //! after the other, seed by seed, so that an unfinished comparison already compares; a run takes over rows of the
-//! earlier runs of its seed. Repeated, the command goes on where it was.
+//! earlier runs of its seed. Repeated, the command goes on where it was; what `compare.json` says of a finished run of the same
+//! configuration is not computed again, even where the run's folder is gone.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -108,15 +109,24 @@ pub(crate) fn compare(options: &GridOptions, json: bool, console: &Console) -> R
             bail!("--only {name}: no such method; there are {}", names.join(", "));
         }
     }
-    let wanted = |method: &GridMethod| options.only.is_empty() || options.only.contains(&method.name);
     let runs = file.runs();
+    for seed in &options.seeds {
+        if runs.iter().all(|(_, other)| other != seed) {
+            bail!("--seed {seed}: no run of the grid has this seed");
+        }
+    }
+    let wanted = |method: &GridMethod, seed: u64| {
+        (options.only.is_empty() || options.only.contains(&method.name))
+            && (options.seeds.is_empty() || options.seeds.contains(&seed))
+    };
     let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&file.name));
     let config = options.grid.parent().unwrap_or(Path::new("")).join(&file.config);
     // What is wrong with any of them shows before the first begins.
-    for (method, seed) in runs.iter().filter(|(method, _)| wanted(method)) {
+    for (method, seed) in runs.iter().filter(|(method, seed)| wanted(method, *seed)) {
         PreparedRun::read(&config, &settings(&file, method, *seed, options))
             .with_context(|| format!("method {:?}", method.name))?;
     }
+    let known = known_runs(&out);
     let mut grid = Grid {
         name: file.name.clone(),
         methods: file.methods.iter().map(|method| method.name.clone()).collect(),
@@ -125,19 +135,24 @@ pub(crate) fn compare(options: &GridOptions, json: bool, console: &Console) -> R
     };
     for (number, (method, seed)) in runs.iter().enumerate() {
         let folder = out.join(run_name(&method.name, *seed));
-        if !wanted(method) && !folder.exists() {
+        let recorded = known.iter().find(|run| run.method == method.name && run.seed == *seed);
+        if !wanted(method, *seed) && recorded.is_none() && !folder.exists() {
             continue;
         }
         let earlier = grid.runs.iter().filter(|run| run.seed == *seed);
         let shared = Shared {
             models: Some(out.join("models")),
-            runs: earlier.map(|run| out.join(run_name(&run.method, *seed))).collect(),
+            runs: earlier
+                .map(|run| out.join(run_name(&run.method, *seed)))
+                .filter(|run| run.exists())
+                .collect(),
         };
         let mut prepared = PreparedRun::read(&config, &settings(&file, method, *seed, options))?;
-        let summary = match prepared.finished(&folder)? {
+        let recorded = recorded.map(|run| &run.summary);
+        let summary = match prepared.finished(&folder, recorded)? {
             Some(summary) => summary,
             // A run that is not asked for now is shown if it is there.
-            None if !wanted(method) => continue,
+            None if !wanted(method, *seed) => continue,
             None => {
                 console.say(&format!("run {} of {}: {}", number + 1, runs.len(), folder.display()));
                 prepared.execute(&folder, &shared, console)?
@@ -153,6 +168,12 @@ pub(crate) fn compare(options: &GridOptions, json: bool, console: &Console) -> R
         console::print(&format!("{}page: {}", grid_table(&grid), page.display()))?;
     }
     Ok(())
+}
+
+/// The runs that an earlier `compare.json` holds; none where it cannot be read: it is only written, never needed.
+fn known_runs(out: &Path) -> Vec<GridRun> {
+    let bytes = std::fs::read(out.join("compare.json")).unwrap_or_default();
+    serde_json::from_slice::<Grid>(&bytes).map(|grid| grid.runs).unwrap_or_default()
 }
 
 fn run_name(method: &str, seed: u64) -> String {

@@ -91,12 +91,14 @@ impl PreparedRun {
         Ok(Self { config, reader, inputs, measured, models: Some(models), judges })
     }
 
-    /// The summary of the run in `folder`, if it is this one and came to its end.
-    pub(crate) fn finished(&self, folder: &Path) -> Result<Option<Summary>> {
+    /// The summary of the run in `folder`, or the one on record, if it is of this configuration: the run came to its end.
+    pub(crate) fn finished(&self, folder: &Path, recorded: Option<&Summary>) -> Result<Option<Summary>> {
         let resolved = digest(&resolved_configuration(None, &self.config, self.reader.digests())?);
-        let Ok(bytes) = std::fs::read(folder.join("summary.json")) else { return Ok(None) };
-        let summary = serde_json::from_slice::<Summary>(&bytes).ok();
-        Ok(summary.filter(|summary| summary.configuration_digest == resolved))
+        let in_folder = std::fs::read(folder.join("summary.json"))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<Summary>(&bytes).ok());
+        let is_this = |summary: &Summary| summary.configuration_digest == resolved;
+        Ok(in_folder.filter(is_this).or_else(|| recorded.cloned().filter(is_this)))
     }
 
     /// Runs, or goes on, in `folder`, which belongs to this configuration from here on.

@@ -18,4 +18,8 @@ pub(crate) struct GridOptions {
     /// Only the methods of these names; may be repeated
     #[arg(long, value_name = "METHOD")]
     pub(crate) only: Vec<String>,
+    /// Only the runs of these seeds; may be repeated. Two commands on one comparison, each with seeds of its own, go well side by
+    /// side
+    #[arg(long = "seed", value_name = "SEED")]
+    pub(crate) seeds: Vec<u64>,
 }

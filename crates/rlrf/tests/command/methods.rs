@@ -80,6 +80,15 @@ fn every_method_and_ablation_runs() {
 
     let again = folder.run(&["compare", "compare.toml", "--out", "runs", "--json"]).expect_success();
     assert_eq!(again.json(), compared, "a finished comparison is read, not repeated");
+    for folder in [folder.path("runs/rlrf-seed-7"), folder.path("runs/models")] {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+    let recorded = folder.run(&["compare", "compare.toml", "--out", "runs", "--json"]).expect_success();
+    assert_eq!(recorded.json(), compared, "compare.json stands for runs whose folders are gone");
+    assert!(!folder.path("runs/rlrf-seed-7").exists());
+    let unknown = folder.run(&["compare", "compare.toml", "--out", "runs", "--seed", "8"]);
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.stderr.contains("--seed 8: no run of the grid has this seed"), "{}", unknown.stderr);
 }
 
 #[test]
