@@ -50,9 +50,8 @@ impl Advice {
     /// the one mistake between it and any other mistaken step of the attempt.
     #[must_use]
     pub fn on(alignment: &Alignment<'_>) -> Vec<Self> {
-        let is_ready = |operand: &Expression| {
-            alignment.step_number(operand).is_none_or(|number| alignment.has(number))
-        };
+        let is_ready =
+            |operand: &Expression| alignment.step_number(operand).is_none_or(|number| alignment.has(number));
         let mut found: Vec<Self> = Vec::new();
         for (number, step, counterpart) in alignment.steps() {
             let Expression::Operation(_, left, right) = step else { continue };

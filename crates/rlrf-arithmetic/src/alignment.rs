@@ -100,13 +100,12 @@ impl<'a> Alignment<'a> {
             .steps()
             .filter_map(|(_, step, found)| Some(self.words(step, found?)))
             .filter(|words| words.iter().any(|word| !word.same));
-        let Some([left, operation, right]) = mistaken.next() else { return false };
-        let swapped = operation.same && left.needed == right.found && left.found == right.needed;
-        let differing = [&left, &operation, &right].into_iter().filter(|word| !word.same).count();
-        (differing == 1 || swapped) && mistaken.next().is_none()
+        let differing = mistaken.next().map(|words| words.iter().filter(|word| !word.same).count());
+        differing == Some(1) && mistaken.next().is_none()
     }
 
-    /// Left operand, operation and right operand, the attempt's exchanged where that is no difference and fits better.
+    /// Left operand, operation and right operand, the attempt's exchanged where that is no difference and fits better, or where
+    /// the exchange is all that differs: the operation is `swapped` then.
     fn words(&self, step: &Expression, found: &Expression) -> [Words; 3] {
         let (Expression::Operation(operator, a, b), Expression::Operation(other, c, d)) = (step, found)
         else {
@@ -126,9 +125,12 @@ impl<'a> Alignment<'a> {
         let crossed = [operand(a, d), operand(b, c)];
         let fit = |words: &[Words; 2]| words.iter().filter(|word| word.same).count();
         let may_cross = operator.is_commutative() || other.is_commutative();
-        let [left, right] = if may_cross && fit(&crossed) > fit(&straight) { crossed } else { straight };
-        let [needed, found] = [operator, other].map(|operator| operator.symbol().to_string());
-        [left, Words { same: operator == other, needed, found }, right]
+        let is_swapped = !may_cross && operator == other && fit(&crossed) == 2 && fit(&straight) < 2;
+        let is_crossed = is_swapped || (may_cross && fit(&crossed) > fit(&straight));
+        let [left, right] = if is_crossed { crossed } else { straight };
+        let found = if is_swapped { "swapped" } else { other.symbol() };
+        let same = operator == other && !is_swapped;
+        [left, Words { needed: operator.symbol().into(), found: found.into(), same }, right]
     }
 
     /// An operand of a reference's step: a number, or the step that it is.
@@ -181,7 +183,7 @@ mod tests {
             ("80 / 20", "80 - 20", "(1) 80 80 same, / - other, 20 20 same", true),
             ("9 + 4", "4 + 9", "(1) 9 9 same, + + same, 4 4 same", false),
             ("9 + 4", "5 + 9", "(1) 9 9 same, + + same, 4 5 other", true),
-            ("9 - 4", "4 - 9", "(1) 9 4 other, - - same, 4 9 other", true),
+            ("9 - 4", "4 - 9", "(1) 9 9 same, - swapped other, 4 4 same", true),
             ("9 - 4", "4 + 9", "(1) 9 9 same, - + other, 4 4 same", true),
             ("9 - 4", "7 - 5", "(1) 9 7 other, - - same, 4 5 other", false),
             ("9 - 4", "9.0 - 4", "(1) 9 9.0 same, - - same, 4 4 same", false),

@@ -26,13 +26,16 @@ pub struct Reflection {
 }
 
 impl Reflection {
-    /// Takes in the candidates of one instruction. A refinement counts if the draft that it says it was made of was wrong.
+    /// Takes in the candidates of one instruction. A refinement counts if the draft that it says it was made of was wrong;
+    /// candidates of which nobody knows whether they are right count for nothing.
     pub fn add(&mut self, candidates: &[Candidate]) {
         let right = |kind: CandidateKind| candidates.iter().any(|c| c.kind == kind && c.is_right());
         let (sampled, refined) = (right(CandidateKind::Sampled), right(CandidateKind::Refined));
         self.solved_by_sample += u64::from(sampled);
         self.solved_by_refinement_only += u64::from(!sampled && refined);
-        let wrong_draft = |c: &Candidate| c.draft.filter(|&draft| !candidates[draft].is_right());
+        let wrong_draft = |c: &Candidate| {
+            c.draft.filter(|&draft| candidates[draft].right() == Some(false) && c.right().is_some())
+        };
         let refinements: Vec<(usize, &Candidate)> =
             candidates.iter().filter_map(|c| Some((wrong_draft(c)?, c))).collect();
         if refinements.is_empty() {
@@ -43,9 +46,10 @@ impl Reflection {
         self.refined += refinements.len() as u64;
         self.refined_right += refinements.iter().filter(|(_, c)| c.is_right()).count() as u64;
         for (index, candidate) in candidates.iter().enumerate() {
-            if candidate.kind == CandidateKind::Sampled && !drafts.contains(&index) {
+            let is_fresh = candidate.kind == CandidateKind::Sampled && !drafts.contains(&index);
+            if let Some(right) = candidate.right().filter(|_| is_fresh) {
                 self.fresh += 1;
-                self.fresh_right += u64::from(candidate.is_right());
+                self.fresh_right += u64::from(right);
             }
         }
     }
@@ -114,5 +118,10 @@ mod tests {
     #[test]
     fn nothing_refined_has_no_gain() {
         assert_eq!(Reflection::default().gain(), None);
+        // Nor has what nobody judged.
+        let mut reflection = Reflection::default();
+        let unknown = |candidate: Candidate| Candidate { feedback: Vec::new(), ..candidate };
+        reflection.add(&[candidate("d", 1.0), unknown(candidate("s", 1.0)), unknown(refined(0, 1.0))]);
+        assert_eq!(reflection, Reflection::default());
     }
 }

@@ -75,10 +75,17 @@ impl Candidate {
         self.feedback.iter().any(|feedback| feedback.level.is_some() && !feedback.is_perfect())
     }
 
-    /// Right by the checker where there is one, else perfect by the judge.
+    /// Whether it is right: by the checker where there is one, else if it is perfect by the judge; none where neither knows.
+    #[must_use]
+    pub fn right(&self) -> Option<bool> {
+        let is_judged = self.feedback.iter().any(|feedback| feedback.level.is_some());
+        self.correct.or_else(|| is_judged.then(|| self.is_perfect()))
+    }
+
+    /// Whether it is known to be right.
     #[must_use]
     pub fn is_right(&self) -> bool {
-        self.correct.unwrap_or_else(|| self.is_perfect())
+        self.right() == Some(true)
     }
 
     /// Orders by score, then by reward.

@@ -33,8 +33,8 @@ pub struct IterationSummary {
     pub sampled_distinct: u64,
     /// Refined candidates.
     pub refined: u64,
-    /// Right samples (by the checker, else perfect by the judge).
-    pub sampled_right: u64,
+    /// Right samples (by the checker, else perfect by the judge); none where nobody knows.
+    pub sampled_right: Option<u64>,
     /// Feedback: one for each judged candidate and aspect.
     #[serde(default)]
     pub feedback: u64,
@@ -143,7 +143,10 @@ impl IterationSummary {
             sampled: all(CandidateKind::Sampled).count() as u64,
             sampled_distinct,
             refined: all(CandidateKind::Refined).count() as u64,
-            sampled_right: all(CandidateKind::Sampled).filter(|c| c.is_right()).count() as u64,
+            sampled_right: all(CandidateKind::Sampled)
+                .filter_map(Candidate::right)
+                .map(u64::from)
+                .reduce(|sum, right| sum + right),
             feedback: feedback().count() as u64,
             feedback_failed: feedback().filter(|f| f.level.is_none()).count() as u64,
             feedback_repaired: feedback().filter(|f| f.parse == ParseOutcome::Repaired).count() as u64,

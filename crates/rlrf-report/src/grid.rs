@@ -145,18 +145,20 @@ impl GridRun {
         self.summary.iterations.iter().find(|iteration| iteration.iteration == number)
     }
 
-    /// Instructions that some candidate of this iteration solved.
+    /// Instructions that some candidate of this iteration solved; none where nobody knows what is right.
     #[must_use]
     pub fn solved(&self, iteration: u32) -> Option<f64> {
-        let reflection = self.iteration(iteration)?.reflection;
-        Some((reflection.solved_by_sample + reflection.solved_by_refinement_only) as f64)
+        let found = self.iteration(iteration)?;
+        let solved = found.reflection.solved_by_sample + found.reflection.solved_by_refinement_only;
+        found.sampled_right.map(|_| solved as f64)
     }
 
-    /// Instructions that no sample but a refinement solved; none where nothing was refined.
+    /// Instructions that no sample but a refinement solved; none where nothing was refined, or nobody knows what is right.
     #[must_use]
     pub fn solved_by_refinement_only(&self, iteration: u32) -> Option<f64> {
         let found = self.iteration(iteration)?;
-        (found.refined > 0).then_some(found.reflection.solved_by_refinement_only as f64)
+        (found.refined > 0 && found.sampled_right.is_some())
+            .then_some(found.reflection.solved_by_refinement_only as f64)
     }
 
     /// Reflection gain, as a share.

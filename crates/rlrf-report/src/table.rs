@@ -131,11 +131,14 @@ fn iterations(summary: &Summary) -> String {
         let reflection = &iteration.reflection;
         rows.push(vec![
             iteration.iteration.to_string(),
-            percent(share(iteration.sampled_right, iteration.sampled)),
+            percent(iteration.sampled_right.and_then(|right| share(right, iteration.sampled))),
             percent(reflection.refined_rate()),
             percent(reflection.fresh_rate()),
             points(reflection.gain()),
-            format!("{}/{}", reflection.solved_by_refinement_only, iteration.instructions),
+            match iteration.sampled_right {
+                Some(_) => format!("{}/{}", reflection.solved_by_refinement_only, iteration.instructions),
+                None => NONE.into(),
+            },
             count(iteration.pairs),
         ]);
     }

@@ -164,7 +164,7 @@ mod tests {
             sampled: 80,
             sampled_distinct: 60,
             refined: 72,
-            sampled_right: 20,
+            sampled_right: Some(20),
             feedback: 152,
             feedback_failed: 0,
             feedback_repaired: 30,

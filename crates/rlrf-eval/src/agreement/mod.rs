@@ -3,14 +3,16 @@
 pub mod calibration;
 pub mod confusion;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rlrf_method::config::MethodConfig;
 use rlrf_method::digest::digest;
 use rlrf_method::iteration::{CandidateGroup, Iteration};
 use rlrf_method::score::{Candidate, CandidateKind};
 use rlrf_method::seam::{Checker, Generated, Judge};
-use rlrf_method::{Error, Feedback, FeedbackRecord, Instruction, LEVELS, ParseOutcome, Result, Templates};
+use rlrf_method::{
+    Error, Feedback, FeedbackRecord, Instruction, LEVELS, Message, ParseOutcome, Result, Templates,
+};
 use serde_json::{Map, json};
 
 use crate::evaluation::{Evaluation, Item, Outcome};
@@ -23,7 +25,7 @@ use confusion::ConfusionMatrix;
 pub const BENCHMARK: &str = "feedback";
 
 /// Version of its definition.
-const DEFINITION: u32 = 1;
+const DEFINITION: u32 = 2;
 
 /// Has every record's response judged, and measures the agreement. Rows are kept as those of the loop are.
 ///
@@ -120,8 +122,10 @@ pub fn agreement(
         }
         items.push(item);
     }
+    let questions = questions(records);
     evaluation.add_means(&items);
-    add_levels(&mut evaluation, records, feedback);
+    resample_questions(&mut evaluation, &items, &questions);
+    add_levels(&mut evaluation, records, feedback, &questions);
     add_calibration(&mut evaluation, records, feedback);
     add_aspects(&mut evaluation, records, &items);
     Ok(Outcome { evaluation, items })
@@ -142,6 +146,42 @@ fn item(number: u64, record: &FeedbackRecord, feedback: &Feedback) -> Item {
     });
     let detail: Map<_, _> = detail.as_object().cloned().unwrap_or_default();
     Item { id: number.to_string(), scores, detail }
+}
+
+/// The records of each question: they have much in common, so intervals are by bootstrap over questions.
+fn questions(records: &[FeedbackRecord]) -> Vec<Vec<usize>> {
+    let mut places: HashMap<&[Message], usize> = HashMap::new();
+    let mut questions: Vec<Vec<usize>> = Vec::new();
+    for (number, record) in records.iter().enumerate() {
+        let place = *places.entry(&record.instruction.messages).or_insert_with(|| {
+            questions.push(Vec::new());
+            questions.len() - 1
+        });
+        questions[place].push(number);
+    }
+    questions
+}
+
+/// The interval of the mean of every score, over questions in place of records.
+fn resample_questions(evaluation: &mut Evaluation, items: &[Item], questions: &[Vec<usize>]) {
+    let names: Vec<String> = evaluation.intervals.keys().cloned().collect();
+    for name in names {
+        // Sum and number of the scores of each question.
+        let scores: Vec<(f64, f64)> = questions
+            .iter()
+            .map(|records| {
+                let scores = records.iter().filter_map(|&record| items[record].scores.get(&name));
+                scores.fold((0.0, 0.0), |(sum, number), score| (sum + score, number + 1.0))
+            })
+            .collect();
+        let mean = |sample: &[usize]| {
+            let (sum, number) = sample.iter().fold((0.0, 0.0), |(sum, number), &question| {
+                (sum + scores[question].0, number + scores[question].1)
+            });
+            (number > 0.0).then(|| sum / number)
+        };
+        evaluation.intervals.extend(statistics::bootstrap(questions.len(), mean).map(|found| (name, found)));
+    }
 }
 
 /// Holds the critique against what the checker knows of the response.
@@ -167,18 +207,20 @@ fn name_errors(
 }
 
 /// The confusion matrix, by row (the recorded level), and what follows from it.
-fn add_levels(evaluation: &mut Evaluation, records: &[FeedbackRecord], feedback: &[Feedback]) {
-    let levels: Vec<(u8, u8)> = records
-        .iter()
-        .zip(feedback)
-        .filter_map(|(record, feedback)| Some((record.level, feedback.level?)))
-        .collect();
-    let matrix = ConfusionMatrix::of(levels.iter().copied());
+fn add_levels(
+    evaluation: &mut Evaluation,
+    records: &[FeedbackRecord],
+    feedback: &[Feedback],
+    questions: &[Vec<usize>],
+) {
+    let levels = |record: &usize| Some((records[*record].level, feedback[*record].level?));
+    let matrix = ConfusionMatrix::of((0..feedback.len()).filter_map(|record| levels(&record)));
     if let Some(kappa) = matrix.quadratic_weighted_kappa() {
         let resampled = |sample: &[usize]| {
-            ConfusionMatrix::of(sample.iter().map(|&item| levels[item])).quadratic_weighted_kappa()
+            let of_sample = sample.iter().flat_map(|&question| &questions[question]);
+            ConfusionMatrix::of(of_sample.filter_map(levels)).quadratic_weighted_kappa()
         };
-        let interval = statistics::bootstrap(levels.len(), resampled);
+        let interval = statistics::bootstrap(questions.len(), resampled);
         evaluation.metrics.insert("quadratic_weighted_kappa".into(), kappa);
         evaluation.intervals.extend(interval.map(|interval| ("quadratic_weighted_kappa".into(), interval)));
     }
@@ -248,9 +290,9 @@ fn add_aspects(evaluation: &mut Evaluation, records: &[FeedbackRecord], items: &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rlrf_method::Aspect;
     use rlrf_method::aspect::DEFAULT_ASPECTS;
     use rlrf_method::seam::Check;
-    use rlrf_method::{Aspect, Message};
 
     /// Knows that a response is wrong where it is `wrong`, and the error by the name `oops`.
     struct Namer;
@@ -313,6 +355,12 @@ mod tests {
         assert_eq!((counts["wrong_responses"], counts["wrong_responses_named"]), (3, 2));
         assert!(close(metrics["named_error_rate"], 2.0 / 3.0) && metrics["named_right_rate"] == 1.0);
         assert_eq!(counts["recorded_1_given_3"], 1);
+        // One question, resampled: always itself.
+        assert_eq!(evaluation.intervals["accuracy"], [0.5, 0.5]);
+        assert_eq!(
+            evaluation.intervals["quadratic_weighted_kappa"],
+            [metrics["quadratic_weighted_kappa"]; 2]
+        );
         assert!(groups["level 1"]["recall"] == 0.5 && groups["level 3"]["precision"] == 0.5);
         assert_eq!(groups["aspect factuality"]["accuracy"], 0.0);
         assert!(!groups["level 2"].contains_key("precision"));

@@ -72,12 +72,13 @@ pub(super) fn reflection(summary: &Summary) -> Option<Section> {
         .map(|(iteration, name)| {
             let reflection = &iteration.reflection;
             let solved = reflection.solved_by_sample + reflection.solved_by_refinement_only;
+            let known = |number: u64| iteration.sampled_right.map_or(NONE.into(), |_| count(number));
             vec![
                 name.clone(),
                 count(iteration.instructions),
-                count(reflection.solved_by_sample),
-                count(reflection.solved_by_refinement_only),
-                count(iteration.instructions.saturating_sub(solved)),
+                known(reflection.solved_by_sample),
+                known(reflection.solved_by_refinement_only),
+                known(iteration.instructions.saturating_sub(solved)),
             ]
         })
         .collect();
@@ -190,7 +191,7 @@ pub(super) fn pairs(summary: &Summary) -> Option<Section> {
         row("instructions trained on", &|i| with_share(i.trained_instructions, i.instructions)),
         row("samples", &|i| count(i.sampled)),
         row("distinct samples", &|i| with_share(i.sampled_distinct, i.sampled)),
-        row("right samples", &|i| with_share(i.sampled_right, i.sampled)),
+        row("right samples", &|i| i.sampled_right.map_or(NONE.into(), |right| with_share(right, i.sampled))),
         row("refinements", &|i| count(i.refined)),
         row("perfect instructions, nothing to refine", &|i| with_share(i.perfect, i.instructions)),
         row("instructions whose draft was too long to be refined", &|i| {

@@ -86,7 +86,7 @@ fn iteration(number: u32, refined_right: u64, fresh_right: u64) -> IterationSumm
         sampled: 1600,
         sampled_distinct: 1105,
         refined: 1512,
-        sampled_right: 398 + 60 * u64::from(number),
+        sampled_right: Some(398 + 60 * u64::from(number)),
         feedback: 9336,
         feedback_failed: 2 * u64::from(number),
         feedback_repaired: 120,
