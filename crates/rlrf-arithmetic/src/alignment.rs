@@ -18,6 +18,9 @@ pub struct Alignment<'a> {
     places: Vec<Option<usize>>,
 }
 
+/// Whether a step of the attempt may stand for one of the reference.
+type Fits = fn(&Expression, &Expression) -> bool;
+
 /// Two words side by side: an operand or the operation.
 struct Words {
     needed: String,
@@ -32,12 +35,10 @@ impl<'a> Alignment<'a> {
     pub fn new(reference: &'a Expression, attempt: &'a Expression) -> Self {
         let (reference, attempt) = (reference.steps(), attempt.steps());
         let mut places: Vec<Option<usize>> = vec![None; reference.len()];
-        let near = |step: &Expression, other: &Expression| Fix::between(step, other).is_some();
-        let same = |step: &Expression, other: &Expression| step.same_calculation(other);
-        let same_number = |_: &Expression, _: &Expression| true;
-        let passes: [(&dyn Fn(&Expression, &Expression) -> bool, bool); 4] =
-            [(&same, true), (&near, false), (&near, true), (&same_number, false)];
-        for (fits, anywhere) in passes {
+        let same: Fits = Expression::same_calculation;
+        let near: Fits = |step, other| Fix::between(step, other).is_some();
+        let any: Fits = |_, _| true;
+        for (fits, anywhere) in [(same, true), (near, false), (near, true), (any, false)] {
             for (number, step) in reference.iter().enumerate() {
                 if places[number].is_some() {
                     continue;

@@ -3,8 +3,6 @@
 //! Each stage asks the store which keys are missing, computes these, and commits them. Resuming after a crash,
 //! going on after Ctrl-C and doing nothing twice are therefore one mechanism.
 
-use std::collections::HashMap;
-
 use serde_json::{Value, json};
 
 use crate::aspect::Aspect;
@@ -16,14 +14,14 @@ use crate::demonstration::Demonstration;
 use crate::digest::digest;
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
-use crate::feedback::Feedback;
 use crate::instruction::{Instruction, Message};
+use crate::judgements::Judgements;
 use crate::pairs::{Pair, PairBuilder, PreferenceGroup, length, preference_group};
 use crate::reward::{ScoredResponses, rewards};
 use crate::row::{Row, RowStore, Table};
 use crate::score::{Candidate, CandidateKind, candidate_score, mixed_score, reward_level};
 use crate::scored::{ScoredGroup, scored_group};
-use crate::seam::{Checker, Generated, GenerationRequest, Judge, JudgeRequest, Policy, Progress, Reward};
+use crate::seam::{Checker, Generated, GenerationRequest, Judge, Policy, Progress, Reward};
 use crate::summary::IterationSummary;
 use crate::template::Templates;
 
@@ -31,14 +29,6 @@ use crate::template::Templates;
 #[must_use]
 pub fn generation_key(model: &str, messages: &[Message], sampling: &Sampling, stream: u64) -> String {
     digest(&("generation", model, messages, sampling, stream))
-}
-
-/// Identity of a judgement: everything that decides it. `judge` is the judge's digest on the aspect, `rubric` the aspect's
-/// [rubric](Aspect::rubric).
-#[must_use]
-pub fn feedback_key(judge: &str, instruction: &Instruction, response: &str, rubric: &Aspect) -> String {
-    let asked = (&instruction.messages, &instruction.reference, &instruction.answer);
-    digest(&("feedback", judge, asked, response, rubric))
 }
 
 /// The candidates of one instruction as they grow through the stages.
@@ -196,80 +186,30 @@ impl Iteration<'_> {
     /// # Errors
     /// As [`Iteration::sample`].
     pub fn feedback(&mut self, judge: &mut dyn Judge, groups: &mut [CandidateGroup]) -> Result<()> {
-        let rubrics: Vec<(String, Aspect)> =
-            self.aspects.iter().map(|aspect| (judge.digest_on(aspect), aspect.rubric())).collect();
-        let mut known: HashMap<String, Option<Feedback>> = HashMap::new();
-        let mut requests: Vec<JudgeRequest<'_>> = Vec::new();
-        let mut places: Vec<(String, usize, u32)> = Vec::new();
-        let mut wanted: Vec<(usize, usize, Vec<String>)> = Vec::new();
         let texts: Vec<Vec<String>> = groups
             .iter()
             .map(|group| group.candidates.iter().map(|c| c.generated.text.trim().to_string()).collect())
             .collect();
+        let mut judgements = Judgements::new(judge, self.aspects);
+        let mut wanted: Vec<(usize, usize, String)> = Vec::new();
         for (group_index, group) in groups.iter().enumerate() {
             let instruction = &self.instructions[group.instruction];
-            for (position, candidate) in group.candidates.iter().enumerate() {
+            for (place, candidate) in group.candidates.iter().enumerate() {
                 if !candidate.feedback.is_empty() {
                     continue;
                 }
-                let response = texts[group_index][position].as_str();
-                let judged = judged_aspects(group.choice.as_ref(), self.aspects);
-                let mut keys = Vec::with_capacity(judged.len());
-                for order in judged {
-                    let aspect = &self.aspects[order];
-                    let (judge_digest, rubric) = &rubrics[order];
-                    let key = feedback_key(judge_digest, instruction, response, rubric);
-                    if !known.contains_key(&key) {
-                        let committed = self.store.get(Table::Feedback, &key)?;
-                        if committed.is_none() {
-                            requests.push(JudgeRequest { instruction, response, aspect });
-                            places.push((
-                                key.clone(),
-                                group.instruction,
-                                row_position(position, order, self.aspects),
-                            ));
-                        }
-                        let feedback =
-                            committed.map(|body| read_row(Table::Feedback, &key, body)).transpose()?;
-                        known.insert(key.clone(), feedback);
-                    }
-                    keys.push(key);
+                for order in judged_aspects(group.choice.as_ref(), self.aspects) {
+                    let row = (instruction.id.as_str(), row_position(place, order, self.aspects));
+                    let response = texts[group_index][place].as_str();
+                    let key = judgements.want(self.store, (instruction, response), order, row)?;
+                    wanted.push((group_index, place, key));
                 }
-                wanted.push((group_index, position, keys));
             }
         }
-        self.begin("feedback", known.len(), requests.len());
-        let mut committer = Committer::new(self.store);
-        let judged = judge.judge(&requests, &mut |request, feedback| {
-            let (key, instruction, position) = &places[request];
-            let mut body = write_row(Table::Feedback, key, &feedback)?;
-            body["response"] = json!(requests[request].response);
-            self.progress.advance(1, 0);
-            known.insert(key.clone(), Some(feedback));
-            committer.push(
-                Table::Feedback,
-                Row {
-                    key: key.clone(),
-                    iteration: self.number,
-                    instruction: self.instructions[*instruction].id.clone(),
-                    position: *position,
-                    body,
-                },
-            )?;
-            if self.progress.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
-        });
-        committer.flush()?;
-        self.progress.end();
-        judged?;
-        for (group, position, keys) in wanted {
-            let candidate = &mut groups[group].candidates[position];
-            for key in keys {
-                let feedback = known.get(&key).cloned().flatten();
-                candidate.feedback.push(
-                    feedback
-                        .ok_or_else(|| Error::Backend("feedback: a judgement did not come back".into()))?,
-                );
-            }
+        let task = self.task("feedback");
+        judgements.ask(judge, self.store, self.progress, (&task, self.number))?;
+        for (group, place, key) in wanted {
+            groups[group].candidates[place].feedback.push(judgements.take(&key)?);
         }
         self.score(groups)
     }
@@ -438,7 +378,12 @@ impl Iteration<'_> {
     }
 
     pub(crate) fn begin(&self, stage: &str, total: usize, missing: usize) {
-        self.progress.begin(&format!("{stage} M_{}", self.number), total as u64, (total - missing) as u64);
+        self.progress.begin(&self.task(stage), total as u64, (total - missing) as u64);
+    }
+
+    /// A stage's name in progress and timings.
+    fn task(&self, stage: &str) -> String {
+        format!("{stage} M_{}", self.number)
     }
 }
 

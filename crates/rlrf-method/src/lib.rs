@@ -24,6 +24,7 @@ pub mod fence;
 pub mod grounding;
 pub mod instruction;
 pub mod iteration;
+pub mod judgements;
 pub mod kept;
 pub mod pairs;
 pub mod panel;

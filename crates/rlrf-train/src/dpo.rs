@@ -14,6 +14,7 @@ use rlrf_model::{Activations, Decoder, ModelConfig};
 
 use crate::fingerprint::hash_tokens;
 use crate::packing::{Microbatch, ResponseTree, pack};
+use crate::pairs::{self, PairTree, PlacedPair};
 use crate::preference_loss::{Response, pair_loss};
 use crate::{
     DpoConfig, Error, Objective, PreferenceLoss, PreferenceMetrics, Result, StepLoss, TrainingConfig,
@@ -73,82 +74,24 @@ impl PreferenceGroup {
         if let Some(value) = self.ref_logprobs.iter().find(|value| !value.is_finite()) {
             return refuse(format!("a reference log-probability is {value}"));
         }
-        if self.pairs.is_empty() {
-            return refuse("no preference pair: leave the instruction out".into());
-        }
-        for &(chosen, rejected) in &self.pairs {
-            if chosen == rejected || chosen.max(rejected) >= self.candidates.len() {
-                let candidates = self.candidates.len();
-                return refuse(format!(
-                    "pair ({chosen}, {rejected}) does not name two of {candidates} candidates"
-                ));
-            }
-        }
-        Ok(())
+        pairs::validate(self.pairs.iter().copied(), self.candidates.len(), index)
     }
 
     fn chosen_tokens(&self) -> usize {
         self.pairs.iter().map(|&(chosen, _)| self.candidates[chosen].len()).sum()
     }
 
-    /// The tree of the candidates that are in pairs; several trees, cut between pairs, where one would be over the budget.
-    fn pieces(&self, budget: usize) -> Vec<Piece<'_>> {
-        let mut pieces = vec![Piece::new(self)];
-        for &pair in &self.pairs {
-            let last = pieces.len() - 1;
-            let piece = &mut pieces[last];
-            if !piece.pairs.is_empty() && piece.tree.rows() + piece.rows_to_add(pair) > budget {
-                pieces.push(Piece::new(self));
-            }
-            let last = pieces.len() - 1;
-            pieces[last].push(pair);
-        }
-        pieces
-    }
-}
-
-/// Some pairs of a group, and the tree of the candidates in them.
-#[derive(Debug)]
-struct Piece<'a> {
-    group: &'a PreferenceGroup,
-    tree: ResponseTree<'a>,
-    ref_logprobs: Vec<f64>,
-    /// Place in the group of each completion of the tree.
-    members: Vec<usize>,
-    /// Chosen and rejected completion of the tree.
-    pairs: Vec<(usize, usize)>,
-}
-
-impl<'a> Piece<'a> {
-    fn new(group: &'a PreferenceGroup) -> Self {
-        let tree = ResponseTree { prompt: &group.prompt, completions: Vec::new() };
-        Self { group, tree, ref_logprobs: Vec::new(), members: Vec::new(), pairs: Vec::new() }
+    /// Trees of the candidates that are in pairs. The last token of a completion takes no row.
+    fn trees(&self, budget: usize) -> Vec<PairTree<'_>> {
+        let pairs = self.pairs.iter().copied();
+        PairTree::cut(&self.prompt, &self.candidates, pairs, |completion| completion.len() - 1, budget)
     }
 
-    fn rows_to_add(&self, (chosen, rejected): (usize, usize)) -> usize {
-        let new = [chosen, rejected].into_iter().filter(|candidate| !self.members.contains(candidate));
-        new.map(|candidate| self.group.candidates[candidate].len() - 1).sum()
-    }
-
-    fn push(&mut self, (chosen, rejected): (usize, usize)) {
-        let pair = (self.place(chosen), self.place(rejected));
-        self.pairs.push(pair);
-    }
-
-    fn place(&mut self, candidate: usize) -> usize {
-        self.members.iter().position(|&member| member == candidate).unwrap_or_else(|| {
-            self.members.push(candidate);
-            self.tree.completions.push(&self.group.candidates[candidate]);
-            self.ref_logprobs.push(self.group.ref_logprobs.get(candidate).copied().unwrap_or_default());
-            self.members.len() - 1
-        })
-    }
-
-    fn response(&self, completion: usize, logprobs: &[f64]) -> Response {
+    fn response(&self, candidate: usize, logprob: f64) -> Response {
         Response {
-            logprob: logprobs[completion],
-            ref_logprob: self.ref_logprobs[completion],
-            tokens: self.tree.completions[completion].len() as f64,
+            logprob,
+            ref_logprob: self.ref_logprobs.get(candidate).copied().unwrap_or_default(),
+            tokens: self.candidates[candidate].len() as f64,
         }
     }
 }
@@ -207,12 +150,12 @@ impl<'a> PairSums<'a> {
         }
     }
 
-    /// Adds the pairs of a piece; returns the derivative of the step's loss by the log-probability of each completion.
-    fn add(&mut self, piece: &Piece<'_>, logprobs: &[f64]) -> Vec<f64> {
+    /// Adds the pairs of a tree; returns the derivative of the step's loss by the log-probability of each completion.
+    fn add(&mut self, group: &PreferenceGroup, tree: &PairTree<'_>, logprobs: &[f64]) -> Vec<f64> {
         let mut d_completions = vec![0.0; logprobs.len()];
-        for &(chosen, rejected) in &piece.pairs {
-            let [chosen_response, rejected_response] =
-                [chosen, rejected].map(|completion| piece.response(completion, logprobs));
+        for &PlacedPair { chosen, rejected, .. } in &tree.pairs {
+            let [chosen_response, rejected_response] = [chosen, rejected]
+                .map(|completion| group.response(tree.members[completion], logprobs[completion]));
             let pair = pair_loss(self.config, chosen_response, rejected_response, self.kl_baseline);
             self.loss += pair.loss;
             self.wins += f64::from(pair.reward_chosen > pair.reward_rejected);
@@ -336,19 +279,22 @@ impl Objective for DpoObjective<'_> {
         gradients: &mut [f32],
     ) -> Result<StepLoss> {
         let groups: Vec<_> = indices.iter().map(|&index| &self.groups[index]).collect();
-        let pieces: Vec<_> = groups.iter().flat_map(|group| group.pieces(tokens_per_microbatch)).collect();
+        let trees: Vec<_> = groups
+            .iter()
+            .flat_map(|group| group.trees(tokens_per_microbatch).into_iter().map(move |tree| (group, tree)))
+            .collect();
         let (kl_baseline, mut tokens) =
             self.kl_baseline(decoder, &groups, tokens_per_microbatch, activations)?;
         let mut sums = PairSums::new(self.config, &groups, kl_baseline);
-        for run in pack(pieces.iter().map(|piece| piece.tree.rows()), tokens_per_microbatch) {
-            let pieces = &pieces[run];
-            let microbatch = Microbatch::new(pieces.iter().map(|piece| &piece.tree));
+        for run in pack(trees.iter().map(|(_, tree)| tree.tree.rows()), tokens_per_microbatch) {
+            let trees = &trees[run];
+            let microbatch = Microbatch::new(trees.iter().map(|(_, tree)| &tree.tree));
             let logprobs = microbatch.completion_logprobs(decoder, activations)?;
             tokens += microbatch.tokens() as u64;
             let mut d_completions = Vec::with_capacity(logprobs.len());
-            for piece in pieces {
+            for (group, tree) in trees {
                 let first = d_completions.len();
-                d_completions.extend(sums.add(piece, &logprobs[first..first + piece.members.len()]));
+                d_completions.extend(sums.add(group, tree, &logprobs[first..first + tree.members.len()]));
             }
             microbatch.backward(decoder, activations, &d_completions, gradients);
         }
@@ -381,24 +327,6 @@ mod tests {
             mismatched: None,
             pairs: vec![(3, 1), (3, 0), (0, 1)],
         }
-    }
-
-    #[test]
-    fn a_tree_holds_each_paired_candidate_once() {
-        let group = group();
-        let pieces = group.pieces(1000);
-        assert_eq!(pieces.len(), 1);
-        assert_eq!(pieces[0].members, [3, 1, 0]);
-        assert_eq!(pieces[0].pairs, [(0, 1), (0, 2), (2, 1)]);
-        assert_eq!(pieces[0].tree.rows(), 10 + 7 + 5 + 4);
-    }
-
-    #[test]
-    fn a_tree_over_the_budget_is_cut_between_pairs() {
-        let group = group();
-        let pieces = group.pieces(25);
-        let members: Vec<_> = pieces.iter().map(|piece| piece.members.clone()).collect();
-        assert_eq!(members, [[3, 1], [3, 0], [0, 1]]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod objective;
 pub mod optimizer;
 pub mod packing;
+mod pairs;
 pub mod policy_loss;
 pub mod preference_loss;
 pub mod reference;

@@ -18,8 +18,13 @@ pub struct ResponseTree<'a> {
 impl<'a> ResponseTree<'a> {
     /// The tree, or, where it is over the budget, trees of fewer completions each, in order.
     pub fn split(&self, budget: usize) -> Vec<ResponseTree<'a>> {
+        self.split_by(|completion| completion.len() - 1, budget)
+    }
+
+    /// The same where a completion takes `rows` in a batch.
+    pub(crate) fn split_by(&self, rows: impl Fn(&[u32]) -> usize, budget: usize) -> Vec<ResponseTree<'a>> {
         let room = budget.saturating_sub(self.prompt.len());
-        pack(self.completions.iter().map(|completion| completion.len() - 1), room)
+        pack(self.completions.iter().map(|completion| rows(completion)), room)
             .into_iter()
             .map(|run| ResponseTree { prompt: self.prompt, completions: self.completions[run].to_vec() })
             .collect()

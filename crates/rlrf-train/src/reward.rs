@@ -8,6 +8,7 @@ use rlrf_model::{Activations, Decoder, ModelConfig};
 
 use crate::fingerprint::hash_tokens;
 use crate::packing::{ResponseTree, pack};
+use crate::pairs::{self, PairTree, PlacedPair};
 use crate::preference_loss::{sigmoid, softplus};
 use crate::scoring::{ScoredBatch, scored_rows};
 use crate::{
@@ -39,73 +40,25 @@ pub struct RewardGroup {
 
 impl RewardGroup {
     fn validate(&self, model: &ModelConfig, index: usize) -> Result<()> {
-        let refuse = |reason: String| Err(Error::Example { index, reason });
         let completions = self.candidates.iter().map(Vec::as_slice).collect();
         ResponseTree { prompt: &self.prompt, completions }.validate(model, index)?;
-        if self.pairs.is_empty() {
-            return refuse("no preference pair: leave the instruction out".into());
-        }
-        for &RankedPair { chosen, rejected, margin } in &self.pairs {
-            if chosen == rejected || chosen.max(rejected) >= self.candidates.len() {
-                let candidates = self.candidates.len();
-                return refuse(format!(
-                    "pair ({chosen}, {rejected}) does not name two of {candidates} candidates"
-                ));
-            }
-            if !margin.is_finite() {
-                return refuse(format!("the margin of pair ({chosen}, {rejected}) is {margin}"));
-            }
+        pairs::validate(self.named(), self.candidates.len(), index)?;
+        if let Some(RankedPair { chosen, rejected, margin }) =
+            self.pairs.iter().find(|p| !p.margin.is_finite())
+        {
+            let reason = format!("the margin of pair ({chosen}, {rejected}) is {margin}");
+            return Err(Error::Example { index, reason });
         }
         Ok(())
     }
 
-    /// The tree of the candidates that are in pairs; several trees, cut between pairs, where one would be over the budget.
-    fn pieces(&self, budget: usize) -> Vec<Piece<'_>> {
-        let mut pieces: Vec<Piece<'_>> = Vec::new();
-        for &pair in &self.pairs {
-            match pieces.last_mut() {
-                Some(piece) if scored_rows(&piece.tree) + piece.rows_to_add(self, pair) <= budget => {
-                    piece.push(self, pair);
-                }
-                _ => {
-                    let tree = ResponseTree { prompt: &self.prompt, completions: Vec::new() };
-                    let mut piece = Piece { tree, members: Vec::new(), pairs: Vec::new() };
-                    piece.push(self, pair);
-                    pieces.push(piece);
-                }
-            }
-        }
-        pieces
-    }
-}
-
-/// Some pairs of a group, and the tree of the candidates in them.
-#[derive(Debug)]
-struct Piece<'a> {
-    tree: ResponseTree<'a>,
-    /// Place in the group of each completion of the tree.
-    members: Vec<usize>,
-    /// Of completions of the tree.
-    pairs: Vec<RankedPair>,
-}
-
-impl<'a> Piece<'a> {
-    fn rows_to_add(&self, group: &RewardGroup, pair: RankedPair) -> usize {
-        let new = [pair.chosen, pair.rejected].into_iter().filter(|place| !self.members.contains(place));
-        new.map(|place| group.candidates[place].len()).sum()
+    /// Chosen and rejected candidate of each pair.
+    fn named(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.pairs.iter().map(|pair| (pair.chosen, pair.rejected))
     }
 
-    fn push(&mut self, group: &'a RewardGroup, pair: RankedPair) {
-        let (chosen, rejected) = (self.place(group, pair.chosen), self.place(group, pair.rejected));
-        self.pairs.push(RankedPair { chosen, rejected, margin: pair.margin });
-    }
-
-    fn place(&mut self, group: &'a RewardGroup, candidate: usize) -> usize {
-        self.members.iter().position(|&member| member == candidate).unwrap_or_else(|| {
-            self.members.push(candidate);
-            self.tree.completions.push(&group.candidates[candidate]);
-            self.members.len() - 1
-        })
+    fn trees(&self, budget: usize) -> Vec<PairTree<'_>> {
+        PairTree::cut(&self.prompt, &self.candidates, self.named(), <[u32]>::len, budget)
     }
 }
 
@@ -120,10 +73,11 @@ struct PairSums {
 }
 
 impl PairSums {
-    /// Adds the pairs of a piece; returns the derivative of the step's loss by the score of each completion.
-    fn add(&mut self, piece: &Piece<'_>, scores: &[f64]) -> Vec<f64> {
+    /// Adds the pairs of a tree; returns the derivative of the step's loss by the score of each completion.
+    fn add(&mut self, group: &RewardGroup, tree: &PairTree<'_>, scores: &[f64]) -> Vec<f64> {
         let mut d_scores = vec![0.0; scores.len()];
-        for &RankedPair { chosen, rejected, margin } in &piece.pairs {
+        for &PlacedPair { number, chosen, rejected } in &tree.pairs {
+            let margin = group.pairs[number].margin;
             let gap = scores[chosen] - scores[rejected];
             self.loss += softplus(margin - gap);
             self.wins += f64::from(gap > 0.0);
@@ -201,19 +155,22 @@ impl Objective for RewardObjective<'_> {
         gradients: &mut [f32],
     ) -> Result<StepLoss> {
         let groups: Vec<_> = indices.iter().map(|&index| &self.groups[index]).collect();
-        let pieces: Vec<_> = groups.iter().flat_map(|group| group.pieces(tokens_per_microbatch)).collect();
+        let trees: Vec<_> = groups
+            .iter()
+            .flat_map(|group| group.trees(tokens_per_microbatch).into_iter().map(move |tree| (group, tree)))
+            .collect();
         let pairs: usize = groups.iter().map(|group| group.pairs.len()).sum();
         let mut sums = PairSums { pairs: pairs as f64, ..PairSums::default() };
         let mut tokens = 0;
-        for run in pack(pieces.iter().map(|piece| scored_rows(&piece.tree)), tokens_per_microbatch) {
-            let pieces = &pieces[run];
-            let batch = ScoredBatch::new(pieces.iter().map(|piece| &piece.tree));
+        for run in pack(trees.iter().map(|(_, tree)| scored_rows(&tree.tree)), tokens_per_microbatch) {
+            let trees = &trees[run];
+            let batch = ScoredBatch::new(trees.iter().map(|(_, tree)| &tree.tree));
             let scores = batch.scores(decoder, activations)?;
             tokens += batch.tokens() as u64;
             let mut d_scores = Vec::with_capacity(scores.len());
-            for piece in pieces {
+            for (group, tree) in trees {
                 let first = d_scores.len();
-                d_scores.extend(sums.add(piece, &scores[first..first + piece.members.len()]));
+                d_scores.extend(sums.add(group, tree, &scores[first..first + tree.members.len()]));
             }
             batch.backward(decoder, activations, &d_scores, gradients);
         }
@@ -236,38 +193,4 @@ pub fn train_reward(
     }
     let objective = RewardObjective::new(decoder.config(), groups)?;
     train(decoder, &objective, config, control)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn group() -> RewardGroup {
-        let pair = |chosen, rejected| RankedPair { chosen, rejected, margin: 0.0 };
-        RewardGroup {
-            prompt: vec![1; 10],
-            candidates: vec![vec![2; 5], vec![3; 6], vec![4; 7], vec![5; 8]],
-            pairs: vec![pair(3, 1), pair(3, 0), pair(0, 1)],
-        }
-    }
-
-    #[test]
-    fn a_tree_holds_each_paired_candidate_once() {
-        let group = group();
-        let pieces = group.pieces(1000);
-        assert_eq!(pieces.len(), 1);
-        assert_eq!(pieces[0].members, [3, 1, 0]);
-        assert_eq!(
-            pieces[0].pairs.iter().map(|p| (p.chosen, p.rejected)).collect::<Vec<_>>(),
-            [(0, 1), (0, 2), (2, 1)]
-        );
-        assert_eq!(scored_rows(&pieces[0].tree), 10 + 8 + 6 + 5);
-    }
-
-    #[test]
-    fn a_tree_over_the_budget_is_cut_between_pairs() {
-        let group = group();
-        let members: Vec<_> = group.pieces(25).iter().map(|piece| piece.members.clone()).collect();
-        assert_eq!(members, [[3, 1], [3, 0], [0, 1]]);
-    }
 }

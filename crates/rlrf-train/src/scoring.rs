@@ -71,7 +71,8 @@ pub fn completion_scores(
     for (index, tree) in trees.iter().enumerate() {
         tree.validate(decoder.config(), index)?;
     }
-    let pieces: Vec<_> = trees.iter().flat_map(|tree| split(tree, tokens_per_microbatch)).collect();
+    let pieces: Vec<_> =
+        trees.iter().flat_map(|tree| tree.split_by(<[u32]>::len, tokens_per_microbatch)).collect();
     // No backward follows: what it would need is not kept.
     let mut activations = Activations::new(Computation { precision, recompute: true });
     let mut scores = Vec::new();
@@ -90,15 +91,6 @@ pub fn completion_scores(
     Ok(grouped)
 }
 
-/// Cuts a tree that is over the budget into trees of fewer completions.
-fn split<'a>(tree: &ResponseTree<'a>, budget: usize) -> Vec<ResponseTree<'a>> {
-    let room = budget.saturating_sub(tree.prompt.len());
-    pack(tree.completions.iter().map(|completion| completion.len()), room)
-        .into_iter()
-        .map(|run| ResponseTree { prompt: tree.prompt, completions: tree.completions[run].to_vec() })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,7 +102,7 @@ mod tests {
         assert_eq!(scored.batch.tokens, [1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2]);
         assert_eq!(scored.last_rows, [3, 4, 7, 10]);
         assert_eq!(scored_rows(&tree), 8);
-        let cut = split(&tree, 5);
+        let cut = tree.split_by(<[u32]>::len, 5);
         assert_eq!(cut.iter().map(|piece| piece.completions.len()).collect::<Vec<_>>(), [2, 1]);
     }
 }

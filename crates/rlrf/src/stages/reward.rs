@@ -2,15 +2,14 @@
 
 use anyhow::{Context, Result};
 use rlrf_arithmetic::preferences::preferences;
-use rlrf_eval::Evaluation;
 use rlrf_local::LocalReward;
+use rlrf_method::Instruction;
 use rlrf_method::digest::stream;
 use rlrf_method::preference_file::{PreferenceFormat, read_preferences, write_preferences};
-use rlrf_method::{Instruction, RowStore, Table};
 use rlrf_report::evaluation_table;
-use serde::Serialize;
 use serde_json::json;
 
+use super::training::trained;
 use super::{Stage, expect_file, expect_model_folder};
 use crate::arguments::{RewardPairsOptions, RewardTrainOptions};
 use crate::console::Console;
@@ -19,17 +18,6 @@ use crate::starting_reward::held_out;
 
 const TRAIN_SETTINGS: [&str; 4] = ["seed", "reward.training", "reward.margin", "reward.held_out"];
 const PAIRS_SETTINGS: [&str; 2] = ["seed", "demonstrations.per_problem.mistakes"];
-
-/// What came of a training.
-#[derive(Serialize)]
-struct Outcome {
-    model: String,
-    steps: usize,
-    first_loss: Option<f64>,
-    last_loss: Option<f64>,
-    /// On the pairs that were not learnt, where there are any.
-    held_out: Option<Evaluation>,
-}
 
 pub(crate) fn train(options: &RewardTrainOptions, json: bool, console: &Console) -> Result<()> {
     expect_model_folder(&options.out)?;
@@ -53,25 +41,11 @@ pub(crate) fn train(options: &RewardTrainOptions, json: bool, console: &Console)
             Some(rlrf_eval::reward::evaluate(&mut context, &mut reward, "held-out pairs", &out)?.evaluation)
         }
     };
-    let steps = output.store.rows(Table::Metrics, 0)?;
-    let loss = |row: Option<&rlrf_method::Row>| row.and_then(|row| row.body["loss"].as_f64());
-    let outcome = Outcome {
-        model: model.digest(),
-        steps: steps.len(),
-        first_loss: loss(steps.first()),
-        last_loss: loss(steps.last()),
-        held_out: evaluation,
-    };
-    let measured =
-        outcome.held_out.as_ref().map(|held_out| format!("\n{}", evaluation_table(held_out).trim_end()));
-    let line = format!(
-        "{} steps, loss {:.3} -> {:.3}: {}{}",
-        outcome.steps,
-        outcome.first_loss.unwrap_or(f64::NAN),
-        outcome.last_loss.unwrap_or(f64::NAN),
-        options.out.display(),
-        measured.unwrap_or_default()
-    );
+    let (outcome, mut line) = trained(&output, &model)?;
+    if let Some(evaluation) = &evaluation {
+        line = format!("{line}\n{}", evaluation_table(evaluation).trim_end());
+    }
+    let outcome = json!({ "training": outcome, "held_out": evaluation });
     output.finish_model(&model, &outcome, &line)
 }
 

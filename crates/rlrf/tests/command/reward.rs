@@ -39,7 +39,10 @@ fn pairs_are_written_learnt_and_measured() {
         .run(&[&train("reward", &["reward.held_out=0.2"])[..], &["--json"]].concat())
         .expect_success()
         .json();
-    assert!(outcome["last_loss"].as_f64() < outcome["first_loss"].as_f64(), "{outcome}");
+    assert!(
+        outcome["training"]["last_loss"].as_f64() < outcome["training"]["first_loss"].as_f64(),
+        "{outcome}"
+    );
     assert!(outcome["held_out"]["counts"]["items"].as_u64() > Some(5), "{outcome}");
     let info = folder.run(&["model", "info", "reward", "--json"]).expect_success().json();
     assert_eq!((&info["kind"], &info["digest"]), (&json!("reward model"), &outcome["model"]));
