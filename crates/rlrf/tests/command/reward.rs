@@ -45,7 +45,7 @@ fn pairs_are_written_learnt_and_measured() {
     );
     assert!(outcome["held_out"]["counts"]["items"].as_u64() > Some(5), "{outcome}");
     let info = folder.run(&["model", "info", "reward", "--json"]).expect_success().json();
-    assert_eq!((&info["kind"], &info["digest"]), (&json!("reward model"), &outcome["model"]));
+    assert_eq!((&info["kind"], &info["digest"]), (&json!("reward model"), &outcome["training"]["model"]));
     assert_eq!(info["architecture"], "LlamaForSequenceClassification");
 
     let eval = |pairs: &str| {
@@ -69,7 +69,7 @@ fn pairs_are_written_learnt_and_measured() {
     let more = ["reward", "train", "--model", "reward", "--pairs", "learn-pairs.jsonl", "--out", "more"];
     let settings = ["--set", "reward.training.learning_rate=1e-30", "--set", "reward.training.max_steps=1"];
     let more = folder.run(&[&more[..], &settings, &["--json"]].concat()).expect_success().json();
-    assert_eq!(more["model"], outcome["model"]);
+    assert_eq!(more["training"]["model"], outcome["training"]["model"]);
 }
 
 #[test]
