@@ -12,6 +12,8 @@ pub enum Advice {
     Right,
     /// The attempt cannot be read.
     Write,
+    /// The value is another: all that is to be said where the reference is a number alone.
+    Value,
     /// The first so many steps are all that is needed.
     Stop(usize),
     /// A step of the reference, counted from 1, that the attempt does not have.
@@ -48,8 +50,10 @@ impl Advice {
     /// has: two steps that do not depend on each other have no order. The step is compared with the attempt's step in its
     /// place, or of the same number: the one mistake is named that stands between them; where there are more, any of them. So is
     /// the one mistake between it and any other mistaken step of the attempt.
-    #[must_use]
-    pub fn on(alignment: &Alignment<'_>) -> Vec<Self> {
+    pub(crate) fn on(alignment: &Alignment<'_>) -> Vec<Self> {
+        if alignment.steps().next().is_none() {
+            return vec![Self::Value];
+        }
         let is_ready =
             |operand: &Expression| alignment.step_number(operand).is_none_or(|number| alignment.has(number));
         let mut found: Vec<Self> = Vec::new();
@@ -80,6 +84,7 @@ impl Advice {
         match text.trim() {
             "right" => return Some(Self::Right),
             "write an expression" => return Some(Self::Write),
+            "find another value" => return Some(Self::Value),
             _ => {}
         }
         if let Some(steps) = text.trim().strip_prefix("stop after step ") {
@@ -135,7 +140,7 @@ impl Fix {
     }
 
     /// The one thing that differs between a step of the reference and one of the attempt, or everything: the operation first,
-    /// then the operands from the left, those of sums and products in the order in which they fit better.
+    /// then the operands from the left; beside a sum or product they are compared in the order in which they fit better.
     fn all(step: &Expression, attempt: Option<&Expression>) -> Vec<Self> {
         if let Some(only) = attempt.and_then(|other| Self::between(step, other)) {
             return vec![only];
@@ -147,7 +152,8 @@ impl Fix {
         let fit = |c: &Expression, d: &Expression| {
             usize::from(a.same_calculation(c)) + usize::from(b.same_calculation(d))
         };
-        let crossed = operator.is_commutative() && fit(d, c) > fit(c, d);
+        let may_cross = operator.is_commutative() || other.is_commutative();
+        let crossed = may_cross && fit(d, c) > fit(c, d);
         let (c, d) = if crossed { (d, c) } else { (c, d) };
         let mut found = Vec::new();
         if operator != other {
@@ -184,6 +190,7 @@ impl fmt::Display for Advice {
         match self {
             Self::Right => f.write_str("right"),
             Self::Write => f.write_str("write an expression"),
+            Self::Value => f.write_str("find another value"),
             Self::Stop(steps) => write!(f, "stop after step {steps}"),
             Self::Step(number, fix) => write!(f, "step {number}: {fix}"),
         }
@@ -215,6 +222,7 @@ mod tests {
         for text in [
             "right",
             "write an expression",
+            "find another value",
             "stop after step 2",
             "step 1: add",
             "step 2: divide, do not multiply",
@@ -270,6 +278,7 @@ mod tests {
             on("280 - 212", "221 + 82"),
             ["step 1: subtract, do not add", "step 1: use 280, not 221", "step 1: use 212, not 82"]
         );
+        assert_eq!(on("280 - 212", "82 + 280"), ["step 1: subtract, do not add", "step 1: use 212, not 82"]);
         assert_eq!(on("280 + 212", "212 * 82"), ["step 1: add, do not multiply", "step 1: use 280, not 82"]);
         // One mistake is that one alone: 9 and 4 are both there.
         assert_eq!(on("9 - 4", "4 - 9"), ["step 1: swap the numbers"]);
@@ -279,6 +288,9 @@ mod tests {
             on("( 16 + 14 ) / 5", "16 / 5"),
             ["step 1: add", "step 1: add, do not divide", "step 1: use 14, not 5"]
         );
+        // A right step that is there once too often is not to be mended.
+        assert_eq!(on("3 * 3 + 3", "3 * 3 + 3 * 3"), ["step 2: use 3, not 3 * 3"]);
+        assert_eq!(on("7.5", "14 + 16"), ["find another value"]);
         // A step that is right is not blamed for another that is missing.
         assert_eq!(on("( 9 - 5 ) * ( 9 - 4 )", "9 - 4"), ["step 1: subtract"]);
     }

@@ -11,7 +11,7 @@ use crate::expression::Expression;
 /// Written out, every step of the reference has the attempt's words beside its own: `(1) 16 16 same, + - other, 14 14 same;
 /// (2) (1) (1) same, / / same, 5 5 same`. An operand `(1)` is the value of step 1.
 #[derive(Debug)]
-pub struct Alignment<'a> {
+pub(crate) struct Alignment<'a> {
     reference: Vec<&'a Expression>,
     attempt: Vec<&'a Expression>,
     /// For each step of the reference, the attempt's step in its place.
@@ -31,8 +31,7 @@ struct Words {
 impl<'a> Alignment<'a> {
     /// Gives every step of the reference at most one of the attempt, and each of these once: first the same calculation, then
     /// one that is a single mistake away (rather that of the same number), then that of the same number.
-    #[must_use]
-    pub fn new(reference: &'a Expression, attempt: &'a Expression) -> Self {
+    pub(crate) fn new(reference: &'a Expression, attempt: &'a Expression) -> Self {
         let (reference, attempt) = (reference.steps(), attempt.steps());
         let mut places: Vec<Option<usize>> = vec![None; reference.len()];
         let same: Fits = Expression::same_calculation;
@@ -53,35 +52,31 @@ impl<'a> Alignment<'a> {
     }
 
     /// The steps of the reference, counted from 1, with the attempt's steps in their places.
-    pub fn steps(&self) -> impl Iterator<Item = (usize, &'a Expression, Option<&'a Expression>)> {
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (usize, &'a Expression, Option<&'a Expression>)> {
         let found = self.places.iter().map(|place| place.map(|place| self.attempt[place]));
         (1..).zip(self.reference.iter().zip(found)).map(|(number, (step, found))| (number, *step, found))
     }
 
     /// Whether the attempt has the `number`-th step of the reference.
-    #[must_use]
-    pub fn has(&self, number: usize) -> bool {
+    pub(crate) fn has(&self, number: usize) -> bool {
         self.places[number - 1]
             .is_some_and(|place| self.reference[number - 1].same_calculation(self.attempt[place]))
     }
 
     /// Which step of the reference an operand of one of its steps is; none if it is a number.
-    #[must_use]
-    pub fn step_number(&self, operand: &Expression) -> Option<usize> {
+    pub(crate) fn step_number(&self, operand: &Expression) -> Option<usize> {
         self.reference.iter().position(|step| ptr::eq(*step, operand)).map(|index| index + 1)
     }
 
     /// The attempt's steps that the reference does not have.
-    pub fn mistaken(&self) -> impl Iterator<Item = &'a Expression> {
+    pub(crate) fn mistaken(&self) -> impl Iterator<Item = &'a Expression> {
         (1..=self.attempt.len()).filter_map(|number| self.mistaken_at(number))
     }
 
     /// The attempt's `number`-th step, if there is one that the reference does not have.
-    #[must_use]
-    pub fn mistaken_at(&self, number: usize) -> Option<&'a Expression> {
-        let place = number - 1;
-        let is_right = (1..).zip(&self.places).any(|(number, at)| *at == Some(place) && self.has(number));
-        self.attempt.get(place).filter(|_| !is_right).copied()
+    pub(crate) fn mistaken_at(&self, number: usize) -> Option<&'a Expression> {
+        let is_right = |step: &&Expression| self.reference.iter().any(|other| other.same_calculation(step));
+        self.attempt.get(number - 1).filter(|step| !is_right(step)).copied()
     }
 
     /// The attempt's steps that stand in no place.
@@ -92,8 +87,7 @@ impl<'a> Alignment<'a> {
     }
 
     /// Whether the attempt has as many steps as the reference, and one mistake in one of them is all.
-    #[must_use]
-    pub fn is_one_mistake(&self) -> bool {
+    pub(crate) fn is_one_mistake(&self) -> bool {
         if self.extra().next().is_some() || self.places.contains(&None) {
             return false;
         }

@@ -2,7 +2,7 @@
 //!
 //! A critique reads `(1) 80 80 same, / - other, 20 20 same; step 1: divide, do not subtract`. Comparing two words that stand side
 //! by side is all that a small feedback model has to learn, where judging two expressions at a glance is beyond it; its
-//! verdict then follows from its own reasons. The advice after the last semicolon alone is what a policy refines under: it
+//! verdict then follows from its own reasons, but where another calculation has the same value. The advice after the last semicolon alone is what a policy refines under: it
 //! names step, operation or number, and never spells out the solution.
 
 use crate::advice::Advice;
@@ -26,7 +26,7 @@ pub fn critique(reference: &Expression, attempt: &str) -> Critique {
         return Critique { text: format!("not an expression; {}", Advice::Write), level: 1 };
     };
     let alignment = Alignment::new(reference, &attempt);
-    let advice = &advice_on(reference, &attempt)[0];
+    let advice = &advice_on(reference, &attempt, &alignment)[0];
     let level = if *advice == Advice::Right {
         3
     } else if alignment.is_one_mistake() || alignment.steps().any(|(number, ..)| alignment.has(number)) {
@@ -34,15 +34,20 @@ pub fn critique(reference: &Expression, attempt: &str) -> Critique {
     } else {
         1
     };
-    Critique { text: format!("{alignment}; {advice}"), level }
+    let text = match reference {
+        Expression::Operation(..) => format!("{alignment}; {advice}"),
+        // Nothing to set beside the attempt.
+        Expression::Number(_) => advice.to_string(),
+    };
+    Critique { text, level }
 }
 
 /// Every advice that is equally right; at least one.
-fn advice_on(reference: &Expression, attempt: &Expression) -> Vec<Advice> {
+fn advice_on(reference: &Expression, attempt: &Expression, alignment: &Alignment<'_>) -> Vec<Advice> {
     if attempt.value().is_some() && attempt.value() == reference.value() {
         return vec![Advice::Right];
     }
-    Advice::on(&Alignment::new(reference, attempt))
+    Advice::on(alignment)
 }
 
 /// Whether the advice at the end of a critique is right on the attempt: one of those that [`Advice::on`] gives where the
@@ -51,8 +56,10 @@ fn advice_on(reference: &Expression, attempt: &Expression) -> Vec<Advice> {
 pub fn names_error(reference: &Expression, attempt: &str, critique: &str) -> bool {
     let advice = critique.rsplit_once("; ").map_or(critique, |(_, advice)| advice);
     let given = Advice::parse(advice);
-    let known = Expression::parse(attempt)
-        .map_or_else(|| vec![Advice::Write], |attempt| advice_on(reference, &attempt));
+    let known = Expression::parse(attempt).map_or_else(
+        || vec![Advice::Write],
+        |attempt| advice_on(reference, &attempt, &Alignment::new(reference, &attempt)),
+    );
     given.is_some_and(|given| known.iter().any(|known| known.is_same(&given)))
 }
 
@@ -79,12 +86,19 @@ mod tests {
             ("( 16 + 14 ) / 5", "( 16 - 14 ) / 5", 2, "step 1: add, do not subtract"),
             ("( 16 + 14 ) / 5", "16 / 5", 1, "step 1: add"),
             ("9 - 4", "9 -", 1, "write an expression"),
+            ("( 9 - 4 ) * 2", "9 * 2", 1, "step 1: subtract"),
             ("9 - 4", "Level: 3", 1, "write an expression"),
             ("9 - 4", "9 / 0", 1, "step 1: subtract, do not divide"),
         ] {
             let found = critique(&Expression::parse(reference).unwrap(), attempt);
             let (_, found_advice) = found.text.rsplit_once("; ").unwrap();
             assert_eq!((found.level, found_advice), (level, advice), "{attempt} for {reference}");
+        }
+        // A number alone has no step to set beside the attempt's.
+        for (attempt, level, text) in [("14 + 16", 1, "find another value"), ("15 / 2", 3, "right")] {
+            let found = critique(&Expression::parse("7.5").unwrap(), attempt);
+            assert_eq!((found.level, found.text.as_str()), (level, text), "{attempt}");
+            assert!(names_error(&Expression::parse("7.5").unwrap(), attempt, text));
         }
     }
 

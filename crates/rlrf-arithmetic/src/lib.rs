@@ -2,7 +2,7 @@
 //! error, and demonstrations to learn answering, refining and giving feedback from.
 
 pub mod advice;
-pub mod alignment;
+mod alignment;
 pub mod checker;
 pub mod critique;
 pub mod demonstrations;

@@ -23,7 +23,8 @@ pub struct Evaluation {
     pub iteration: u32,
     /// The numbers. One that nothing tells about is absent, never 0.
     pub metrics: BTreeMap<String, f64>,
-    /// Bounds of the 95% interval of each metric: percentile bootstrap over the items.
+    /// Bounds of the 95% interval of each metric: percentile bootstrap over the items, or over groups
+    /// of them that have much in common.
     pub intervals: BTreeMap<String, [f64; 2]>,
     /// Items, answered ones, and every exclusion by its reason.
     pub counts: BTreeMap<String, u64>,

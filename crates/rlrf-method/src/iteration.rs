@@ -207,9 +207,9 @@ impl Iteration<'_> {
             }
         }
         let task = self.task("feedback");
-        judgements.ask(judge, self.store, self.progress, (&task, self.number))?;
+        let judged = judgements.ask(judge, self.store, self.progress, (&task, self.number))?;
         for (group, place, key) in wanted {
-            groups[group].candidates[place].feedback.push(judgements.take(&key)?);
+            groups[group].candidates[place].feedback.push(judged[&key].clone());
         }
         self.score(groups)
     }

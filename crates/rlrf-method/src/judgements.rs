@@ -13,8 +13,7 @@ use crate::seam::{Judge, JudgeRequest, Progress};
 
 /// Identity of a judgement: everything that decides it. `judge` is the judge's digest on the aspect, `rubric` the aspect's
 /// [rubric](Aspect::rubric).
-#[must_use]
-pub fn feedback_key(judge: &str, instruction: &Instruction, response: &str, rubric: &Aspect) -> String {
+fn feedback_key(judge: &str, instruction: &Instruction, response: &str, rubric: &Aspect) -> String {
     let asked = (&instruction.messages, &instruction.reference, &instruction.answer);
     digest(&("feedback", judge, asked, response, rubric))
 }
@@ -41,7 +40,7 @@ impl<'a> Judgements<'a> {
     }
 
     /// Wants feedback on a response, on the aspect of this place among the aspects, to be kept under this name of an
-    /// instruction and this position. Returns what to [take](Judgements::take) it by.
+    /// instruction and this position. Returns its key.
     ///
     /// # Errors
     /// The store failed.
@@ -66,21 +65,21 @@ impl<'a> Judgements<'a> {
         Ok(key)
     }
 
-    /// Asks the judge for what is not there, and commits it; `task` names it to who watches.
+    /// Asks the judge for what is not there, and commits it; `task` names it to who watches. Returns all that was wanted, by key.
     ///
     /// # Errors
     /// A failure of the judge or the store, or the user's interruption; what is finished is committed.
     pub fn ask(
-        &mut self,
+        self,
         judge: &mut dyn Judge,
         store: &mut dyn RowStore,
         progress: &dyn Progress,
         (task, iteration): (&str, u32),
-    ) -> Result<()> {
-        let Self { feedback: known, requests, rows, .. } = self;
+    ) -> Result<HashMap<String, Feedback>> {
+        let Self { feedback: mut known, requests, rows, .. } = self;
         progress.begin(task, known.len() as u64, (known.len() - requests.len()) as u64);
         let mut committer = Committer::new(store);
-        let judged = judge.judge(requests, &mut |request, feedback| {
+        let judged = judge.judge(&requests, &mut |request, feedback| {
             let (key, instruction, position) = &rows[request];
             let mut body = write_row(Table::Feedback, key, &feedback)?;
             body["response"] = requests[request].response.into();
@@ -92,15 +91,8 @@ impl<'a> Judgements<'a> {
         });
         committer.flush()?;
         progress.end();
-        judged
-    }
-
-    /// The feedback that was wanted.
-    ///
-    /// # Errors
-    /// It was not asked for, or did not come.
-    pub fn take(&self, key: &str) -> Result<Feedback> {
-        let feedback = self.feedback.get(key).cloned().flatten();
-        feedback.ok_or_else(|| Error::Backend("feedback: a judgement did not come back".into()))
+        judged?;
+        let missing = || Error::Backend(format!("{task}: a judgement did not come back"));
+        known.into_iter().map(|(key, feedback)| Ok((key, feedback.ok_or_else(missing)?))).collect()
     }
 }

@@ -26,8 +26,8 @@ pub struct Reflection {
 }
 
 impl Reflection {
-    /// Takes in the candidates of one instruction. A refinement counts if the draft that it says it was made of was wrong;
-    /// candidates of which nobody knows whether they are right count for nothing.
+    /// Takes in the candidates of one instruction. A refinement counts if the draft that it says it was made of was wrong.
+    /// A candidate of which nobody knows whether it is right solves nothing, and is neither a refinement nor a fresh sample here.
     pub fn add(&mut self, candidates: &[Candidate]) {
         let right = |kind: CandidateKind| candidates.iter().any(|c| c.kind == kind && c.is_right());
         let (sampled, refined) = (right(CandidateKind::Sampled), right(CandidateKind::Refined));
@@ -41,8 +41,9 @@ impl Reflection {
         if refinements.is_empty() {
             return;
         }
-        let drafts: HashSet<usize> = refinements.iter().map(|&(draft, _)| draft).collect();
-        self.wrong_drafts += drafts.len() as u64;
+        let wrong_drafts: HashSet<usize> = refinements.iter().map(|&(draft, _)| draft).collect();
+        let drafts: HashSet<usize> = candidates.iter().filter_map(|c| c.draft).collect();
+        self.wrong_drafts += wrong_drafts.len() as u64;
         self.refined += refinements.len() as u64;
         self.refined_right += refinements.iter().filter(|(_, c)| c.is_right()).count() as u64;
         for (index, candidate) in candidates.iter().enumerate() {

@@ -75,11 +75,12 @@ impl Candidate {
         self.feedback.iter().any(|feedback| feedback.level.is_some() && !feedback.is_perfect())
     }
 
-    /// Whether it is right: by the checker where there is one, else if it is perfect by the judge; none where neither knows.
+    /// Whether it is right: by the checker where there is one, else if it is perfect by the judge; none where neither knows,
+    /// also where some feedback failed and the rest finds nothing to fix.
     #[must_use]
     pub fn right(&self) -> Option<bool> {
-        let is_judged = self.feedback.iter().any(|feedback| feedback.level.is_some());
-        self.correct.or_else(|| is_judged.then(|| self.is_perfect()))
+        let by_judge = if self.is_improvable() { Some(false) } else { self.is_perfect().then_some(true) };
+        self.correct.or(by_judge)
     }
 
     /// Whether it is known to be right.

@@ -29,6 +29,9 @@ pub struct Grid {
     pub planned: usize,
     /// The runs finished so far.
     pub runs: Vec<GridRun>,
+    /// Runs finished in the same place that are not of this grid as it is now; no figure is of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other: Vec<GridRun>,
 }
 
 /// A mean over seeds.

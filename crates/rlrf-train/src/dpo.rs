@@ -330,6 +330,14 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_takes_the_rows_that_its_budget_counts() {
+        // 10 for the prompt, 7, 5 and 4 for the candidates in pairs.
+        let rows = |budget| group().trees(budget).iter().map(|tree| tree.tree.rows()).collect::<Vec<_>>();
+        assert_eq!(rows(26), [26]);
+        assert_eq!(rows(25), [22, 21, 19]);
+    }
+
+    #[test]
     fn a_mismatched_response_is_another_instructions() {
         let other = PreferenceGroup { pairs: vec![(2, 0)], ..group() };
         let mut groups = [group(), other, group()];

@@ -116,4 +116,17 @@ mod tests {
         assert_eq!(members(28), [[3, 1], [3, 0], [0, 1]]);
         assert_eq!(members(29), [[3, 1, 0]]);
     }
+
+    #[test]
+    fn pairs_name_two_of_the_candidates() {
+        assert!(validate([(0, 1), (1, 0)], 2, 7).is_ok());
+        for (pairs, message) in [
+            (vec![], "no preference pair"),
+            (vec![(0, 1), (1, 1)], "pair (1, 1)"),
+            (vec![(0, 2)], "2 candidates"),
+        ] {
+            let refused = validate(pairs, 2, 7).unwrap_err().to_string();
+            assert!(refused.contains(message), "{refused}");
+        }
+    }
 }

@@ -194,3 +194,22 @@ pub fn train_reward(
     let objective = RewardObjective::new(decoder.config(), groups)?;
     train(decoder, &objective, config, control)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_takes_the_rows_that_its_budget_counts() {
+        let pair = |chosen, rejected| RankedPair { chosen, rejected, margin: 0.0 };
+        let group = RewardGroup {
+            prompt: vec![1; 10],
+            candidates: vec![vec![2; 5], vec![3; 6], vec![4; 7], vec![5; 8]],
+            pairs: vec![pair(3, 1), pair(3, 0), pair(0, 1)],
+        };
+        let rows =
+            |budget| group.trees(budget).iter().map(|tree| scored_rows(&tree.tree)).collect::<Vec<_>>();
+        assert_eq!(rows(29), [29]);
+        assert_eq!(rows(28), [24, 23, 21]);
+    }
+}

@@ -2,10 +2,11 @@
 //!
 //! The runs lie in the folder of the comparison, `METHOD-seed-N` each, beside the starting models in `models/`. They are made one
 //! after the other, seed by seed, so that an unfinished comparison already compares; a run takes over rows of the
-//! earlier runs of its seed. Repeated, the command goes on where it was; what `compare.json` says of a finished run of the same
-//! configuration is not computed again, even where the run's folder is gone.
+//! earlier runs of its seed. Repeated, the command goes on where it was; a run of the same configuration that `compare.json`
+//! holds is not made again, even where its folder is gone.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use crate::arguments::GridOptions;
 use crate::config::describe;
 use crate::console::{self, Console};
+use crate::file_lock::FileLock;
 use crate::run::{PreparedRun, Shared};
 
 /// A grid file.
@@ -121,45 +123,40 @@ pub(crate) fn compare(options: &GridOptions, json: bool, console: &Console) -> R
     };
     let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&file.name));
     let config = options.grid.parent().unwrap_or(Path::new("")).join(&file.config);
-    // What is wrong with any of them shows before the first begins.
-    for (method, seed) in runs.iter().filter(|(method, seed)| wanted(method, *seed)) {
-        PreparedRun::read(&config, &settings(&file, method, *seed, options))
-            .with_context(|| format!("method {:?}", method.name))?;
-    }
-    let known = known_runs(&out);
-    let mut grid = Grid {
-        name: file.name.clone(),
-        methods: file.methods.iter().map(|method| method.name.clone()).collect(),
-        planned: runs.len(),
-        runs: Vec::new(),
+    let prepare = |method: &GridMethod, seed: u64| {
+        PreparedRun::read(&config, &settings(&file, method, seed, options))
+            .with_context(|| format!("method {:?}", method.name))
     };
+    let mut planned = Vec::with_capacity(runs.len());
+    for &(method, seed) in &runs {
+        // What is wrong with any of them shows before the first begins; with one that is not asked for, never.
+        let digest = match prepare(method, seed) {
+            Ok(prepared) => Some(prepared.digest()?),
+            Err(error) if wanted(method, seed) => return Err(error),
+            Err(_) => None,
+        };
+        planned.push(PlannedRun { method: method.name.clone(), seed, digest });
+    }
+    let record = GridRecord { file: &file, out: &out, planned: &planned, console };
+    let mut grid = record.write(None)?;
     for (number, (method, seed)) in runs.iter().enumerate() {
-        let folder = out.join(run_name(&method.name, *seed));
-        let recorded = known.iter().find(|run| run.method == method.name && run.seed == *seed);
-        if !wanted(method, *seed) && recorded.is_none() && !folder.exists() {
+        let is_made = grid.runs.iter().any(|run| run.method == method.name && run.seed == *seed);
+        if is_made || !wanted(method, *seed) {
             continue;
         }
         let earlier = grid.runs.iter().filter(|run| run.seed == *seed);
         let shared = Shared {
             models: Some(out.join("models")),
             runs: earlier
-                .map(|run| out.join(run_name(&run.method, *seed)))
-                .filter(|run| run.exists())
+                .map(|run| run_folder(&out, &run.method, *seed))
+                .filter(|folder| folder.join("run.db").exists())
                 .collect(),
         };
-        let mut prepared = PreparedRun::read(&config, &settings(&file, method, *seed, options))?;
-        let recorded = recorded.map(|run| &run.summary);
-        let summary = match prepared.finished(&folder, recorded)? {
-            Some(summary) => summary,
-            // A run that is not asked for now is shown if it is there.
-            None if !wanted(method, *seed) => continue,
-            None => {
-                console.say(&format!("run {} of {}: {}", number + 1, runs.len(), folder.display()));
-                prepared.execute(&folder, &shared, console)?
-            }
-        };
-        grid.runs.push(GridRun { method: method.name.clone(), seed: *seed, summary: trimmed(summary) });
-        write(&grid, &out)?;
+        let folder = run_folder(&out, &method.name, *seed);
+        console.say(&format!("run {} of {}: {}", number + 1, runs.len(), folder.display()));
+        let summary = prepare(method, *seed)?.execute(&folder, &shared, console)?;
+        let finished = GridRun { method: method.name.clone(), seed: *seed, summary: trimmed(summary) };
+        grid = record.write(Some(finished))?;
     }
     if json {
         console::print(&serde_json::to_string_pretty(&grid)?)?;
@@ -170,10 +167,80 @@ pub(crate) fn compare(options: &GridOptions, json: bool, console: &Console) -> R
     Ok(())
 }
 
-/// The runs that an earlier `compare.json` holds; none where it cannot be read: it is only written, never needed.
-fn known_runs(out: &Path) -> Vec<GridRun> {
-    let bytes = std::fs::read(out.join("compare.json")).unwrap_or_default();
-    serde_json::from_slice::<Grid>(&bytes).map(|grid| grid.runs).unwrap_or_default()
+/// A run that the grid has, made or not.
+struct PlannedRun {
+    method: String,
+    seed: u64,
+    /// Of its configuration; none if that cannot be read.
+    digest: Option<String>,
+}
+
+/// `compare.json`: the figures of every run that was finished in this folder, whoever made it and wherever its folder is.
+struct GridRecord<'a> {
+    file: &'a GridFile,
+    out: &'a Path,
+    planned: &'a [PlannedRun],
+    console: &'a Console,
+}
+
+impl GridRecord<'_> {
+    /// Adds a run; writes the record, and tables of what is of the planned configurations, which it returns. Several commands
+    /// may do so at once.
+    fn write(&self, finished: Option<GridRun>) -> Result<Grid> {
+        std::fs::create_dir_all(self.out)
+            .with_context(|| format!("{}: cannot create", self.out.display()))?;
+        let _lock = FileLock::wait(&self.out.join("compare.lock"), self.console)?;
+        let path = self.out.join("compare.json");
+        let mut known = match std::fs::read(&path) {
+            Ok(bytes) => {
+                let grid = serde_json::from_slice::<Grid>(&bytes).with_context(|| {
+                    format!(
+                        "{}: not a comparison of this version: move it away to begin anew",
+                        path.display()
+                    )
+                })?;
+                [grid.runs, grid.other].concat()
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).with_context(|| format!("{}: cannot read", path.display())),
+        };
+        let is_of = |run: &GridRun, method: &str, seed: u64| run.method == method && run.seed == seed;
+        if let Some(finished) = finished {
+            known.retain(|run| !is_of(run, &finished.method, finished.seed));
+            known.push(finished);
+        }
+        let mut grid = Grid {
+            name: self.file.name.clone(),
+            methods: self.file.methods.iter().map(|method| method.name.clone()).collect(),
+            planned: self.planned.len(),
+            runs: Vec::new(),
+            other: Vec::new(),
+        };
+        for PlannedRun { method, seed, digest } in self.planned {
+            let is_it = |summary: &Summary| Some(&summary.configuration_digest) == digest.as_ref();
+            let place = known.iter().position(|run| is_of(run, method, *seed) && is_it(&run.summary));
+            let in_folder = || finished_run(&run_folder(self.out, method, *seed)).filter(is_it).map(trimmed);
+            let summary = place.map(|place| known.remove(place).summary).or_else(in_folder);
+            grid.runs.extend(summary.map(|summary| GridRun { method: method.clone(), seed: *seed, summary }));
+        }
+        known.retain(|run| grid.runs.iter().all(|other| !is_of(run, &other.method, other.seed)));
+        grid.other = known;
+        let json = serde_json::to_string_pretty(&grid)? + "\n";
+        write_atomically(&path, json.as_bytes()).context("compare.json")?;
+        write_atomically(self.out.join("compare.md"), grid_table(&grid).as_bytes()).context("compare.md")?;
+        write_atomically(self.out.join("compare.html"), grid_html(&grid).as_bytes())
+            .context("compare.html")?;
+        Ok(grid)
+    }
+}
+
+/// What the run in this folder found, if it came to its end.
+fn finished_run(folder: &Path) -> Option<Summary> {
+    serde_json::from_slice(&std::fs::read(folder.join("summary.json")).ok()?).ok()
+}
+
+fn run_folder(out: &Path, method: &str, seed: u64) -> PathBuf {
+    out.join(run_name(method, seed))
 }
 
 fn run_name(method: &str, seed: u64) -> String {
@@ -194,14 +261,6 @@ fn settings(file: &GridFile, method: &GridMethod, seed: u64, options: &GridOptio
 /// Curves and traces stay with the run's own report.
 fn trimmed(summary: Summary) -> Summary {
     Summary { training: Vec::new(), traces: Vec::new(), ..summary }
-}
-
-fn write(grid: &Grid, out: &Path) -> Result<()> {
-    let json = serde_json::to_string_pretty(grid)? + "\n";
-    write_atomically(out.join("compare.json"), json.as_bytes()).context("compare.json")?;
-    write_atomically(out.join("compare.md"), grid_table(grid).as_bytes()).context("compare.md")?;
-    write_atomically(out.join("compare.html"), grid_html(grid).as_bytes()).context("compare.html")?;
-    Ok(())
 }
 
 #[cfg(test)]

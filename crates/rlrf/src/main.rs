@@ -11,6 +11,7 @@ mod compare;
 mod config;
 mod console;
 mod evaluate;
+mod file_lock;
 mod index_command;
 mod inputs;
 mod judges;

@@ -91,14 +91,9 @@ impl PreparedRun {
         Ok(Self { config, reader, inputs, measured, models: Some(models), judges })
     }
 
-    /// The summary of the run in `folder`, or the one on record, if it is of this configuration: the run came to its end.
-    pub(crate) fn finished(&self, folder: &Path, recorded: Option<&Summary>) -> Result<Option<Summary>> {
-        let resolved = digest(&resolved_configuration(None, &self.config, self.reader.digests())?);
-        let in_folder = std::fs::read(folder.join("summary.json"))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<Summary>(&bytes).ok());
-        let is_this = |summary: &Summary| summary.configuration_digest == resolved;
-        Ok(in_folder.filter(is_this).or_else(|| recorded.cloned().filter(is_this)))
+    /// Digest of the resolved configuration, the input files included.
+    pub(crate) fn digest(&self) -> Result<String> {
+        Ok(digest(&resolved_configuration(None, &self.config, self.reader.digests())?))
     }
 
     /// Runs, or goes on, in `folder`, which belongs to this configuration from here on.

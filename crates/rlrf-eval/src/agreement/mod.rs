@@ -355,12 +355,17 @@ mod tests {
         assert_eq!((counts["wrong_responses"], counts["wrong_responses_named"]), (3, 2));
         assert!(close(metrics["named_error_rate"], 2.0 / 3.0) && metrics["named_right_rate"] == 1.0);
         assert_eq!(counts["recorded_1_given_3"], 1);
-        // One question, resampled: always itself.
+        // One question, resampled, is always itself.
         assert_eq!(evaluation.intervals["accuracy"], [0.5, 0.5]);
         assert_eq!(
             evaluation.intervals["quadratic_weighted_kappa"],
             [metrics["quadratic_weighted_kappa"]; 2]
         );
+        // Of two, with one right of one and one of three, either may be left out.
+        let mut apart = records.clone();
+        apart[0].instruction.messages = vec![Message::user("another")];
+        let of_two = agreement("s", &apart, &given, Some(&Namer)).unwrap().evaluation;
+        assert_eq!((of_two.metrics["accuracy"], of_two.intervals["accuracy"]), (0.5, [1.0 / 3.0, 1.0]));
         assert!(groups["level 1"]["recall"] == 0.5 && groups["level 3"]["precision"] == 0.5);
         assert_eq!(groups["aspect factuality"]["accuracy"], 0.0);
         assert!(!groups["level 2"].contains_key("precision"));

@@ -29,9 +29,9 @@ pub(super) fn judge(
         }
     }
     let task = format!("judge {set} M_{iteration}");
-    judgements.ask(judge, context.store, context.progress, (&task, iteration))?;
+    let judged = judgements.ask(judge, context.store, context.progress, (&task, iteration))?;
     for (place, key) in wanted {
-        let feedback = judgements.take(&key)?;
+        let feedback = judged[&key].clone();
         let aspect = feedback.aspect.clone();
         measured[place].levels(&aspect).judged = Some(feedback);
     }

@@ -1,6 +1,7 @@
 //! A comparison of methods, by hand.
 
-use rlrf_report::{Divergence, Grid, GridRun, Summary, grid_html, grid_table};
+use rlrf_method::reflection::Reflection;
+use rlrf_report::{Divergence, Grid, GridRun, Summary, final_table, grid_html, grid_table, report_html};
 
 use crate::fixture::{empty, evaluation, word_problems};
 
@@ -20,7 +21,8 @@ fn grid() -> Grid {
     let first = [46, 48, 50].into_iter().zip(1..).map(|(right, seed)| run("first", seed, right));
     let second = (1..=3).map(|seed| run("second", seed, 45));
     let runs = first.chain(second).collect();
-    Grid { name: "g".into(), methods: vec!["first".into(), "second".into()], planned: 6, runs }
+    let methods = vec!["first".into(), "second".into()];
+    Grid { name: "g".into(), methods, planned: 6, runs, other: vec![run("first", 1, 99)] }
 }
 
 #[test]
@@ -72,5 +74,22 @@ fn methods_without_benchmarks_are_compared_by_their_search() {
     let mut grid = grid();
     grid.runs.iter_mut().for_each(|run| run.summary.evaluations.clear());
     assert_eq!(grid.iterations(), 1);
-    assert!(grid_table(&grid).contains("solved (0)"));
+    assert!(grid_table(&grid).contains("| first | 144 | 23 |"), "{}", grid_table(&grid));
+    // Where nobody knows what is right, nothing is solved or unsolved.
+    for iteration in grid.runs.iter_mut().flat_map(|run| &mut run.summary.iterations) {
+        (iteration.sampled_right, iteration.reflection) = (None, Reflection::default());
+    }
+    assert!(grid_table(&grid).contains("| first | – | – | – |"), "{}", grid_table(&grid));
+}
+
+#[test]
+fn a_run_whose_right_answers_nobody_knows_shows_dashes() {
+    let mut summary = word_problems();
+    for iteration in &mut summary.iterations {
+        (iteration.sampled_right, iteration.reflection) = (None, Reflection::default());
+    }
+    let table = final_table(&summary);
+    assert!(table.contains('–') && !table.contains("0/200"), "{table}");
+    let page = report_html(&summary);
+    assert!(page.contains("right samples") && !page.contains("0 of 1,600"), "{page}");
 }

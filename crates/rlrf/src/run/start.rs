@@ -1,11 +1,12 @@
 //! The models that a run has before its first iteration: each made once, or taken over.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rlrf_local::{LocalReward, TrainingStage};
 use rlrf_method::digest::stream;
 use rlrf_model::Model;
 
 use super::{REWARD_EVALUATION, Run};
+use crate::file_lock::FileLock;
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel};
 use crate::starting_reward::StartingReward;
@@ -68,14 +69,20 @@ impl Run<'_> {
         if let Some(finished) = self.finished_model(name, stage)? {
             return Ok(finished);
         }
-        let shared = self.shared_models.map(|folder| folder.join(digest));
-        let mut model = match &shared {
-            Some(made) if made.exists() => models::load_any(made)?,
-            _ => make(self)?,
+        let Some(folder) = self.shared_models else {
+            let mut model = make(self)?;
+            self.finish_model(name, &mut model, stage)?;
+            return Ok(model);
         };
+        std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create", folder.display()))?;
+        // Another command on the same comparison may be making it: it is made once.
+        let _making = FileLock::wait(&folder.join(format!("{digest}.lock")), self.console)?;
+        let shared = folder.join(digest);
+        let is_made = shared.exists();
+        let mut model = if is_made { models::load_any(&shared)? } else { make(self)? };
         self.finish_model(name, &mut model, stage)?;
-        if let Some(folder) = shared.filter(|folder| !folder.exists()) {
-            models::save(&model, &folder)?;
+        if !is_made {
+            models::save(&model, &shared)?;
         }
         Ok(model)
     }

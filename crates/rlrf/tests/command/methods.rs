@@ -86,9 +86,45 @@ fn every_method_and_ablation_runs() {
     let recorded = folder.run(&["compare", "compare.toml", "--out", "runs", "--json"]).expect_success();
     assert_eq!(recorded.json(), compared, "compare.json stands for runs whose folders are gone");
     assert!(!folder.path("runs/rlrf-seed-7").exists());
-    let unknown = folder.run(&["compare", "compare.toml", "--out", "runs", "--seed", "8"]);
-    assert_eq!(unknown.code, Some(1));
-    assert!(unknown.stderr.contains("--seed 8: no run of the grid has this seed"), "{}", unknown.stderr);
+}
+
+#[test]
+fn what_a_comparison_has_recorded_is_kept() {
+    let folder = Folder::new();
+    folder.write_inputs();
+    let grid = |more: &str| {
+        let methods = format!("[{{ name = 'gold', set = ['method=sft-gold'] }}{more}]");
+        let set =
+            "['iterations=1', 'instructions.limit=6', 'evaluation.sets=[]', 'policy.sft.training.epochs=1']";
+        format!("name = 'g'\nconfig = 'rlrf.toml'\nseeds = [1, 2]\nset = {set}\nmethods = {methods}\n")
+    };
+    let made = |arguments: &[&str]| {
+        let command = [&["compare", "compare.toml", "--out", "runs", "--json"], arguments].concat();
+        let runs = folder.run(&command).expect_success().json()["runs"].take();
+        let name = |run: &Value| format!("{}-{}", run["method"].as_str().unwrap(), run["seed"]);
+        runs.as_array().unwrap().iter().map(name).collect::<Vec<_>>()
+    };
+    folder.write("compare.toml", grid(""));
+    assert_eq!(made(&["--seed", "2"]), ["gold-2"]);
+    std::fs::remove_dir_all(folder.path("runs/gold-seed-2")).unwrap();
+    // The other seed, then another method, then a setting under which none of them was made.
+    assert_eq!(made(&["--seed", "1"]), ["gold-1", "gold-2"]);
+    std::fs::remove_dir_all(folder.path("runs/gold-seed-1")).unwrap();
+    let longer = ", { name = 'longer', set = ['method=sft-gold', 'sft.training.epochs=2'], seeds = [1] }";
+    folder.write("compare.toml", grid(longer));
+    assert_eq!(made(&["--only", "longer"]), ["gold-1", "longer-1", "gold-2"]);
+    assert_eq!(made(&["--set", "instructions.limit=5", "--seed", "1", "--only", "gold"]), ["gold-1"]);
+    assert_eq!(made(&["--seed", "2"]), ["longer-1", "gold-2"]);
+    assert!(!folder.path("runs/gold-seed-2").exists(), "it is on record");
+    let refused = |arguments: &[&str], message: &str| {
+        let refused = folder.run(&[&["compare", "compare.toml", "--out", "runs"], arguments].concat());
+        assert_eq!(refused.code, Some(1));
+        assert!(refused.stderr.contains(message), "{}", refused.stderr);
+    };
+    refused(&["--seed", "8"], "--seed 8: no run of the grid has this seed");
+    folder.write("runs/compare.json", "{\"name\": \"g\"");
+    refused(&["--seed", "2"], "compare.json: not a comparison of this version");
+    assert_eq!(folder.read("runs/compare.json"), b"{\"name\": \"g\"");
 }
 
 #[test]
