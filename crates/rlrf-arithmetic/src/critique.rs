@@ -50,7 +50,7 @@ fn advice_on(reference: &Expression, attempt: &Expression, alignment: &Alignment
     Advice::on(alignment)
 }
 
-/// Whether the advice at the end of a critique is right on the attempt: one of those that [`Advice::on`] gives where the
+/// Whether the advice at the end of a critique is right on the attempt: one of those that are equally right where the
 /// attempt is wrong, and that it is right where it is.
 #[must_use]
 pub fn names_error(reference: &Expression, attempt: &str, critique: &str) -> bool {
