@@ -31,15 +31,24 @@ impl Rational {
     /// Reads a decimal number such as `12`, `-0.25` or `1,200.5`; none if it is not one or too long to be exact.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let text = text.replace(',', "");
-        let (sign, text) = text.strip_prefix('-').map_or(("", text.as_str()), |digits| ("-", digits));
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-        let digits = |part: &str| part.chars().all(|c| c.is_ascii_digit());
-        if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) {
-            return None;
+        let mut characters = text.bytes().filter(|&character| character != b',').peekable();
+        let sign = if characters.next_if_eq(&b'-').is_some() { -1 } else { 1 };
+        let (mut numerator, mut denominator) = (0i128, 1i128);
+        let (mut has_digits, mut has_point) = (false, false);
+        for character in characters {
+            match character {
+                b'0'..=b'9' => {
+                    has_digits = true;
+                    numerator = numerator.checked_mul(10)?.checked_add(i128::from(character - b'0'))?;
+                    if has_point {
+                        denominator = denominator.checked_mul(10)?;
+                    }
+                }
+                b'.' if !has_point => has_point = true,
+                _ => return None,
+            }
         }
-        let denominator = 10i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-        Self::new(format!("{sign}{whole}{fraction}").parse().ok()?, denominator)
+        if has_digits { Self::new(sign * numerator, denominator) } else { None }
     }
 
     /// Sum; none on overflow.
@@ -124,10 +133,11 @@ mod tests {
         assert_eq!(r("2").minus(r("5")).unwrap().to_string(), "-3");
         assert_eq!(r("1").over(r("3")).unwrap().to_string(), "1 / 3");
         assert_eq!(r("1,250.50").to_string(), "1250.5");
+        assert_eq!((r("5."), r(".5"), r("-,5")), (r("5"), r("0.5"), r("-5")));
         assert_eq!(r("-120").to_string(), "-120");
         assert_eq!(r("0.05").to_string(), "0.05");
         assert_eq!(r("1").over(r("0")), None);
-        for bad in ["", ".", "1.2.3", "a", "-", "--1", "1e3", &"9".repeat(60)] {
+        for bad in ["", ".", "1.2.3", "1-2", "a", "-", "--1", "1e3", &"9".repeat(60)] {
             assert_eq!(Rational::parse(bad), None, "{bad}");
         }
     }

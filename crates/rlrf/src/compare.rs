@@ -5,7 +5,7 @@
 //! earlier runs of its seed. Repeated, the command goes on where it was; a run of the same configuration that `compare.json`
 //! holds is not made again, even where its folder is gone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use rlrf_store::write_atomically;
 use serde::Deserialize;
 
 use crate::arguments::GridOptions;
-use crate::config::describe;
+use crate::config::{Config, describe};
 use crate::console::{self, Console};
 use crate::file_lock::FileLock;
 use crate::run::{PreparedRun, Shared};
@@ -127,16 +127,31 @@ pub(crate) fn compare(options: &GridOptions, json: bool, console: &Console) -> R
         PreparedRun::read(&config, &settings(&file, method, seed, options))
             .with_context(|| format!("method {:?}", method.name))
     };
-    let mut planned = Vec::with_capacity(runs.len());
-    for &(method, seed) in &runs {
-        // What is wrong with any of them shows before the first begins; with one that is not asked for, never.
-        let digest = match prepare(method, seed) {
-            Ok(prepared) => Some(prepared.digest()?),
-            Err(error) if wanted(method, seed) => return Err(error),
-            Err(_) => None,
+    // What is wrong with any of them shows before the first begins; with one that is not asked for, never.
+    console.say("checking the methods");
+    let mut digests = HashMap::new();
+    for method in &file.methods {
+        let seeds = file.seeds_of(method);
+        let is_wanted = seeds.iter().any(|seed| wanted(method, *seed));
+        // Seeds change nothing but the seed.
+        let prepared = match prepare(method, seeds[0]) {
+            Err(error) if is_wanted => return Err(error),
+            prepared => prepared.ok(),
         };
-        planned.push(PlannedRun { method: method.name.clone(), seed, digest });
+        for &seed in seeds {
+            let config = Config::load(Some(&config), &settings(&file, method, seed, options)).ok();
+            let digest = prepared.as_ref().zip(config).map(|(prepared, config)| prepared.digest_of(&config));
+            digests.insert((method.name.clone(), seed), digest.transpose()?);
+        }
     }
+    let planned: Vec<PlannedRun> = runs
+        .iter()
+        .map(|(method, seed)| PlannedRun {
+            method: method.name.clone(),
+            seed: *seed,
+            digest: digests.remove(&(method.name.clone(), *seed)).flatten(),
+        })
+        .collect();
     let record = GridRecord { file: &file, out: &out, planned: &planned, console };
     let mut grid = record.write(None)?;
     for (number, (method, seed)) in runs.iter().enumerate() {

@@ -91,9 +91,9 @@ impl PreparedRun {
         Ok(Self { config, reader, inputs, measured, models: Some(models), judges })
     }
 
-    /// Digest of the resolved configuration, the input files included.
-    pub(crate) fn digest(&self) -> Result<String> {
-        Ok(digest(&resolved_configuration(None, &self.config, self.reader.digests())?))
+    /// Digest of a configuration that names the same input files as this one, these included.
+    pub(crate) fn digest_of(&self, config: &Config) -> Result<String> {
+        Ok(digest(&resolved_configuration(None, config, self.reader.digests())?))
     }
 
     /// Runs, or goes on, in `folder`, which belongs to this configuration from here on.
