@@ -186,7 +186,7 @@ pub(crate) fn compare(options: &GridOptions, json: bool, console: &Console) -> R
 struct PlannedRun {
     method: String,
     seed: u64,
-    /// Of its configuration; none if that cannot be read.
+    /// Of its configuration, method and seed included; none if that cannot be read.
     digest: Option<String>,
 }
 
@@ -219,9 +219,9 @@ impl GridRecord<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error).with_context(|| format!("{}: cannot read", path.display())),
         };
-        let is_of = |run: &GridRun, method: &str, seed: u64| run.method == method && run.seed == seed;
         if let Some(finished) = finished {
-            known.retain(|run| !is_of(run, &finished.method, finished.seed));
+            let digest = &finished.summary.configuration_digest;
+            known.retain(|run| &run.summary.configuration_digest != digest);
             known.push(finished);
         }
         let mut grid = Grid {
@@ -233,12 +233,11 @@ impl GridRecord<'_> {
         };
         for PlannedRun { method, seed, digest } in self.planned {
             let is_it = |summary: &Summary| Some(&summary.configuration_digest) == digest.as_ref();
-            let place = known.iter().position(|run| is_of(run, method, *seed) && is_it(&run.summary));
+            let place = known.iter().position(|run| is_it(&run.summary));
             let in_folder = || finished_run(&run_folder(self.out, method, *seed)).filter(is_it).map(trimmed);
             let summary = place.map(|place| known.remove(place).summary).or_else(in_folder);
             grid.runs.extend(summary.map(|summary| GridRun { method: method.clone(), seed: *seed, summary }));
         }
-        known.retain(|run| grid.runs.iter().all(|other| !is_of(run, &other.method, other.seed)));
         grid.other = known;
         let json = serde_json::to_string_pretty(&grid)? + "\n";
         write_atomically(&path, json.as_bytes()).context("compare.json")?;
