@@ -79,11 +79,21 @@ impl<'a> Alignment<'a> {
         self.attempt.get(number - 1).filter(|step| !is_right(step)).copied()
     }
 
-    /// The attempt's steps that stand in no place.
+    /// The attempt's steps that stand in no place, but for those that are operands of another such step.
     fn extra(&self) -> impl Iterator<Item = &'a Expression> {
-        (0..self.attempt.len())
+        let extra: Vec<&Expression> = (0..self.attempt.len())
             .filter(|place| !self.places.contains(&Some(*place)))
             .map(|place| self.attempt[place])
+            .collect();
+        let is_within = |step: &Expression| {
+            extra.iter().any(|other| match other {
+                Expression::Operation(_, left, right) => {
+                    [left, right].into_iter().any(|operand| ptr::eq(&raw const **operand, step))
+                }
+                Expression::Number(_) => false,
+            })
+        };
+        extra.iter().copied().filter(|step| !is_within(step)).collect::<Vec<_>>().into_iter()
     }
 
     /// Whether the attempt has as many steps as the reference, and one mistake in one of them is all.
@@ -109,11 +119,15 @@ impl<'a> Alignment<'a> {
         let operand = |needed: &Expression, found: &Expression| {
             let (needed_label, found_label) = (self.needed(needed), self.found(found));
             let is_number = |operand: &Expression| matches!(operand, Expression::Number(_));
-            let same = if is_number(needed) && is_number(found) {
-                needed.same_calculation(found)
-            } else {
-                needed_label == found_label
-            };
+            if is_number(needed) && is_number(found) {
+                let same = needed.same_calculation(found);
+                return Words { needed: needed_label, found: found_label, same };
+            }
+            // Of two equal steps, either will do.
+            if needed.same_calculation(found) {
+                return Words { found: needed_label.clone(), needed: needed_label, same: true };
+            }
+            let same = needed_label == found_label;
             Words { needed: needed_label, found: found_label, same }
         };
         let straight = [operand(a, c), operand(b, d)];
@@ -201,6 +215,14 @@ mod tests {
                 "16 / 5",
                 "( 16 - 14 ) / 5",
                 "(1) 16 ( 16 - 14 ) other, / / same, 5 5 same; more 16 - 14",
+                false,
+            ),
+            ("9 - 4", "9 - 4 + 2 + 1", "(1) 9 9 same, - - same, 4 4 same; more 9 - 4 + 2 + 1", false),
+            (
+                "3 * 3 + 3 * 3 / 2",
+                "3 * 3 / 2 + 3 * 3",
+                "(1) 3 3 same, * * same, 3 3 same; (2) 3 3 same, * * same, 3 3 same; (3) (2) (2) same, / / same, 2 2 same; \
+                 (4) (1) (1) same, + + same, (3) (3) same",
                 false,
             ),
             (
