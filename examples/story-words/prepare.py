@@ -124,15 +124,20 @@ LEXICON
 
 
 class Judge:
-    """Writes critiques: first what is found, part by part, then advice, then the level."""
+    """Writes critiques: first what is found, part by part, then advice, then the level.
+
+    Every part is decided where it stands: a word that was asked for is looked up in the text and told with what follows
+    it there, and the text is told again with every fault marked behind it.
+    """
 
     def __init__(self, lexicon):
         self.lexicon = lexicon
 
     def completeness(self, wanted, text):
-        there = set(words(text))
-        missing = [word for word in wanted if word not in there]
-        found = ", ".join(f"{word} {'yes' if word in there else 'no'}" for word in wanted)
+        # The word, and the next one or the punctuation that follows it.
+        places = {word: re.search(rf"(?<![a-z']){word}(?![a-z'])(?: [a-z']+|[,.!?])?", text) for word in wanted}
+        missing = [word for word in wanted if not places[word]]
+        found = " | ".join(place.group() if place else f"{word} none" for word, place in places.items())
         advice = f"add {', '.join(missing)}" if missing else "all there"
         return f"words: {found}; {advice}", max(1, 3 - len(missing))
 
@@ -143,19 +148,23 @@ class Judge:
         return f"begin: {', '.join(first)}; {advice}", max(1, 3 - max(0, over))
 
     def readability(self, wanted, text):
-        found, faults = [], []
+        told, faults = [], []
         for part in sentences(text):
-            here = []
-            for before, word in zip([""] + words(part), words(part)):
+            before = ""
+            for piece in part.split():
+                word = (words(piece) or [""])[0]
+                told.append(piece)
                 if word not in self.lexicon:
-                    here.append(f"mend {word}")
+                    told.append("(mend)")
+                    faults.append(f"mend {word}")
                 elif word == before:
-                    here.append(f"once {word}")
+                    told.append("(once)")
+                    faults.append(f"once {word}")
+                before = word
             if part[-1] not in ".!?":
-                here.append("end the sentence")
-            found.append(f"{part.split()[0].strip(',')} {'not well' if here else 'well'}")
-            faults += here
-        return f"begin: {', '.join(found)}; {', '.join(faults) or 'well written'}", max(1, 3 - len(faults))
+                told.append("(end)")
+                faults.append("end the sentence")
+        return f"{' '.join(told)}; {', '.join(faults) or 'well written'}", max(1, 3 - len(faults))
 
 
 ASPECTS = ["completeness", "conciseness", "readability"]
@@ -291,25 +300,31 @@ def main():
             "prompt": [{"role": role, "content": content} for role, content in messages],
             "completion": " ".join(good),
         })
-    feedback = []
-    for aspect in ASPECTS:
-        levels = Counter()
-        while sum(levels.values()) < FEEDBACK:
-            passage, wanted = rng.choice(train)
-            if rng.random() < 0.4:
-                passage = more()
-            given = passage if rng.random() < 0.3 else damage.draft(passage, wanted, more())
-            response = " ".join(given)
-            critique, level = getattr(judge, aspect)(wanted, response)
-            if levels[level] < FEEDBACK * SHARES[aspect][level - 1]:
-                levels[level] += 1
-                prompt = f"{instruction(wanted)}\ntext: {response}\n{aspect}"
-                feedback.append({"prompt": prompt, "completion": f"{critique}\nLevel: {level}"})
-    rng.shuffle(feedback)
+    def feedback(rng, damage):
+        records = []
+        for aspect in ASPECTS:
+            levels = Counter()
+            while sum(levels.values()) < FEEDBACK:
+                passage, wanted = rng.choice(train)
+                if rng.random() < 0.4:
+                    passage = rng.choice(train)[0]
+                given = passage if rng.random() < 0.3 else damage.draft(passage, wanted, rng.choice(train)[0])
+                response = " ".join(given)
+                critique, level = getattr(judge, aspect)(wanted, response)
+                if levels[level] < FEEDBACK * SHARES[aspect][level - 1]:
+                    levels[level] += 1
+                    prompt = f"{instruction(wanted)}\ntext: {response}\n{aspect}"
+                    records.append({"prompt": prompt, "completion": f"{critique}\nLevel: {level}"})
+        rng.shuffle(records)
+        return records
+
 
     write(target / "answers.jsonl", answers)
     write(target / "refinements.jsonl", refinements)
-    write(target / "feedback.jsonl", feedback)
+    write(target / "feedback.jsonl", feedback(rng, damage))
+    # For a second feedback model, which has no part in the loop.
+    rng = random.Random(SEED + 1)
+    write(target / "feedback-second.jsonl", feedback(rng, Damage(lexicon, contents, rng)))
     write(target / "instructions.jsonl", instructions("instructions", INSTRUCTIONS))
     write(target / "heldout.jsonl", instructions("heldout", HELDOUT))
     checkers = CHECKERS.replace("LEXICON", "\n".join(sorted(lexicon)))

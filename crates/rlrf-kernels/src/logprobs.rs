@@ -12,8 +12,8 @@ use crate::simd;
 /// Rows whose logits of one block of the vocabulary exist at once in the forward.
 const FORWARD_ROWS: usize = 96;
 
-/// Logits that exist at once in the backward.
-const BACKWARD_LOGITS: usize = 16 << 20;
+/// Logits that exist at once where gradients are computed from them.
+const CHUNK_LOGITS: usize = 16 << 20;
 
 /// Multiply-adds below which a second thread costs more than it gives.
 const PARALLEL: usize = 1 << 20;
@@ -38,9 +38,10 @@ struct Buffers {
     words: Vec<f32>,
     /// The largest logit of each row in each block, and the sum of exponentials relative to it.
     partials: Vec<(f32, f32)>,
+    logsumexp: Vec<f32>,
     /// The hidden states of a chunk of rows.
     hidden: Vec<f32>,
-    /// The gradients of a chunk's logits.
+    /// The logits of a chunk, then their gradients.
     logits: Vec<f32>,
     /// The gradients of a chunk's hidden states.
     d_hidden: Vec<f32>,
@@ -91,11 +92,10 @@ pub fn forward(
                 unsafe { multiply(hidden.offset(first, 0), count, right, to, false) };
                 for (row, logits) in (first..first + count).zip(logits.chunks_exact(size)) {
                     partials[row] = max_and_sum(&logits[..columns]);
-                    let target = targets[row] as usize;
-                    if (start..start + columns).contains(&target) {
-                        // SAFETY: the row exists, and its target lies in this block alone.
-                        unsafe { *target_logits.offset(row, 0).data = logits[target - start] };
-                    }
+                    // SAFETY: the row exists, and its target lies in one block alone.
+                    unsafe {
+                        keep_target(&logits[..columns], start, targets[row], target_logits.offset(row, 0))
+                    };
                 }
             }
         });
@@ -129,31 +129,23 @@ pub fn backward(
     assert!(d_head.as_ref().is_none_or(|d_head| d_head.len() == vocab * dim));
     d_hidden.fill(0.0);
     let active: Vec<usize> = (0..rows).filter(|&row| d_logprobs[row] != 0.0).collect();
-    let chunk = (BACKWARD_LOGITS / vocab.max(1)).max(1);
     // Taken, as in the forward.
     let mut buffers = BUFFERS.take();
     let Buffers { words, hidden: gathered, logits, d_hidden: d_chunk, .. } = &mut buffers;
-    for active in active.chunks(chunk) {
+    for active in active.chunks(rows_at_once(vocab)) {
         gathered.clear();
         active.iter().for_each(|row| gathered.extend_from_slice(&hidden[row * dim..(row + 1) * dim]));
-        let chunk = Chunk {
-            hidden: gathered,
-            rows: active
-                .iter()
-                .map(|&row| RowGradient {
-                    target: targets[row] as usize,
-                    logsumexp: logsumexp[row],
-                    d_logprob: d_logprobs[row],
-                })
-                .collect(),
-            operands,
-            dim,
-            vocab,
+        let chunk = Chunk { operands, hidden: gathered, head, dim, vocab };
+        let row = |&row: &usize| RowGradient {
+            target: targets[row],
+            logsumexp: logsumexp[row],
+            d_logprob: d_logprobs[row],
         };
-        let size = block_size(vocab);
-        logits.resize(logits.len().max(chunk.rows.len() * vocab.div_ceil(size) * size), 0.0);
-        chunk.logit_gradients(head, words, logits, d_head.as_deref_mut());
-        chunk.hidden_gradients(head, logits, d_chunk);
+        let gradients = LogitGradients::new(&chunk, active.iter().map(row).collect(), d_head.as_deref_mut());
+        let blocks = (0..chunk.blocks()).into_par_iter();
+        chunk.logits(words, logits, blocks, |block, logits, _| gradients.replace(block, logits));
+        d_chunk.resize(chunk.hidden.len(), 0.0);
+        chunk.hidden_gradients(logits, d_chunk);
         for (d_row, row) in d_chunk.chunks_exact(dim).zip(active) {
             d_hidden[row * dim..(row + 1) * dim].copy_from_slice(d_row);
         }
@@ -161,101 +153,215 @@ pub fn backward(
     BUFFERS.set(buffers);
 }
 
-/// What the gradient of a row's logits is made of.
-struct RowGradient {
-    target: usize,
-    logsumexp: f32,
-    d_logprob: f32,
+/// [`forward`] and [`backward`] in one, for `d_logprobs` that are known beforehand: to the bit the same, but every logit is
+/// computed once.
+///
+/// # Panics
+/// As both.
+pub fn forward_backward(
+    operands: Operands,
+    hidden: &[f32],
+    head: &[f32],
+    targets: &[u32],
+    d_logprobs: &[f32],
+    dim: usize,
+    vocab: usize,
+    logprobs: &mut [f32],
+    d_hidden: &mut [f32],
+    mut d_head: Option<&mut [f32]>,
+) {
+    let rows = targets.len();
+    assert!(hidden.len() == rows * dim && head.len() == vocab * dim && d_hidden.len() == rows * dim);
+    assert!(logprobs.len() == rows && d_logprobs.len() == rows);
+    assert!(targets.iter().all(|&target| (target as usize) < vocab));
+    assert!(d_head.as_ref().is_none_or(|d_head| d_head.len() == vocab * dim));
+    // Taken, as in the forward.
+    let mut buffers = BUFFERS.take();
+    let Buffers { words, partials, logsumexp, logits, .. } = &mut buffers;
+    for first in (0..rows).step_by(rows_at_once(vocab)) {
+        let end = rows.min(first + rows_at_once(vocab));
+        let rows = end - first;
+        let (targets, logprobs) = (&targets[first..end], &mut logprobs[first..end]);
+        let chunk = Chunk { operands, hidden: &hidden[first * dim..end * dim], head, dim, vocab };
+        partials.resize(chunk.blocks() * rows, (0.0, 0.0));
+        let target_logits = Output { data: logprobs.as_mut_ptr(), row: 1 };
+        chunk.logits(words, logits, partials.par_chunks_mut(rows), |block, logits, partials| {
+            let (start, columns) = chunk.block(block);
+            for (row, logits) in logits.chunks_exact(chunk.size()).enumerate() {
+                partials[row] = max_and_sum(&logits[..columns]);
+                // SAFETY: the row exists, and its target lies in one block alone.
+                unsafe { keep_target(&logits[..columns], start, targets[row], target_logits.offset(row, 0)) };
+            }
+        });
+        logsumexp.resize(rows, 0.0);
+        combine(partials, logprobs, logsumexp);
+        let row = |((&target, &logsumexp), &d_logprob)| RowGradient { target, logsumexp, d_logprob };
+        let of_rows = targets.iter().zip(&*logsumexp).zip(&d_logprobs[first..end]).map(row).collect();
+        let gradients = LogitGradients::new(&chunk, of_rows, d_head.as_deref_mut());
+        let of_blocks = logits[..chunk.logits_len()].par_chunks_mut(rows * chunk.size());
+        for_each_block(chunk.work(), of_blocks, |block, logits| gradients.replace(block, logits));
+        chunk.hidden_gradients(logits, &mut d_hidden[first * dim..end * dim]);
+    }
+    BUFFERS.set(buffers);
 }
 
-/// Some rows of a backward, without gaps.
+/// Rows of a chunk: as many as have their logits at once.
+fn rows_at_once(vocab: usize) -> usize {
+    (CHUNK_LOGITS / vocab.max(1)).max(1)
+}
+
+/// Writes the target's logit, if this block of a row has it.
+///
+/// # Safety
+/// `to` can be written, and no other thread has a logit of this target.
+unsafe fn keep_target(logits: &[f32], start: usize, target: u32, to: Output) {
+    if let Some(logit) = (target as usize).checked_sub(start).and_then(|index| logits.get(index)) {
+        // SAFETY: the caller's promise.
+        unsafe { *to.data = *logit };
+    }
+}
+
+/// Some rows, all of whose logits exist at once, as `[blocks, rows, block size]`.
 struct Chunk<'a> {
-    hidden: &'a [f32],
-    rows: Vec<RowGradient>,
     operands: Operands,
+    /// `[rows, dim]`.
+    hidden: &'a [f32],
+    /// `[vocab, dim]`.
+    head: &'a [f32],
     dim: usize,
     vocab: usize,
 }
 
 impl Chunk<'_> {
-    /// Fills `logits: [blocks, rows, block size]` with gradients, as the products take them, and adds those of the head
-    /// into `d_head`.
-    fn logit_gradients(
+    fn rows(&self) -> usize {
+        self.hidden.len() / self.dim
+    }
+
+    fn size(&self) -> usize {
+        block_size(self.vocab)
+    }
+
+    fn blocks(&self) -> usize {
+        self.vocab.div_ceil(self.size())
+    }
+
+    /// The first token of a block, and how many it has.
+    fn block(&self, block: usize) -> (usize, usize) {
+        let start = block * self.size();
+        (start, self.size().min(self.vocab - start))
+    }
+
+    fn logits_len(&self) -> usize {
+        self.blocks() * self.rows() * self.size()
+    }
+
+    /// Multiply-adds of a product.
+    fn work(&self) -> usize {
+        self.rows() * self.dim * self.vocab
+    }
+
+    /// Fills `logits`; has each block used with its item of `items` while it is in the cache.
+    fn logits<T: Send>(
         &self,
-        head: &[f32],
         words: &mut Vec<f32>,
-        logits: &mut [f32],
-        d_head: Option<&mut [f32]>,
+        logits: &mut Vec<f32>,
+        items: impl IndexedParallelIterator<Item = T>,
+        then: impl Fn(usize, &mut [f32], T) + Sync + Send,
     ) {
-        let (rows, dim, vocab, size) = (self.rows.len(), self.dim, self.vocab, block_size(self.vocab));
-        let d_head = d_head.map(|d_head| Output { data: d_head.as_mut_ptr(), row: dim });
-        let mut by_channel = Panels::default();
-        if d_head.is_some() {
-            by_channel.pack(self.operands, View::new(self.hidden, 1, dim), dim, rows);
-        }
+        let (rows, dim, size) = (self.rows(), self.dim, self.size());
+        logits.resize(logits.len().max(self.logits_len()), 0.0);
         let hidden = left(self.operands, View::new(self.hidden, dim, 1), [rows, dim], words, true);
-        let logits = logits[..vocab.div_ceil(size) * rows * size].par_chunks_mut(rows * size);
-        for_each_block(rows * dim * vocab, logits, |block, logits| {
-            let start = block * size;
-            let columns = size.min(vocab - start);
+        let of_blocks = logits[..self.logits_len()].par_chunks_mut(rows * size).zip(items);
+        for_each_block(self.work(), of_blocks, |block, (logits, item)| {
+            let (start, columns) = self.block(block);
             SCRATCH.with_borrow_mut(|(panels, ..)| {
-                panels.pack(self.operands, View::new(&head[start * dim..], dim, 1), columns, dim);
+                panels.pack(self.operands, View::new(&self.head[start * dim..], dim, 1), columns, dim);
                 let depth = panels.steps();
                 let right = Block { panels, first_column: 0, columns, first_step: 0, depth };
                 let to = Output { data: logits.as_mut_ptr(), row: size };
                 // SAFETY: `logits` holds the rows of this block.
                 unsafe { multiply(hidden, rows, right, to, false) };
             });
-            for (row, logits) in self.rows.iter().zip(logits.chunks_exact_mut(size)) {
-                softmax_backward(&mut logits[..columns], row.logsumexp, row.d_logprob);
-                if let Some(logit) = row.target.checked_sub(start).and_then(|i| logits[..columns].get_mut(i))
-                {
-                    *logit += row.d_logprob;
-                }
-            }
-            if let Some(d_head) = d_head {
-                let (panels, depth) = (&by_channel, by_channel.steps());
-                let right = Block { panels, first_column: 0, columns: dim, first_step: 0, depth };
-                SCRATCH.with_borrow_mut(|(.., words)| {
-                    let logits = View::new(logits, 1, size);
-                    let logits = left(self.operands, logits, [columns, rows], words, false);
-                    // SAFETY: the block's rows of the head's gradient belong to this task.
-                    unsafe { multiply(logits, columns, right, d_head.offset(start, 0), true) };
-                });
-            }
-            if self.operands == Operands::Bf16 {
-                SCRATCH.with_borrow_mut(|(.., buffer)| {
-                    for logits in logits.chunks_exact_mut(size) {
-                        pair_in_place(&mut logits[..columns], buffer);
-                    }
-                });
-            }
+            then(block, logits, item);
         });
     }
 
-    /// Gradient of `hidden` from the gradients of the logits as [`Chunk::logit_gradients`] left them.
-    fn hidden_gradients(&self, head: &[f32], logits: &[f32], d_hidden: &mut Vec<f32>) {
-        let (rows, dim, vocab, size) = (self.rows.len(), self.dim, self.vocab, block_size(self.vocab));
-        d_hidden.clear();
-        d_hidden.resize(rows * dim, 0.0);
+    /// Gradient of `hidden` from the gradients of the logits as [`LogitGradients::replace`] left them.
+    fn hidden_gradients(&self, logits: &[f32], d_hidden: &mut [f32]) {
+        let (rows, dim, size) = (self.rows(), self.dim, self.size());
+        d_hidden.fill(0.0);
         let to = Output { data: d_hidden.as_mut_ptr(), row: dim };
         // Channels first: tasks that share channels would pack the head again.
         let channel_tasks = dim.div_ceil(WIDTH).min(2 * rayon::current_num_threads());
         let channel_at = |task: usize| (dim.div_ceil(WIDTH) * task / channel_tasks * WIDTH).min(dim);
         let tasks = (0..channel_tasks).into_par_iter().with_max_len(1);
-        for_each_block(rows * dim * vocab, tasks, |task, _| {
+        for_each_block(self.work(), tasks, |task, _| {
             let (first, end) = (channel_at(task), channel_at(task + 1));
             SCRATCH.with_borrow_mut(|(panels, ..)| {
-                for (block, logits) in logits.chunks(rows * size).take(vocab.div_ceil(size)).enumerate() {
-                    let start = block * size;
-                    let head = View::new(&head[start * dim + first..], 1, dim);
-                    panels.pack(self.operands, head, end - first, size.min(vocab - start));
+                for (block, logits) in logits.chunks(rows * size).take(self.blocks()).enumerate() {
+                    let (start, columns) = self.block(block);
+                    let head = View::new(&self.head[start * dim + first..], 1, dim);
+                    panels.pack(self.operands, head, end - first, columns);
                     let depth = panels.steps();
                     let right = Block { panels, first_column: 0, columns: end - first, first_step: 0, depth };
                     // SAFETY: these channels of `d_hidden` belong to this task.
                     unsafe { multiply(View::new(logits, size, 1), rows, right, to.offset(0, first), true) };
                 }
             });
+        });
+    }
+}
+
+/// What the gradient of a row's logits is made of.
+struct RowGradient {
+    target: u32,
+    logsumexp: f32,
+    d_logprob: f32,
+}
+
+/// From logits to their gradients, and those of the head.
+struct LogitGradients<'a> {
+    chunk: &'a Chunk<'a>,
+    rows: Vec<RowGradient>,
+    /// The hidden states by channel, and the gradient of the head, to be added to; none where it is frozen.
+    head: Option<(Panels, Output)>,
+}
+
+impl<'a> LogitGradients<'a> {
+    fn new(chunk: &'a Chunk<'a>, rows: Vec<RowGradient>, d_head: Option<&mut [f32]>) -> Self {
+        let head = d_head.map(|d_head| {
+            let mut by_channel = Panels::default();
+            by_channel.pack(chunk.operands, View::new(chunk.hidden, 1, chunk.dim), chunk.dim, rows.len());
+            (by_channel, Output { data: d_head.as_mut_ptr(), row: chunk.dim })
+        });
+        Self { chunk, rows, head }
+    }
+
+    /// Replaces a block's logits with their gradients, as the products take them, and adds to the gradient of the head.
+    fn replace(&self, block: usize, logits: &mut [f32]) {
+        let Chunk { operands, dim, .. } = *self.chunk;
+        let (size, (start, columns)) = (self.chunk.size(), self.chunk.block(block));
+        for (row, logits) in self.rows.iter().zip(logits.chunks_exact_mut(size)) {
+            softmax_backward(&mut logits[..columns], row.logsumexp, row.d_logprob);
+            let target = (row.target as usize).checked_sub(start);
+            if let Some(logit) = target.and_then(|index| logits[..columns].get_mut(index)) {
+                *logit += row.d_logprob;
+            }
+        }
+        SCRATCH.with_borrow_mut(|(.., words)| {
+            if let Some((by_channel, d_head)) = &self.head {
+                let depth = by_channel.steps();
+                let right = Block { panels: by_channel, first_column: 0, columns: dim, first_step: 0, depth };
+                let logits = View::new(logits, 1, size);
+                let logits = left(operands, logits, [columns, self.rows.len()], words, false);
+                // SAFETY: the block's rows of the head's gradient belong to this task.
+                unsafe { multiply(logits, columns, right, d_head.offset(start, 0), true) };
+            }
+            if operands == Operands::Bf16 {
+                for logits in logits.chunks_exact_mut(size) {
+                    pair_in_place(&mut logits[..columns], words);
+                }
+            }
         });
     }
 }

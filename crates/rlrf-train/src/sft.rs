@@ -69,10 +69,11 @@ impl Objective for SftObjective<'_> {
             StepLoss { loss: 0.0, tokens: 0, preference: None, policy: None, reward: None, warning: None };
         for run in pack(trees.iter().map(ResponseTree::rows), tokens_per_microbatch) {
             let microbatch = Microbatch::new(&trees[run.clone()]);
-            let logprobs = microbatch.completion_logprobs(decoder, activations)?;
+            let d_completions = vec![-per_token; run.len()];
+            let logprobs =
+                microbatch.logprobs_and_backward(decoder, activations, &d_completions, gradients)?;
             loss.loss -= logprobs.iter().sum::<f64>() * per_token;
             loss.tokens += microbatch.tokens() as u64;
-            microbatch.backward(decoder, activations, &vec![-per_token; run.len()], gradients);
         }
         Ok(loss)
     }

@@ -56,7 +56,7 @@ impl Reader {
 
     fn text(&mut self, path: &Path) -> Result<(String, String)> {
         let (name, bytes) = self.bytes(path)?;
-        let text = String::from_utf8(bytes).map_err(|_| anyhow!("{name}: not UTF-8"))?;
+        let text = utf8(&name, bytes)?;
         Ok((name, text))
     }
 
@@ -84,12 +84,8 @@ impl Reader {
 
     /// The checkers of a file of aspects.
     pub(crate) fn aspect_checkers(&mut self, path: &Path) -> Result<AspectCheckers> {
-        let (name, text) = self.text(path)?;
-        let checkers = aspects::checkers(&aspects::read(&name, &text)?)?;
-        if checkers.is_empty() {
-            bail!("{name}: no aspect has a `checker`");
-        }
-        Ok(checkers)
+        let (name, bytes) = self.bytes(path)?;
+        read_checkers(&name, bytes)
     }
 
     /// The configured prompts.
@@ -168,6 +164,19 @@ impl Reader {
     pub(crate) fn remember(&mut self, name: &str, digest: &str) {
         self.digests.insert(name.to_string(), digest.to_string());
     }
+}
+
+fn utf8(name: &str, bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|_| anyhow!("{name}: not UTF-8"))
+}
+
+/// The checkers of a file of aspects; at least one.
+pub(crate) fn read_checkers(name: &str, bytes: Vec<u8>) -> Result<AspectCheckers> {
+    let checkers = aspects::checkers(&aspects::read(name, &utf8(name, bytes)?)?)?;
+    if checkers.is_empty() {
+        bail!("{name}: no aspect has a `checker`");
+    }
+    Ok(checkers)
 }
 
 /// Of a file.

@@ -1,7 +1,7 @@
 //! Log-probabilities against a plain f64 reference and its finite differences.
 
 use crate::common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
-use rlrf_kernels::logprobs::{backward, forward};
+use rlrf_kernels::logprobs::{backward, forward, forward_backward};
 use rlrf_kernels::matmul::Operands::{self, Bf16, F32};
 
 fn reference(hidden: &[f64], head: &[f64], targets: &[u32], dim: usize) -> Vec<f64> {
@@ -118,6 +118,51 @@ fn invariance(operands: Operands) {
     let part = run(140, 143);
     assert_same_bits(&part.0, &logprobs[140..143]);
     assert_same_bits(&part.1, &d_hidden[140 * dim..143 * dim]);
+}
+
+#[test]
+fn both_in_one_are_one_after_the_other() {
+    // The last one takes more than one chunk of rows.
+    for (rows, dim, vocab) in [(0, 4, 9), (1, 3, 1), (7, 9, 45), (130, 64, 1000), (40, 5, 900_000)] {
+        for operands in [F32, Bf16] {
+            let (hidden, head, d_logprobs) = (noise(rows * dim, 1), noise(vocab * dim, 2), noise(rows, 3));
+            let (targets, start) = (targets(rows, vocab), noise(vocab * dim, 4));
+            let (mut logprobs, mut logsumexp) = (vec![f32::NAN; rows], vec![f32::NAN; rows]);
+            forward(operands, &hidden, &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
+            let (mut d_hidden, mut d_head) = (vec![f32::NAN; rows * dim], start.clone());
+            let gradients = (&mut d_hidden[..], Some(&mut d_head[..]));
+            backward(
+                operands,
+                &hidden,
+                &head,
+                &targets,
+                &logsumexp,
+                &d_logprobs,
+                dim,
+                vocab,
+                gradients.0,
+                gradients.1,
+            );
+            let (mut found, mut d_found, mut d_head_found) =
+                (vec![f32::NAN; rows], vec![f32::NAN; rows * dim], start.clone());
+            let gradients = (&mut d_found[..], Some(&mut d_head_found[..]));
+            forward_backward(
+                operands,
+                &hidden,
+                &head,
+                &targets,
+                &d_logprobs,
+                dim,
+                vocab,
+                &mut found,
+                gradients.0,
+                gradients.1,
+            );
+            assert_same_bits(&found, &logprobs);
+            assert_same_bits(&d_found, &d_hidden);
+            assert_same_bits(&d_head_found, &d_head);
+        }
+    }
 }
 
 #[test]

@@ -293,6 +293,42 @@ impl Decoder {
         activations.selection = selection;
     }
 
+    /// [`Decoder::logprobs`] and [`Decoder::backward`] in one, for `d_logprobs` that are known beforehand, as those of a mean over
+    /// tokens are: to the bit the same, but every logit is computed once.
+    ///
+    /// # Panics
+    /// As both.
+    pub fn logprobs_and_backward(
+        &self,
+        batch: &Batch,
+        activations: &mut Activations,
+        rows: &[usize],
+        targets: &[u32],
+        d_logprobs: &[f32],
+        gradients: &mut [f32],
+    ) -> Vec<f32> {
+        let (dim, vocab) = (self.config.hidden_size, self.config.vocab_size);
+        let mut selection = std::mem::take(&mut activations.selection);
+        gather(&activations.hidden, rows, dim, &mut selection.hidden);
+        selection.d_hidden.resize(rows.len() * dim, 0.0);
+        let mut logprobs = vec![0.0; rows.len()];
+        logprobs::forward_backward(
+            activations.computation().precision.operands(),
+            &selection.hidden,
+            self.lm_head(),
+            targets,
+            d_logprobs,
+            dim,
+            vocab,
+            &mut logprobs,
+            &mut selection.d_hidden,
+            self.part(&self.layout.head, gradients),
+        );
+        self.backward_hidden(batch, activations, rows, &selection.d_hidden, gradients);
+        activations.selection = selection;
+        logprobs
+    }
+
     /// The part of [`Decoder::backward`] below the language head, for other heads: from the gradient of the final
     /// hidden states of `rows`, `[rows.len(), hidden_size]` (rows may repeat; all others have none).
     ///

@@ -23,6 +23,14 @@ pub(crate) enum Benchmark {
         Settings: checker, evaluation.max_new_tokens, [generation], [engine]."
     )]
     Problems(ProblemsOptions),
+    /// The level of each aspect, by checkers and by a feedback model
+    #[command(after_help = "Examples:\n  \
+        rlrf eval aspects --model MODEL --instructions heldout.jsonl --checkers checkers.toml\n  \
+        rlrf eval aspects --model MODEL --instructions heldout.jsonl --judge FEEDBACK-MODEL --temperature 1\n\n\
+        The judge is asked about `feedback.aspects`, as in a run; `--checkers` is a file of aspects with a `checker` each.\n\
+        Settings: seed, feedback.aspects, feedback.aspects_file, feedback.reference, [feedback.critique], templates.feedback, \
+        evaluation.max_new_tokens, [generation], [engine].")]
+    Aspects(AspectsOptions),
     /// GSM8K: word problems, exact match, strict (`#### n`) and flexible (last number)
     #[command(after_help = "Examples:\n  \
         rlrf eval gsm8k --model MODEL --problems test.jsonl\n  \
@@ -120,6 +128,27 @@ pub(crate) struct ProblemsOptions {
     /// Problems: JSONL with `prompt` or `messages`, and `answer`
     #[arg(long, value_name = "FILE")]
     pub(crate) problems: PathBuf,
+    #[command(flatten)]
+    pub(crate) evaluate: EvaluateOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AspectsOptions {
+    /// Instructions: JSONL as `instructions.file` of a run
+    #[arg(long, value_name = "FILE")]
+    pub(crate) instructions: PathBuf,
+    /// File of aspects with checkers
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkers: Option<PathBuf>,
+    /// The feedback model: a folder, or the URL of an endpoint
+    #[arg(long, value_name = "DIR-OR-URL")]
+    pub(crate) judge: Option<String>,
+    /// The feedback model's name at the endpoint
+    #[arg(long, value_name = "NAME", requires = "judge")]
+    pub(crate) judge_name: Option<String>,
+    /// Of the responses; 0 is greedy
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) temperature: f32,
     #[command(flatten)]
     pub(crate) evaluate: EvaluateOptions,
 }

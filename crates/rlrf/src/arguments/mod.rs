@@ -18,8 +18,8 @@ use crate::bench::arguments::BenchCommand;
 pub(crate) use aspects::{AspectsCheckOptions, AspectsCommand, AspectsListOptions};
 pub(crate) use compare::GridOptions;
 pub(crate) use evaluate::{
-    Benchmark, CompareOptions, EvalOptions, EvaluateOptions, JudgeOptions, JustEvalOptions, PairwiseOptions,
-    ProblemsOptions, WordProblemOptions,
+    AspectsOptions, Benchmark, CompareOptions, EvalOptions, EvaluateOptions, JudgeOptions, JustEvalOptions,
+    PairwiseOptions, ProblemsOptions, WordProblemOptions,
 };
 pub(crate) use factscore::{AbstentionRule, FactScoreOptions};
 pub(crate) use feedback::{
@@ -164,7 +164,7 @@ pub(crate) enum Command {
 }
 
 /// Where settings come from: defaults, then a file, then the command line.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Settings {
     /// Configuration file with the settings; those of the other stages are ignored
     #[arg(long, value_name = "FILE")]

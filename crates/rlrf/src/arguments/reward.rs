@@ -58,8 +58,6 @@ pub(crate) struct RewardEvalOptions {
     /// Only the pairs of the first so many prompts
     #[arg(long, value_name = "COUNT")]
     pub(crate) limit: Option<usize>,
-    #[command(flatten)]
-    pub(crate) settings: Settings,
 }
 
 #[derive(Debug, Args)]

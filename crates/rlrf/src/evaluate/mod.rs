@@ -3,6 +3,7 @@
 //! An evaluation has a folder of its own with every response in its database. The same command finds them again, so
 //! that it resumes, and costs nothing when nothing is left to do.
 
+mod aspects;
 mod compare;
 mod factscore;
 mod feedback;
@@ -39,6 +40,7 @@ pub(crate) use sets::{Judges, MeasuredSet, MeasuredSets};
 pub(crate) fn eval(options: &EvalOptions, json: bool, console: &Console) -> Result<()> {
     match &options.benchmark {
         Benchmark::Problems(options) => problems::eval(options, json, console),
+        Benchmark::Aspects(options) => aspects::eval(options, json, console),
         Benchmark::JustEval(options) => just_eval::eval(options, json, console),
         Benchmark::Pairwise(options) => pairwise::eval(options, json, console),
         Benchmark::Gsm8k(options) => word_problems::eval(Source::Gsm8k, options, json, console),

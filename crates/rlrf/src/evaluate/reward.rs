@@ -7,7 +7,7 @@ use rlrf_method::preference_file::read_preferences;
 use serde_json::json;
 
 use super::Call;
-use crate::arguments::{EvaluateOptions, RewardEvalOptions};
+use crate::arguments::{EvaluateOptions, RewardEvalOptions, Settings};
 use crate::console::Console;
 use crate::models;
 
@@ -17,7 +17,7 @@ pub(crate) fn eval(options: &RewardEvalOptions, json: bool, console: &Console) -
         model_name: None,
         out: options.out.clone(),
         limit: options.limit,
-        settings: options.settings.clone(),
+        settings: Settings::default(),
     };
     let mut call = Call::new(BENCHMARK, &evaluate, &[], json, console)?;
     let (name, bytes) = call.reader.given("pairs", &options.pairs)?;

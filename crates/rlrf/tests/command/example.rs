@@ -80,6 +80,17 @@ fn the_story_words_example_runs_to_the_movement_of_its_aspects() {
     }
     let report = fs::read_to_string(folder.path("run/report.html")).unwrap();
     assert!(report.contains("heldout checked completeness"));
+
+    // The same by itself: the same responses, judged alike.
+    let data = |name: &str| example("story-words/data").join(name).display().to_string();
+    let (instructions, checkers) = (data("heldout.jsonl"), data("checkers.toml"));
+    let alone =
+        ["--json", "eval", "aspects", "--config", config.to_str().unwrap(), "--model", "run/models/M1"];
+    let judged = ["--judge", "run/models/feedback", "--instructions", &instructions, "--checkers", &checkers];
+    let limits = ["--set", "feedback.critique.max_new_tokens=4", "--set", "evaluation.max_new_tokens=8"];
+    let arguments = [&alone[..], &judged, &limits, &["--limit", "5"]].concat();
+    let evaluation = folder.run(&arguments).expect_success().json();
+    assert_eq!(evaluation["metrics"], evaluations[1]["metrics"]);
 }
 
 /// The levels that the feedback model learns are those that the checkers find, and its prompts those of the template; so
@@ -104,7 +115,8 @@ fn the_story_words_demonstrations_are_what_a_run_will_ask() {
     };
     let checkers: Vec<_> =
         aspects.iter().map(|aspect| checker(aspect.checker.as_ref().unwrap()).unwrap()).collect();
-    for Demonstration { prompt, completion } in demonstrations("feedback.jsonl") {
+    let feedback = [demonstrations("feedback.jsonl"), demonstrations("feedback-second.jsonl")].concat();
+    for Demonstration { prompt, completion } in feedback {
         let [prompt, text, name] = prompt[0].content.split('\n').collect::<Vec<_>>().try_into().unwrap();
         let response = text.strip_prefix("text: ").unwrap();
         let place = aspects.iter().position(|aspect| aspect.name == name).unwrap();

@@ -653,6 +653,23 @@ const STAGES: &[Garbage] = &[
         expected: &["p.jsonl", "needs an `answer`"],
     },
     Garbage {
+        prepare: nothing,
+        arguments: "eval aspects --model finished/models/M0 --instructions data/other.jsonl",
+        expected: &["nothing decides the levels", "--checkers FILE", "--judge DIR"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "eval aspects --model finished/models/M0 --instructions data/other.jsonl --judge finished/models/M0 --temperature 101",
+        expected: &["--temperature 101: must be 0 to 100"],
+    },
+    Garbage {
+        prepare: |f| {
+            f.write("c.toml", "[[aspect]]\nname = \"a\"\ncriterion = \"c\"\nlevels = [\"1\", \"2\", \"3\"]\n")
+        },
+        arguments: "eval aspects --model finished/models/M0 --instructions data/other.jsonl --checkers c.toml",
+        expected: &["c.toml: no aspect has a `checker`"],
+    },
+    Garbage {
         prepare: |f| f.write("empty.txt", ""),
         arguments: "model new --preset tiny --text empty.txt --vocab-size 320 --out new",
         expected: &["empty.txt"],

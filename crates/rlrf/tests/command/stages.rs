@@ -270,6 +270,7 @@ fn every_help_shows_an_example() {
         "reward eval",
         "reward pairs",
         "eval problems",
+        "eval aspects",
         "model new",
         "model info",
     ];
