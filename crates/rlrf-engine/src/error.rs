@@ -82,12 +82,12 @@ pub enum Error {
         length: usize,
     },
     /// What is wrong with one request, by its index.
-    #[error("request {request}: {source}")]
+    #[error("request {request}: {cause}")]
     Request {
         /// Index into the requests given.
         request: usize,
         /// What is wrong.
-        source: Box<Error>,
+        cause: Box<Error>,
     },
     /// The tokenizer failed.
     #[error(transparent)]
@@ -97,6 +97,6 @@ pub enum Error {
 impl Error {
     /// Names the request in the error.
     pub(crate) fn of_request(self, request: usize) -> Self {
-        Self::Request { request, source: Box::new(self) }
+        Self::Request { request, cause: Box::new(self) }
     }
 }

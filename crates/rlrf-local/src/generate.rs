@@ -22,7 +22,7 @@ pub(crate) fn generate(
     });
     outcome?;
     ran.map(drop).map_err(|error| match error {
-        rlrf_engine::Error::Request { request, source } => backend(format!("{}: {source}", name(request))),
+        rlrf_engine::Error::Request { request, cause } => backend(format!("{}: {cause}", name(request))),
         other => backend(other),
     })
 }

@@ -13,6 +13,7 @@ pub use divergence::{DivergenceSample, divergence};
 pub use judge::{JudgeConfig, LocalJudge};
 pub use policy::LocalPolicy;
 pub use reward::{LocalReward, RewardTrainingConfig, fit_reward};
+pub use tokens::{refuse_other_tokens, too_long};
 pub use train::{
     DpoTrainer, DpoTrainingConfig, GrpoTrainer, GrpoTrainingConfig, SftConfig, SftTrainer, TrainingStage,
     fine_tune, finish,

@@ -2,6 +2,7 @@
 
 use rlrf_method::digest::digest;
 use rlrf_method::pairs::TrainedCandidate;
+use rlrf_method::seam::Generated;
 use rlrf_method::{Error, Message, Result};
 use rlrf_model::{ChatMessage, Model, WeightFormat};
 
@@ -15,6 +16,34 @@ pub(crate) fn prompt_tokens(model: &Model, messages: &[Message]) -> Result<Vec<u
     let messages: Vec<ChatMessage<'_>> =
         messages.iter().map(|m| ChatMessage { role: m.role.name(), content: &m.content }).collect();
     model.chat.prompt(&model.tokenizer, &messages).map_err(backend)
+}
+
+/// What is wrong with a conversation that leaves no room for an answer in the model's context; none if it does.
+///
+/// # Errors
+/// The chat template refuses it.
+pub fn too_long(model: &Model, messages: &[Message]) -> Result<Option<String>> {
+    let (tokens, context) =
+        (prompt_tokens(model, messages)?.len(), model.decoder.config().max_position_embeddings);
+    Ok((tokens >= context).then(|| {
+        format!("its prompt has {tokens} tokens, which leaves no room in the model's context of {context}")
+    }))
+}
+
+/// Refuses the tokens of a response that are not those of its text in the model's vocabulary: another model drew them.
+///
+/// # Errors
+/// They are not.
+pub fn refuse_other_tokens(model: &Model, response: &Generated) -> Result<()> {
+    let Generated { text, tokens, .. } = response;
+    if tokens.is_empty() || model.tokenizer.decode(tokens).is_ok_and(|decoded| decoded == *text) {
+        return Ok(());
+    }
+    let begin: String = text.chars().take(40).collect();
+    Err(Error::Backend(format!(
+        "the `tokens` of the response {begin:?}... are not those of its text in this model's vocabulary: train the model \
+         that drew them, or take `tokens` out of the file"
+    )))
 }
 
 /// The tokens of a candidate as a response: as drawn where they are known, with the end of turn if it was ended.

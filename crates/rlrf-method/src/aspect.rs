@@ -149,6 +149,13 @@ impl Aspect {
     /// A name that is not there, with the names that are.
     pub fn choose(aspects: &[Self], names: &[String]) -> Result<Vec<Self>> {
         let overall = Self::read_toml("overall.toml", OVERALL_ASPECT)?;
+        if let Some(twice) = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)) {
+            return Err(Error::Config {
+                field: "feedback.aspects".into(),
+                value: format!("{:?}", twice.1),
+                message: "is named twice".into(),
+            });
+        }
         names
             .iter()
             .map(|name| {

@@ -49,8 +49,9 @@ pub fn read_candidates(file: &str, bytes: &[u8]) -> Result<(Vec<Instruction>, Ve
     for record in records::<Record>(file, bytes)? {
         let (line, record) = record?;
         let bad = |message: String| Error::Record { file: file.to_string(), line, message };
+        let has_id = record.instruction.has_id();
         let instruction = record.instruction.instruction().map_err(bad)?;
-        ids.add(&instruction.id, line).map_err(bad)?;
+        ids.add(&instruction.id, has_id, line).map_err(bad)?;
         let mut candidates = record.candidates;
         if candidates.is_empty() {
             return Err(bad("`candidates` is empty; give at least one".into()));

@@ -105,6 +105,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Whether the file names it.
+    pub(crate) fn has_id(&self) -> bool {
+        self.id.is_some()
+    }
+
     /// The instruction, or what is wrong with the record.
     pub(crate) fn instruction(self) -> std::result::Result<Instruction, String> {
         let messages = match (self.prompt, self.messages) {
@@ -149,9 +154,15 @@ impl Record {
 pub(crate) struct UniqueIds(HashMap<String, usize>);
 
 impl UniqueIds {
-    pub(crate) fn add(&mut self, id: &str, line: usize) -> std::result::Result<(), String> {
+    /// `is_given` says whether the file has it, in place of a digest of the record.
+    pub(crate) fn add(&mut self, id: &str, is_given: bool, line: usize) -> std::result::Result<(), String> {
         match self.0.insert(id.to_string(), line) {
-            Some(first) => Err(format!("id {id:?} was used on line {first} already; ids must be unique")),
+            Some(first) if is_given => {
+                Err(format!("id {id:?} was used on line {first} already; ids must be unique"))
+            }
+            Some(first) => {
+                Err(format!("is the same as line {first}: take one of them out, or give each an `id`"))
+            }
             None => Ok(()),
         }
     }
@@ -183,8 +194,9 @@ impl Instruction {
         for record in records::<Record>(file, bytes)? {
             let (line, record) = record?;
             let bad = |message: String| Error::Record { file: file.to_string(), line, message };
+            let has_id = record.has_id();
             let instruction = record.instruction().map_err(bad)?;
-            ids.add(&instruction.id, line).map_err(bad)?;
+            ids.add(&instruction.id, has_id, line).map_err(bad)?;
             instructions.push(instruction);
         }
         if instructions.is_empty() {

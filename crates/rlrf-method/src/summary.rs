@@ -33,8 +33,14 @@ pub struct IterationSummary {
     pub sampled_distinct: u64,
     /// Refined candidates.
     pub refined: u64,
+    /// Candidates cut at the length limit: never chosen, nor imitated.
+    #[serde(default)]
+    pub cut: u64,
     /// Right samples (by the checker, else perfect by the judge); none where nobody knows.
     pub sampled_right: Option<u64>,
+    /// Whether right means perfect by the judge here: no checker says more.
+    #[serde(default)]
+    pub right_by_judge: bool,
     /// Feedback: one for each judged candidate and aspect.
     #[serde(default)]
     pub feedback: u64,
@@ -129,24 +135,24 @@ impl IterationSummary {
             let has = |choice: &&AspectChoice| choice.aspects.iter().any(|c| c.aspect == aspect.name);
             of_model.then(|| choices().filter(has).count() as u64)
         };
-        let feedback = || groups.iter().flat_map(|g| &g.candidates).flat_map(|c| &c.feedback);
+        let candidates = || groups.iter().flat_map(|g| &g.candidates);
+        let feedback = || candidates().flat_map(|c| &c.feedback);
         Self {
             iteration,
             instructions: groups.len() as u64,
             perfect: groups.iter().filter(|g| g.candidates.iter().all(Candidate::is_perfect)).count() as u64,
             refinements_too_long: groups.iter().filter(|g| g.refinement_too_long).count() as u64,
-            candidate_tokens: groups
-                .iter()
-                .flat_map(|g| &g.candidates)
-                .map(|c| c.generated.tokens.len() as u64)
-                .sum(),
+            candidate_tokens: candidates().map(|c| c.generated.tokens.len() as u64).sum(),
             sampled: all(CandidateKind::Sampled).count() as u64,
             sampled_distinct,
             refined: all(CandidateKind::Refined).count() as u64,
+            cut: candidates().filter(|c| !c.generated.complete).count() as u64,
             sampled_right: all(CandidateKind::Sampled)
                 .filter_map(Candidate::right)
                 .map(u64::from)
                 .reduce(|sum, right| sum + right),
+            right_by_judge: candidates().all(|c| c.correct.is_none())
+                && candidates().any(|c| c.right().is_some()),
             feedback: feedback().count() as u64,
             feedback_failed: feedback().filter(|f| f.level.is_none()).count() as u64,
             feedback_repaired: feedback().filter(|f| f.parse == ParseOutcome::Repaired).count() as u64,

@@ -18,14 +18,14 @@ pub enum Error {
         problem: String,
     },
     /// A file or folder could not be read or written.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {cause}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What was tried, such as `read` or `rename into place`.
         action: &'static str,
         /// The operating system's reason.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A JSON file of the folder lacks a field or holds one that cannot be used.
     #[error("{}: field `{field}`: {problem}", file.display())]
@@ -108,8 +108,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_owned(), action, source }
+    pub(crate) fn io(path: &Path, action: &'static str, cause: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), action, cause }
     }
 
     pub(crate) fn field(file: &Path, field: impl Into<String>, problem: impl Into<String>) -> Self {

@@ -1,7 +1,7 @@
 //! A model folder: everything that Hugging Face tools expect in it, read and written whole.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -408,17 +408,49 @@ fn recover(folder: &Path, replaced: &Path) -> Result<()> {
     fs::rename(replaced, folder).map_err(|source| Error::io(replaced, "rename back", source))
 }
 
-fn refuse_foreign(folder: &Path) -> Result<()> {
-    if !folder.exists() || folder.join("config.json").is_file() {
+/// What a model folder may hold: the files that are written here, and those that others write of the same kind.
+fn is_of_model(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let suffixes = [".safetensors", ".safetensors.index.json"];
+    let names = [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.model",
+        "chat_template.jinja",
+        "adapter",
+        "adapter_config.json",
+    ];
+    names.contains(&name) || suffixes.iter().any(|suffix| name.ends_with(suffix))
+}
+
+/// Refuses a folder that a model may not take the place of: one that holds something else than a model.
+///
+/// # Errors
+/// Names what it holds.
+pub fn refuse_foreign(folder: &Path) -> Result<()> {
+    if !folder.exists() {
         return Ok(());
     }
-    let mut entries = fs::read_dir(folder).map_err(|source| Error::io(folder, "read", source))?;
-    match entries.next() {
-        None => Ok(()),
-        Some(_) => {
-            Err(Error::file(folder, "exists and is not a model folder (no config.json); choose another name"))
+    if !folder.is_dir() {
+        return Err(Error::file(folder, "is a file; give a folder for the model"));
+    }
+    for entry in fs::read_dir(folder).map_err(|source| Error::io(folder, "read", source))? {
+        let name = entry.map_err(|source| Error::io(folder, "read", source))?.file_name();
+        if !is_of_model(&name) {
+            let held = format!(
+                "exists and holds {}, which is no part of a model; choose another name",
+                name.to_string_lossy()
+            );
+            return Err(Error::file(folder, held));
         }
     }
+    Ok(())
 }
 
 fn write_temporary(temporary: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {

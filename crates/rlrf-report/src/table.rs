@@ -144,7 +144,11 @@ fn iterations(summary: &Summary) -> String {
     }
     let note = "refined right, fresh right: of refinements and of other samples, where the draft was wrong; gain: their\n\
                 difference in points; only by refinement: instructions that no sample solved\n";
-    aligned(&rows) + note
+    let by_judge = match summary.iterations.iter().any(|iteration| iteration.right_by_judge) {
+        true => "right: perfect by the judge, since no checker says what is right\n",
+        false => "",
+    };
+    aligned(&rows) + note + by_judge
 }
 
 fn warnings(summary: &Summary) -> String {

@@ -11,6 +11,9 @@ const LAST_STEPS: usize = 10;
 /// A judge that has to be cut off on more than this share of its replies does not write the critiques it is asked for.
 const REPAIRED_SHARE: f64 = 0.2;
 
+/// A policy that does not come to its end on more than this share of its candidates has too little room, or is collapsing.
+const CUT_SHARE: f64 = 0.2;
+
 /// The warnings of a run: at most one of each kind, naming the iterations or stages that it is about. The chosen
 /// responses may lose `chosen_fall_warning` nats per token against the reference before the policy is said to collapse.
 #[must_use]
@@ -26,6 +29,7 @@ pub fn warnings(
         repaired_feedback(iterations),
         failed_choices(iterations),
         long_refinements(iterations),
+        cut_candidates(iterations),
         nothing_to_train_on(iterations),
     ]
     .into_iter()
@@ -124,7 +128,20 @@ fn long_refinements(iterations: &[IterationSummary]) -> Option<String> {
         }))?;
     Some(format!(
         "Instructions left unrefined, because draft and feedback do not fit the policy's context: {long}. Lower \
-         sample.max_new_tokens or feedback.critique.max_new_tokens, or use a model with a longer context."
+         sample.sampling.max_new_tokens or feedback.critique.max_new_tokens, or use a model with a longer context."
+    ))
+}
+
+fn cut_candidates(iterations: &[IterationSummary]) -> Option<String> {
+    let cut = list(iterations.iter().filter_map(|iteration| {
+        let candidates = iteration.sampled + iteration.refined;
+        let share = share(iteration.cut, candidates).filter(|share| *share > CUT_SHARE)?;
+        let (cut, candidates) = (count(iteration.cut), count(candidates));
+        Some(format!("{cut} of {candidates} ({}) in iteration {}", percent(Some(share)), iteration.iteration))
+    }))?;
+    Some(format!(
+        "Candidates that were cut at the length limit: {cut}. They may be rejected, but are never chosen. Raise \
+         sample.sampling.max_new_tokens and refine.sampling.max_new_tokens."
     ))
 }
 
@@ -134,6 +151,8 @@ fn nothing_to_train_on(iterations: &[IterationSummary]) -> Option<String> {
     let numbers = list(empty.iter().map(|iteration| iteration.iteration.to_string()))?;
     let advice = if empty.iter().all(|iteration| iteration.perfect == iteration.instructions) {
         "Every candidate is perfect: use harder instructions, or a stricter rubric"
+    } else if empty.iter().all(|iteration| iteration.cut == iteration.sampled + iteration.refined) {
+        "Every candidate was cut at the length limit"
     } else {
         "The candidates of an instruction do not differ enough, or none is good enough: sample more of them, raise the \
          temperature, or lower the margin or the least score"
@@ -164,7 +183,9 @@ mod tests {
             sampled: 80,
             sampled_distinct: 60,
             refined: 72,
+            cut: 3,
             sampled_right: Some(20),
+            right_by_judge: false,
             feedback: 152,
             feedback_failed: 0,
             feedback_repaired: 30,
@@ -243,6 +264,16 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert!(found[0].contains("31 of 152 (20.4%) in iteration 3"), "{}", found[0]);
         assert!(found[1].contains("4 in iteration 3"), "{}", found[1]);
+    }
+
+    #[test]
+    fn a_policy_without_room_to_end_is_named() {
+        let mut cut = iteration(0);
+        cut.cut = 100;
+        let found = warnings(&[cut.clone()], &[], 0.5);
+        assert!(found[0].contains("100 of 152 (65.8%) in iteration 0"), "{}", found[0]);
+        (cut.cut, cut.trained_instructions) = (152, 0);
+        assert!(warnings(&[cut], &[], 0.5)[1].contains("Every candidate was cut"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The aspects that a configuration judges on: from its file, with its weights and checkers.
 
 use anyhow::{Context, Result, bail};
-use rlrf_method::aspect::{is_weight, no_such_aspect};
+use rlrf_method::aspect::is_weight;
 use rlrf_method::config::ChooseConfig;
 use rlrf_method::dispatch::AspectCheckers;
 use rlrf_method::{Aspect, CheckerConfig};
@@ -35,7 +35,11 @@ fn named<'a>(setting: &str, name: &str, aspects: &'a mut [Aspect]) -> Result<&'a
     match aspects.iter().position(|aspect| aspect.name == name) {
         Some(place) => Ok(&mut aspects[place]),
         None => {
-            bail!("configuration: {setting}: {name:?}: {} in feedback.aspects", no_such_aspect(name, aspects))
+            let judged: Vec<&str> = aspects.iter().map(|aspect| aspect.name.as_str()).collect();
+            bail!(
+                "configuration: {setting}: {name:?} is not among feedback.aspects ({}): name it there, or take it out here",
+                judged.join(", ")
+            )
         }
     }
 }

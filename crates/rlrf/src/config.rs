@@ -329,17 +329,30 @@ impl Config {
             let bytes = std::fs::read(file)
                 .with_context(|| format!("{}: cannot read the configuration", file.display()))?;
             let text = String::from_utf8(bytes).map_err(|_| anyhow!("{}: not UTF-8", file.display()))?;
-            // Once for its messages with lines, once more as a table for --set.
-            toml::from_str::<Self>(&text).map_err(|error| describe(file, &text, &error))?;
             table = text.parse().map_err(|error| describe(file, &text, &error))?;
+            if table.contains_key("inputs") {
+                bail!(
+                    "{}: is the record of a run, with the digests of what it read: give the configuration that it was begun \
+                     with",
+                    file.display()
+                );
+            }
+            // Once more for its messages with lines.
+            toml::from_str::<Self>(&text).map_err(|error| describe(file, &text, &error))?;
         }
+        let of_file = table.clone();
         for assignment in set {
             assign(&mut table, assignment)?;
         }
-        let mut config: Self = table
-            .clone()
-            .try_into()
-            .map_err(|error: toml::de::Error| anyhow!("--set: {}", with_suggestion(error.message())))?;
+        let mut config: Self = table.clone().try_into().map_err(|error: toml::de::Error| {
+            let alone = |assignment: &&String| {
+                let mut table = of_file.clone();
+                assign(&mut table, assignment).is_ok()
+                    && table.try_into::<Self>().is_err_and(|alone| alone.message() == error.message())
+            };
+            let which = set.iter().find(alone).map(|assignment| format!(" {assignment}"));
+            anyhow!("--set{}: {}", which.unwrap_or_default(), with_suggestion(error.message()))
+        })?;
         config.method.apply(&mut config);
         config.validate()?;
         Ok((table, config))
@@ -554,7 +567,10 @@ mod tests {
             ("[dpo.training]\nlearning_rat = 1", vec![], "did you mean `learning_rate`?"),
             ("seed = \"x\"", vec![], "rlrf.toml:1: invalid type"),
             ("seed = ", vec![], "rlrf.toml:1: "),
-            ("", vec!["smaple.n=2"], "--set: unknown field `smaple`"),
+            ("", vec!["seed=2", "smaple.n=2"], "--set smaple.n=2: unknown field `smaple`"),
+            ("", vec!["seed=2", "iterations=two"], "--set iterations=two: invalid type"),
+            ("", vec!["policy.new.preset=tiny", "policy.new.vocab_size=x"], "--set: invalid type"),
+            ("[inputs]\n\"data.jsonl\" = \"0\"", vec![], "is the record of a run"),
             ("", vec!["sample.n"], "expected KEY=VALUE"),
             ("", vec!["seed.x=1"], "--set"),
             ("[sample]\nn = 0", vec![], "sample.n = 0"),

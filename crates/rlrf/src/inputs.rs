@@ -14,6 +14,7 @@ use rlrf_method::preference_file::read_preferences;
 use rlrf_method::seam::Checker;
 use rlrf_method::template::{ChooseQuestion, DEFAULT_CHOOSE, DEFAULT_FEEDBACK, DEFAULT_REFINE};
 use rlrf_method::{Aspect, Feedback, FeedbackRecord, Instruction, ParseOutcome, Templates};
+use rlrf_model::Model;
 use rlrf_remote::is_url;
 use serde::Serialize;
 
@@ -34,7 +35,8 @@ impl Reader {
     /// For paths relative to the folder of `config`, or to the working folder.
     pub(crate) fn new(config: Option<&Path>) -> Self {
         let folder = config.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
-        Self { folder, digests: BTreeMap::new(), given: BTreeMap::new() }
+        let given = config.map(|config| ("config".to_string(), config.to_path_buf())).into_iter().collect();
+        Self { folder, digests: BTreeMap::new(), given }
     }
 
     /// A path of the configuration as seen from the working folder.
@@ -143,6 +145,13 @@ impl Reader {
         self.remember(option, digest);
     }
 
+    /// The option of the command line, if any, that names `path` as an input.
+    pub(crate) fn option_of(&self, path: &Path) -> Option<&str> {
+        let path = path.canonicalize().ok()?;
+        let is_it = |(_, given): &(&String, &PathBuf)| given.canonicalize().is_ok_and(|given| given == path);
+        self.given.iter().find(is_it).map(|(option, _)| option.as_str())
+    }
+
     /// The digests that a repeated command will find once `out` holds an output of this digest: it may be an input, too.
     pub(crate) fn digests_after(&self, out: &Path, digest: &str) -> BTreeMap<String, String> {
         let place = |path: &Path| path.canonicalize().ok();
@@ -163,6 +172,25 @@ impl Reader {
     /// Remembers an input that was read elsewhere.
     pub(crate) fn remember(&mut self, name: &str, digest: &str) {
         self.digests.insert(name.to_string(), digest.to_string());
+    }
+}
+
+/// A changed configuration in the user's words: where inputs alone have changed, their names and not their digests.
+pub(crate) fn changed(error: rlrf_store::Error) -> anyhow::Error {
+    let inputs: Option<Vec<String>> = match &error {
+        rlrf_store::Error::ConfigurationChanged { differences, .. } => {
+            let input = |key: &str| Some(key.strip_prefix("inputs.")?.trim_matches('"').to_string());
+            differences.iter().map(|difference| input(&difference.key)).collect()
+        }
+        _ => None,
+    };
+    match (&error, inputs) {
+        (rlrf_store::Error::ConfigurationChanged { folder, .. }, Some(inputs)) => anyhow!(
+            "{} was begun with another content of {}: restore it to go on, or choose another --out to begin anew",
+            folder.display(),
+            inputs.join(", ")
+        ),
+        _ => error.into(),
     }
 }
 
@@ -212,8 +240,22 @@ pub(crate) fn limited(mut instructions: Vec<Instruction>, config: &Config) -> Re
 
 /// Refuses what the checker cannot check, before any time is spent.
 pub(crate) fn check_answers(checker: &dyn Checker, problems: &[Instruction], file: &Path) -> Result<()> {
-    for problem in problems {
-        checker.check(problem, "").with_context(|| file.display().to_string())?;
+    for (number, problem) in (1..).zip(problems) {
+        checker.check(problem, "").with_context(|| format!("{}: record {number}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Refuses an instruction that the model cannot be asked: it would stop the run when it is sampled.
+pub(crate) fn refuse_long(instructions: &[Instruction], file: &Path, model: &Model) -> Result<()> {
+    for (number, instruction) in (1..).zip(instructions) {
+        if let Some(long) = rlrf_local::too_long(model, &instruction.messages)? {
+            bail!(
+                "{}: record {number}, \"{}...\": {long}; shorten it, or leave it out",
+                file.display(),
+                instruction.text().chars().take(40).collect::<String>().replace('\n', " ")
+            );
+        }
     }
     Ok(())
 }

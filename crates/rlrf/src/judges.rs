@@ -3,15 +3,16 @@
 use anyhow::{Context as _, Result, bail};
 use rlrf_engine::EngineOptions;
 use rlrf_local::{JudgeConfig, LocalJudge, LocalPolicy};
-use rlrf_method::Templates;
 use rlrf_method::config::Sampling;
 use rlrf_method::dispatch::{AspectCheckers, DispatchJudge};
 use rlrf_method::grounding::{GroundedJudge, Grounding};
+use rlrf_method::iteration::CandidateGroup;
 use rlrf_method::kept::KeptPolicy;
 use rlrf_method::panel::Panel;
 use rlrf_method::row::SharedStore;
 use rlrf_method::seam::{CheckerJudge, Judge, Policy};
 use rlrf_method::text_judge::TextJudge;
+use rlrf_method::{ParseOutcome, Templates};
 use rlrf_model::Model;
 use rlrf_remote::{RemotePolicy, is_url};
 
@@ -195,6 +196,21 @@ pub(crate) fn judge<'a>(
     // With `source = "checker"` the configuration refuses what is looked up for a model.
     let grounded = grounded(judge, inputs.grounding.as_ref());
     Ok(dispatched(Some(grounded), &inputs.aspect_checkers))
+}
+
+/// Refuses to go on where the judge said nothing about anything, with its first reason.
+pub(crate) fn refuse_silence(groups: &[CandidateGroup]) -> Result<()> {
+    let feedback = || groups.iter().flat_map(|group| &group.candidates).flat_map(|c| &c.feedback);
+    if feedback().any(|feedback| feedback.level.is_some()) {
+        return Ok(());
+    }
+    match feedback().next().map(|feedback| (&feedback.aspect, &feedback.parse)) {
+        Some((aspect, ParseOutcome::Failed(reason))) => bail!(
+            "nobody could be judged: of {} judgements none has a level; the first, on {aspect}: {reason}",
+            feedback().count()
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// `judge`, shown what was looked up.

@@ -11,6 +11,9 @@ use crate::arguments::{ModelInfoOptions, NewModelOptions};
 use crate::{console, models};
 
 pub(crate) fn new(options: &NewModelOptions, json: bool) -> Result<()> {
+    if options.out.exists() {
+        bail!("--out {}: exists already; remove it, or choose another name", options.out.display());
+    }
     let mut texts = Vec::new();
     for file in &options.text {
         let text =

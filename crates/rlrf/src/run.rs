@@ -27,9 +27,10 @@ use crate::arguments::RunOptions;
 use crate::config::{Config, FeedbackOrigin, Method};
 use crate::console::{self, Console};
 use crate::evaluate::{Judges, MeasuredSets};
-use crate::inputs::{Reader, RunInputs, gold, resolved_configuration};
+use crate::inputs::{Reader, RunInputs, changed, gold, refuse_long, resolved_configuration};
 use crate::judges::{self, JudgeModels};
 use crate::models;
+use crate::stages::refuse_foreign;
 use crate::starting_model::StartingModels;
 use crate::starting_reward::StartingReward;
 use crate::training_set::{TrainingSet, training_name};
@@ -99,7 +100,8 @@ impl PreparedRun {
     /// Runs, or goes on, in `folder`, which belongs to this configuration from here on.
     pub(crate) fn execute(&mut self, folder: &Path, shared: &Shared, console: &Console) -> Result<Summary> {
         let resolved = resolved_configuration(None, &self.config, self.reader.digests())?;
-        let mut store = RunStore::create_or_open(folder, &resolved, &digest(&resolved))?;
+        refuse_foreign(folder)?;
+        let mut store = RunStore::create_or_open(folder, &resolved, &digest(&resolved)).map_err(changed)?;
         store.borrow_from(shared.runs.iter().map(RunStore::open_read_only).collect::<Result<_, _>>()?);
         let models = self.models.take().context("a run is executed once")?;
         let mut run = Run {
@@ -138,6 +140,9 @@ impl Run<'_> {
         self.commit_instructions()?;
         let policy_digest = models.policy.digest("sft M0");
         let mut policy = self.start_tuned("M0", models.policy)?;
+        if let Some(file) = &self.config.instructions.file {
+            refuse_long(&self.inputs.instructions, file, &policy)?;
+        }
         let judge = models.feedback.map(|model| self.start_tuned("feedback", model)).transpose()?;
         let reward =
             models.reward.map(|model| self.start_reward(&model, &policy, &policy_digest)).transpose()?;
@@ -346,7 +351,9 @@ impl Run<'_> {
         let groups = if self.config.needs_feedback() {
             let models = (&policy, judge);
             let mut judge = judges::judge(self.config, self.inputs, models, self.judges, shared, number)?;
-            iteration.explore(&mut policy, Some(judge.as_mut()))?
+            let groups = iteration.explore(&mut policy, Some(judge.as_mut()))?;
+            judges::refuse_silence(&groups)?;
+            groups
         } else {
             iteration.explore(&mut policy, None)?
         };

@@ -13,7 +13,7 @@ use rlrf_model::preset::{Preset, SPECIAL_TOKENS};
 use rlrf_model::{Model, Tokenizer};
 
 use crate::config::{Config, DemonstrationSet, FeedbackOrigin, NewModelConfig, SftSection};
-use crate::inputs::{Reader, RunInputs};
+use crate::inputs::{Reader, RunInputs, refuse_long};
 use crate::models;
 use crate::overlap::Trained;
 use crate::starting_reward::StartingReward;
@@ -81,6 +81,9 @@ impl StartingModels {
             FeedbackOrigin::Policy if config.needs_feedback() => Some(&models.policy),
             _ => models.feedback.as_ref(),
         };
+        if let (Origin::Loaded(policy), Some(file)) = (&models.policy.origin, &config.instructions.file) {
+            refuse_long(&inputs.instructions, file, policy)?;
+        }
         if let Some(StartingModel { origin: Origin::Loaded(judge), .. }) = judge {
             LocalJudge::new(judge, &inputs.templates, &feedback.critique, config.engine())?;
         }

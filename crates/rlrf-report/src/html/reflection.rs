@@ -84,10 +84,14 @@ pub(super) fn reflection(summary: &Summary) -> Option<Section> {
         .collect();
     let header = ["", "instructions", "by some sample", "only by a refinement", "not at all"];
     let solved = table("Instructions solved", &header, &rows);
+    let by_judge = match summary.iterations.iter().any(|iteration| iteration.right_by_judge) {
+        true => " No checker says what is right: here it means perfect by the judge.",
+        false => "",
+    };
     let body = format!(
         "<p>A draft is the sampled candidate that was chosen to be refined. Reflection gain compares, where the draft was wrong, \
          its refinements with the other samples of the same instructions: above zero, writing again under feedback finds \
-         what sampling again would not.</p>\n{}{gain}{solved}",
+         what sampling again would not.{by_judge}</p>\n{}{gain}{solved}",
         charts(&chart.html())
     );
     Some(Section { id: "reflection", heading: "Reflection", body })
@@ -193,6 +197,7 @@ pub(super) fn pairs(summary: &Summary) -> Option<Section> {
         row("distinct samples", &|i| with_share(i.sampled_distinct, i.sampled)),
         row("right samples", &|i| i.sampled_right.map_or(NONE.into(), |right| with_share(right, i.sampled))),
         row("refinements", &|i| count(i.refined)),
+        row("cut at the length limit, never chosen", &|i| with_share(i.cut, i.sampled + i.refined)),
         row("perfect instructions, nothing to refine", &|i| with_share(i.perfect, i.instructions)),
         row("instructions whose draft was too long to be refined", &|i| {
             with_share(i.refinements_too_long, i.instructions)

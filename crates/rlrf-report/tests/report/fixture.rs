@@ -86,6 +86,8 @@ fn iteration(number: u32, refined_right: u64, fresh_right: u64) -> IterationSumm
         sampled: 1600,
         sampled_distinct: 1105,
         refined: 1512,
+        cut: 31,
+        right_by_judge: false,
         sampled_right: Some(398 + 60 * u64::from(number)),
         feedback: 9336,
         feedback_failed: 2 * u64::from(number),

@@ -69,6 +69,8 @@ pub(crate) enum Benchmark {
         Questions: JSONL as MT-bench has it (`question_id`, `turns`), as Just-Eval has it (`instruction`), or with \
         `prompt` or `messages`. Answers: JSONL with `id` and `response` (a list has one text a turn).\n\
         Settings: evaluation.max_new_tokens, [generation], [engine].")]
+    // Two models are measured, by options of their own.
+    #[command(mut_arg("model", |arg| arg.hide(true)), mut_arg("model_name", |arg| arg.hide(true)))]
     Pairwise(PairwiseOptions),
     /// Paired test between two evaluations of the same items
     #[command(after_help = "Example:\n  rlrf eval compare runs/eval/gsm8k-M0 runs/eval/gsm8k-M1\n\n\

@@ -84,8 +84,9 @@ pub(crate) enum Command {
         --set 'feedback.checkers.conciseness={kind=\"length\",max=60}'\n\n\
         Only candidates without feedback are judged. A candidate from elsewhere needs a field `text` alone. The key of an \
         endpoint is taken from RLRF_API_KEY, else OPENAI_API_KEY.\n\
-        Settings: checker, feedback.aspects, feedback.aspects_file, feedback.weights, feedback.checkers, feedback.choose, \
-        feedback.retrieval, [feedback.critique], feedback.endpoint, feedback.judges, templates.feedback, templates.choose, [engine].")]
+        Settings: checker, feedback.aspects, feedback.aspects_file, feedback.reference, feedback.weights, feedback.checkers, \
+        feedback.choose, feedback.retrieval, [feedback.critique], feedback.endpoint, feedback.judges, templates.feedback, \
+        templates.choose, [generation], [engine].")]
     Feedback(FeedbackOptions),
     /// Refine the promising candidate of each instruction under its feedback
     #[command(

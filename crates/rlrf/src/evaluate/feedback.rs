@@ -44,5 +44,11 @@ pub(crate) fn eval(options: &FeedbackEvalOptions, json: bool, console: &Console)
         let mut context = Context { store: &mut store, progress: console };
         agreement::evaluate(&mut context, judge.as_mut(), checker.as_deref(), &set, &records, &templates)?
     };
-    call.finish(outcome, Some(folder))
+    let counted = |count: &str| outcome.evaluation.counts.get(count).copied().unwrap_or_default();
+    let (items, failed) = (counted("items"), counted("failed"));
+    call.finish(outcome, Some(folder))?;
+    if failed == items {
+        bail!("the feedback model gave no level on any of the {items} records: items.jsonl says why");
+    }
+    Ok(())
 }

@@ -22,7 +22,7 @@ use crate::arguments::{JudgeCandidatesOptions, PairsOptions, RefineOptions, Samp
 use crate::aspects::{check_choice, checkers};
 use crate::console::Console;
 use crate::inputs::{check_answers, check_aspects, checker, limited};
-use crate::judges::{JudgeModels, Judging, dispatched, grounded};
+use crate::judges::{JudgeModels, Judging, dispatched, grounded, refuse_silence};
 use crate::retrieval;
 
 const FEEDBACK_SETTINGS: [&str; 14] = [
@@ -135,6 +135,7 @@ pub(crate) fn feedback(options: &JudgeCandidatesOptions, json: bool, console: &C
         iteration.feedback(judge.as_mut(), &mut groups)?;
         iteration.summary(&groups)
     };
+    refuse_silence(&groups)?;
     let line = format!(
         "{judged} candidates judged on {}{} ({}), {} replies unreadable: {}",
         choose.map_or(String::new(), |choose| format!("at most {} of ", choose.most)),
@@ -206,7 +207,11 @@ pub(crate) fn pairs(options: &PairsOptions, json: bool, console: &Console) -> Re
     let IterationSummary { pairs, paired_instructions, pairs_chosen_refined, instructions, .. } = summary;
     let line = format!(
         "{pairs} pairs from {paired_instructions} of {instructions} instructions, {pairs_chosen_refined} of them \
-         prefer a refinement: {}{}",
+         prefer a refinement{}: {}{}",
+        match summary.cut {
+            0 => String::new(),
+            cut => format!("; {cut} candidates were cut at their length limit and are never chosen"),
+        },
         options.out.display(),
         pair_figures(&summary)
     );

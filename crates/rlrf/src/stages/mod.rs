@@ -20,7 +20,7 @@ use rlrf_method::Table;
 use rlrf_method::digest::digest;
 use rlrf_method::seam::Policy;
 use rlrf_model::Model;
-use rlrf_model::folder::clear_leftovers;
+use rlrf_model::folder::{clear_leftovers, refuse_foreign as refuse_foreign_model};
 use rlrf_store::{Artifact, RunStore, write_atomically};
 use serde::Serialize;
 use serde_json::json;
@@ -28,7 +28,7 @@ use serde_json::json;
 use crate::arguments::Settings;
 use crate::config::Config;
 use crate::console::{self, Console};
-use crate::inputs::{Reader, resolved_configuration, short_digest};
+use crate::inputs::{Reader, changed, resolved_configuration, short_digest};
 use crate::{model_source, models};
 
 pub(crate) use candidates::{feedback, pairs, refine, sample};
@@ -70,6 +70,9 @@ impl Stage {
     /// The unfinished output `out`, with the rows of an interrupted call of the same command on the same inputs. None
     /// if that call had come to its end, but for cleaning up: then its report is repeated.
     fn begin(&self, out: &Path, json: bool, console: &Console) -> Result<Option<PartialOutput<'_>>> {
+        if let Some(option) = self.reader.option_of(out).filter(|option| !self.may_replace(option)) {
+            bail!("--out {}: is what --{option} reads; choose another name", out.display());
+        }
         let folder = beside(out, "", ".partial")?;
         remove(&finished_folder(out)?)?;
         refuse_foreign(&folder)?;
@@ -85,12 +88,18 @@ impl Stage {
         let store = match open_rows(&folder, &resolved) {
             Err(error @ rlrf_store::Error::ConfigurationChanged { .. }) => {
                 bail!(
-                    "{error}\nit was left by a command that did not finish: remove that folder to start over"
+                    "{}\nit was left by a command that did not finish: remove that folder to start over",
+                    changed(error)
                 )
             }
             opened => opened?,
         };
         Ok(Some(PartialOutput { stage: self, out: out.to_path_buf(), folder, store, json }))
+    }
+
+    /// Candidates get their feedback and their refinements in place, if one likes.
+    fn may_replace(&self, option: &str) -> bool {
+        option == "candidates" && ["feedback", "refine"].contains(&self.command)
     }
 
     fn resolved(&self, inputs: &BTreeMap<String, String>) -> Result<String> {
@@ -176,7 +185,7 @@ pub(crate) fn refuse_foreign(folder: &Path) -> Result<()> {
         && !folder.join("run.toml").is_file()
     {
         bail!(
-            "{}: is needed for unfinished work, but holds something else; choose another --out",
+            "{}: is needed for this command's own files, but holds others; choose another --out",
             folder.display()
         );
     }
@@ -227,14 +236,7 @@ fn expect_file(out: &Path) -> Result<()> {
 
 /// Before any time is spent: the output will be a model folder, and takes the place of nothing else.
 fn expect_model_folder(out: &Path) -> Result<()> {
-    let foreign = match fs::read_dir(out) {
-        Ok(mut entries) => entries.next().is_some() && !out.join("config.json").is_file(),
-        Err(_) => out.exists(),
-    };
-    if foreign {
-        bail!("--out {}: exists and is not a model folder; choose another name", out.display());
-    }
-    Ok(())
+    refuse_foreign_model(out).context("--out")
 }
 
 /// What was done: one line, or an object with `--json`.
@@ -287,6 +289,20 @@ mod tests {
     }
 
     #[test]
+    fn no_other_input_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.jsonl");
+        fs::write(&file, "before").unwrap();
+        for command in ["pairs", "sample"] {
+            let stage = stage(command, &file);
+            let message = stage.begin(&file, false, &Console::new(true)).err().unwrap().to_string();
+            assert!(message.contains("c.jsonl: is what --candidates reads"), "{message}");
+        }
+        assert_eq!(fs::read(&file).unwrap(), b"before");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
     fn a_folder_of_the_users_is_never_taken_for_ours() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("c.jsonl");
@@ -295,7 +311,8 @@ mod tests {
             fs::create_dir(folder.path().join(name)).unwrap();
             fs::write(folder.path().join(name).join("thesis"), "").unwrap();
         }
-        let message = stage("pairs", &out).begin(&out, false, &Console::new(true)).err().unwrap().to_string();
+        let message =
+            stage("refine", &out).begin(&out, false, &Console::new(true)).err().unwrap().to_string();
         assert!(message.contains("c.jsonl.partial: is needed"), "{message}");
         assert!(folder.path().join("c.jsonl.finished/thesis").exists());
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use rlrf_method::demonstration::Demonstration;
 use rlrf_method::digest::stream;
 use rlrf_method::preference_file::read_preferences;
@@ -56,13 +56,18 @@ impl Learning<'_> {
             bail!("{}: no candidate has a score: run `rlrf feedback` on it first", self.candidates.display());
         }
         let mut model = stage.model(self.model)?;
+        for candidate in groups.iter().flat_map(|group| &group.candidates) {
+            rlrf_local::refuse_other_tokens(&model, &candidate.generated)
+                .with_context(|| self.candidates.display().to_string())?;
+        }
         let Some(mut output) = stage.begin(self.out, json, console)? else { return Ok(()) };
         let training = output.training_stage(self.command);
         let mut iteration = inputs.iteration(&mut output.store, console);
         let (set, _) = TrainingSet::of_candidates(&stage.config, &mut iteration, &groups)?;
         if set.is_empty() {
             bail!(
-                "{}: nothing to train on: no candidate scores high enough, or those of each instruction score alike",
+                "{}: nothing to train on: no candidate that came to its end scores high enough, or those of each instruction \
+                 score alike",
                 self.candidates.display()
             );
         }
