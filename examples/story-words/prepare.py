@@ -135,7 +135,7 @@ class Judge:
 
     def completeness(self, wanted, text):
         # The word, and the next one or the punctuation that follows it.
-        places = {word: re.search(rf"(?<![a-z']){word}(?![a-z'])(?: [a-z']+|[,.!?])?", text) for word in wanted}
+        places = {word: re.search(rf"(?<![a-z])(?<![a-z]'){word}(?!'?[a-z])(?:'? [a-z']+|[,.!?])?", text) for word in wanted}
         missing = [word for word in wanted if not places[word]]
         found = " | ".join(place.group() if place else f"{word} none" for word, place in places.items())
         advice = f"add {', '.join(missing)}" if missing else "all there"

@@ -569,7 +569,7 @@ mod tests {
             ("seed = ", vec![], "rlrf.toml:1: "),
             ("", vec!["seed=2", "smaple.n=2"], "--set smaple.n=2: unknown field `smaple`"),
             ("", vec!["seed=2", "iterations=two"], "--set iterations=two: invalid type"),
-            ("", vec!["policy.new.preset=tiny", "policy.new.vocab_size=x"], "--set: invalid type"),
+            ("", vec!["policy.new.preset=tiny", "policy.new.vocab_size=x"], "vocab_size=x: invalid type"),
             ("[inputs]\n\"data.jsonl\" = \"0\"", vec![], "is the record of a run"),
             ("", vec!["sample.n"], "expected KEY=VALUE"),
             ("", vec!["seed.x=1"], "--set"),

@@ -160,7 +160,7 @@ fn what_cannot_be_learnt_or_measured_is_refused() {
             "train --model model --records records.jsonl --out judge --held-out records.jsonl",
             "questions that are trained on are also in held-out records",
         ),
-        ("train --model model --records records.jsonl --out records.jsonl", "is not a model folder"),
+        ("train --model model --records records.jsonl --out records.jsonl", "is a file; give a folder"),
         ("eval --model model --records level.jsonl", "level.jsonl:1: `level` must be 1 to 3"),
         (
             "eval --model model --records reference.jsonl --set checker=arithmetic",

@@ -71,6 +71,28 @@ const INSTRUCTIONS: &[Garbage] = &[
     },
     Garbage { prepare: |f| instruct(f, ""), arguments: RUN, expected: &["bad.jsonl: holds no instruction"] },
     Garbage {
+        prepare: |f| instruct(f, "{\"prompt\": \"a\"}\n{\"prompt\": \"a\"}"),
+        arguments: RUN,
+        expected: &["bad.jsonl:2: is the same as line 1"],
+    },
+    Garbage {
+        prepare: |f| {
+            let long = json!({ "prompt": "a ".repeat(2000), "reference": "1", "answer": 1 });
+            f.write("bad.jsonl", jsonl(&[json!({ "prompt": "a", "reference": "1", "answer": 1 }), long]));
+            let other = CONFIGURATION.replace("data/instructions.jsonl", "bad.jsonl");
+            let new = "[policy]\nnew = { preset = \"tiny\", vocab_size = 320 }";
+            assert!(other.contains(new));
+            f.write("bad.toml", other.replace(new, "[policy]\nmodel = \"finished/models/M0\""));
+        },
+        arguments: "run bad.toml --out other",
+        expected: &["bad.jsonl: record 2, \"a a", "leaves no room in the model's context of 512"],
+    },
+    Garbage {
+        prepare: nothing,
+        arguments: "run finished/run.toml --out other",
+        expected: &["finished/run.toml: is the record of a run"],
+    },
+    Garbage {
         prepare: |f| instruct(f, "\n{\"prompt\": 3}"),
         arguments: RUN,
         expected: &["bad.jsonl:2: `prompt` is a number"],
@@ -164,7 +186,7 @@ const CONFIGURATIONS: &[Garbage] = &[
     Garbage {
         prepare: nothing,
         arguments: "run rlrf.toml --out finished --set smaple.n=2",
-        expected: &["--set: unknown field `smaple`", "did you mean `sample`?"],
+        expected: &["--set smaple.n=2: unknown field `smaple`", "did you mean `sample`?"],
     },
     Garbage {
         prepare: nothing,
@@ -199,7 +221,7 @@ const CONFIGURATIONS: &[Garbage] = &[
     Garbage {
         prepare: nothing,
         arguments: "run rlrf.toml --out finished --set feedback.weights={\"speed\"=2.0}",
-        expected: &["feedback.weights: \"speed\": no such aspect; there are logical correctness"],
+        expected: &["feedback.weights: \"speed\" is not among feedback.aspects (logical correctness)"],
     },
     Garbage {
         prepare: nothing,
@@ -209,7 +231,7 @@ const CONFIGURATIONS: &[Garbage] = &[
     Garbage {
         prepare: nothing,
         arguments: "run rlrf.toml --out finished --set feedback.checkers={\"speed\"={kind=\"number\"}}",
-        expected: &["feedback.checkers: \"speed\": no such aspect"],
+        expected: &["feedback.checkers: \"speed\" is not among feedback.aspects"],
     },
     Garbage {
         prepare: nothing,
@@ -225,7 +247,7 @@ const CONFIGURATIONS: &[Garbage] = &[
         prepare: nothing,
         arguments: "run rlrf.toml --out finished --set feedback.checkers={\"logical\\u0020correctness\"={kind=\"choice\"}}",
         expected: &[
-            "aspect \"logical correctness\": data/instructions.jsonl: instruction Tom-0: `answer` is \"15\"",
+            "aspect \"logical correctness\": data/instructions.jsonl: record 1: instruction Tom-0: `answer` is \"15\"",
         ],
     },
     Garbage {
@@ -496,7 +518,30 @@ const OUTPUTS: &[Garbage] = &[
     Garbage {
         prepare: |f| f.write("folder/file", ""),
         arguments: "sft --model finished/models/M0 --data data/other.jsonl --out folder",
-        expected: &["--out folder: exists and is not a model folder"],
+        expected: &["--out: folder: exists and holds file, which is no part of a model"],
+    },
+    Garbage {
+        prepare: |f| {
+            f.copy("finished/models/M0", "other");
+            f.write("other/thesis.txt", "");
+        },
+        arguments: "sft --model finished/models/M0 --data data/other.jsonl --out other",
+        expected: &["--out: other: exists and holds thesis.txt"],
+    },
+    Garbage {
+        prepare: |f| f.write("p.jsonl", "{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\"}"),
+        arguments: "dpo --model finished/models/M0 --pairs p.jsonl --out finished/models/M0",
+        expected: &["--out finished/models/M0: is what --model reads"],
+    },
+    Garbage {
+        prepare: |f| f.copy("data", "other"),
+        arguments: "sample --model finished/models/M0 --instructions other/other.jsonl --out other/other.jsonl",
+        expected: &["--out other/other.jsonl: is what --instructions reads"],
+    },
+    Garbage {
+        prepare: |f| f.write("other/thesis.txt", ""),
+        arguments: "run rlrf.toml --out other",
+        expected: &["other: is needed for this command's own files, but holds others"],
     },
     Garbage {
         prepare: |f| f.write("file", ""),
@@ -506,7 +551,7 @@ const OUTPUTS: &[Garbage] = &[
     Garbage {
         prepare: |f| f.write("folder/file", ""),
         arguments: "model new --preset tiny --text data/other.jsonl --out folder",
-        expected: &["folder: exists and is not a model folder"],
+        expected: &["--out folder: exists already"],
     },
 ];
 
@@ -515,6 +560,23 @@ const STAGES: &[Garbage] = &[
         prepare: |f| f.write("c.jsonl", "{\"prompt\": \"q\", \"candidates\": []}"),
         arguments: "feedback --candidates c.jsonl --out j.jsonl --set checker=arithmetic",
         expected: &["c.jsonl:1: `candidates` is empty"],
+    },
+    Garbage {
+        prepare: |f| {
+            let text = "a ".repeat(2000);
+            f.write("c.jsonl", jsonl(&[json!({ "prompt": "q", "candidates": [{ "text": text }] })]));
+        },
+        arguments: "feedback --model finished/models/M0 --candidates c.jsonl --out j.jsonl",
+        expected: &["nobody could be judged: of 3 judgements none has a level", "the model's context of 512"],
+    },
+    Garbage {
+        prepare: |f| {
+            let candidates =
+                json!([{ "text": "a", "tokens": [5, 6, 7], "score": 3.0 }, { "text": "b", "score": 1.0 }]);
+            f.write("c.jsonl", jsonl(&[json!({ "prompt": "q", "candidates": candidates })]));
+        },
+        arguments: "grpo --model finished/models/M0 --candidates c.jsonl --out new",
+        expected: &["c.jsonl", "the `tokens` of the response \"a\"... are not those of its text"],
     },
     Garbage {
         prepare: |f| f.write("c.jsonl", "{\"prompt\": \"q\", \"candidates\": [{\"text\": \"a\"}]}"),
@@ -650,7 +712,7 @@ const STAGES: &[Garbage] = &[
     Garbage {
         prepare: |f| f.write("p.jsonl", "{\"prompt\": \"q\"}"),
         arguments: "eval problems --model finished/models/M0 --problems p.jsonl --set checker=arithmetic",
-        expected: &["p.jsonl", "needs an `answer`"],
+        expected: &["p.jsonl: record 1", "needs an `answer`"],
     },
     Garbage {
         prepare: nothing,
