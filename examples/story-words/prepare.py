@@ -13,7 +13,7 @@ The faults that critiques and refinements are about are made on purpose, so that
 
 - completeness: a word that was asked for is exchanged for another, or the sentence with it is;
 - conciseness: a third and a fourth sentence;
-- readability: a word spliced from the halves of two others, a word written twice, or an end that is cut off.
+- readability: a word spliced from pieces of two others, a word written twice, or an end that is cut off.
 """
 import json
 import random
@@ -23,7 +23,8 @@ from collections import Counter
 from pathlib import Path
 
 SEED = 20240321
-ANSWERS, REFINEMENTS, FEEDBACK = 3600, 1200, 1550  # the last one for each aspect
+ANSWERS, REFINEMENTS = 3600, 1200
+FEEDBACK, SECOND = 6000, 4000  # for each aspect: for the feedback model, and for a second one
 INSTRUCTIONS, HELDOUT = 400, 300
 MOST_SENTENCES = 2
 ASKED_FOR = 200  # so many of the most frequent content words are asked for
@@ -179,14 +180,14 @@ SHARES = {
 class Damage:
     """Puts faults into passages, which are lists of sentences."""
 
-    def __init__(self, lexicon, contents, rng):
-        self.lexicon, self.contents, self.rng = lexicon, contents, rng
+    def __init__(self, lexicon, known, contents, rng):
+        self.lexicon, self.known, self.contents, self.rng = lexicon, known, contents, rng
 
     def fake(self):
-        """Begins as one word and ends as another, and is none."""
+        """Begins as one word, whole perhaps, and ends as another, and is none: a policy puts pieces of words together so."""
         while True:
-            head, tail = self.rng.sample(self.contents, 2)
-            kept = [self.rng.randint(2, max(2, len(word) - 1)) for word in (head, tail)]
+            head, tail = self.rng.choice(self.known), self.rng.choice(self.contents)
+            kept = self.rng.randint(1, len(head)), self.rng.randint(2, max(2, len(tail) - 1))
             fake = head[: kept[0]] + tail[-kept[1] :]
             if fake not in self.lexicon and 4 <= len(fake) <= 12:
                 return fake
@@ -281,7 +282,7 @@ def main():
 
     train = sets["train"]
     judge = Judge(lexicon)
-    damage = Damage(lexicon, contents, rng)
+    damage = Damage(lexicon, sorted(known), contents, rng)
 
     def more():
         return rng.choice(train)[0]
@@ -300,18 +301,18 @@ def main():
             "prompt": [{"role": role, "content": content} for role, content in messages],
             "completion": " ".join(good),
         })
-    def feedback(rng, damage):
+    def feedback(rng, damage, count):
         records = []
         for aspect in ASPECTS:
             levels = Counter()
-            while sum(levels.values()) < FEEDBACK:
+            while sum(levels.values()) < count:
                 passage, wanted = rng.choice(train)
                 if rng.random() < 0.4:
                     passage = rng.choice(train)[0]
                 given = passage if rng.random() < 0.3 else damage.draft(passage, wanted, rng.choice(train)[0])
                 response = " ".join(given)
                 critique, level = getattr(judge, aspect)(wanted, response)
-                if levels[level] < FEEDBACK * SHARES[aspect][level - 1]:
+                if levels[level] < count * SHARES[aspect][level - 1]:
                     levels[level] += 1
                     prompt = f"{instruction(wanted)}\ntext: {response}\n{aspect}"
                     records.append({"prompt": prompt, "completion": f"{critique}\nLevel: {level}"})
@@ -321,10 +322,10 @@ def main():
 
     write(target / "answers.jsonl", answers)
     write(target / "refinements.jsonl", refinements)
-    write(target / "feedback.jsonl", feedback(rng, damage))
+    write(target / "feedback.jsonl", feedback(rng, damage, FEEDBACK))
     # For a second feedback model, which has no part in the loop.
     rng = random.Random(SEED + 1)
-    write(target / "feedback-second.jsonl", feedback(rng, Damage(lexicon, contents, rng)))
+    write(target / "feedback-second.jsonl", feedback(rng, Damage(lexicon, sorted(known), contents, rng), SECOND))
     write(target / "instructions.jsonl", instructions("instructions", INSTRUCTIONS))
     write(target / "heldout.jsonl", instructions("heldout", HELDOUT))
     checkers = CHECKERS.replace("LEXICON", "\n".join(sorted(lexicon)))

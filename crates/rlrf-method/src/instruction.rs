@@ -228,10 +228,15 @@ pub fn records<'a, T: serde::de::DeserializeOwned + 'a>(
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     Ok(text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(move |(index, line)| {
-        serde_json::from_str(line).map(|record| (index + 1, record)).map_err(|e| Error::Record {
+        // A list of values would pass for a record with its fields in order.
+        let record = match line.trim_start().starts_with('{') {
+            true => serde_json::from_str(line).map_err(|error| strip_position(&error.to_string())),
+            false => Err("is no JSON object".to_string()),
+        };
+        record.map(|record| (index + 1, record)).map_err(|message| Error::Record {
             file: file.to_string(),
             line: index + 1,
-            message: format!("{}; expected one JSON object a line", strip_position(&e.to_string())),
+            message: format!("{message}; expected one JSON object a line"),
         })
     }))
 }

@@ -132,6 +132,13 @@ impl PartialOutput<'_> {
         TrainingStage { name: name.into(), iteration: 0, checkpoint: self.folder.join("checkpoint") }
     }
 
+    /// Nothing is to come: leaves no folder behind, unless it holds something to go on from.
+    fn abandon(self) -> Result<()> {
+        let Self { folder, store, .. } = self;
+        drop(store);
+        if holds_no_rows(&folder) { remove(&folder) } else { Ok(()) }
+    }
+
     /// Writes the output and reports.
     fn finish_file(self, bytes: &[u8], figures: &impl Serialize, line: &str) -> Result<()> {
         self.record(&short_digest(bytes), figures, line)?;

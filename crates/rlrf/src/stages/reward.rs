@@ -42,9 +42,10 @@ pub(crate) fn train(options: &RewardTrainOptions, json: bool, console: &Console)
         }
     };
     let (outcome, mut line) = trained(&output, &model)?;
-    if let Some(evaluation) = &evaluation {
-        line = format!("{line}\n{}", evaluation_table(evaluation).trim_end());
-    }
+    line += &match &evaluation {
+        Some(evaluation) => format!("\n{}", evaluation_table(evaluation).trim_end()),
+        None => "\nno accuracy: reward.held_out leaves none of so few instructions out".to_string(),
+    };
     let outcome = json!({ "training": outcome, "held_out": evaluation });
     output.finish_model(&model, &outcome, &line)
 }

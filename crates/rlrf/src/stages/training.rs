@@ -65,6 +65,7 @@ impl Learning<'_> {
         let mut iteration = inputs.iteration(&mut output.store, console);
         let (set, _) = TrainingSet::of_candidates(&stage.config, &mut iteration, &groups)?;
         if set.is_empty() {
+            output.abandon()?;
             bail!(
                 "{}: nothing to train on: no candidate that came to its end scores high enough, or those of each instruction \
                  score alike",
