@@ -80,7 +80,7 @@ impl<'a> Alignment<'a> {
     }
 
     /// The attempt's steps that stand in no place, but for those that are operands of another such step.
-    fn extra(&self) -> impl Iterator<Item = &'a Expression> {
+    fn extra(&self) -> Vec<&'a Expression> {
         let extra: Vec<&Expression> = (0..self.attempt.len())
             .filter(|place| !self.places.contains(&Some(*place)))
             .map(|place| self.attempt[place])
@@ -93,12 +93,12 @@ impl<'a> Alignment<'a> {
                 Expression::Number(_) => false,
             })
         };
-        extra.iter().copied().filter(|step| !is_within(step)).collect::<Vec<_>>().into_iter()
+        extra.iter().copied().filter(|step| !is_within(step)).collect()
     }
 
     /// Whether the attempt has as many steps as the reference, and one mistake in one of them is all.
     pub(crate) fn is_one_mistake(&self) -> bool {
-        if self.extra().next().is_some() || self.places.contains(&None) {
+        if !self.extra().is_empty() || self.places.contains(&None) {
             return false;
         }
         let mut mistaken = self

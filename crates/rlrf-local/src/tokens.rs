@@ -46,10 +46,14 @@ pub fn refuse_other_tokens(model: &Model, response: &Generated) -> Result<()> {
     )))
 }
 
-/// The tokens of a candidate as a response: as drawn where they are known, with the end of turn if it was ended.
+/// The tokens of a candidate as a response: as drawn where they are known; with the end of turn if it came to its end.
 pub(crate) fn candidate_tokens(model: &Model, candidate: &TrainedCandidate) -> Result<Vec<u32>> {
     if candidate.tokens.is_empty() && !candidate.text.is_empty() {
-        return model.chat.response(&model.tokenizer, &candidate.text).map_err(backend);
+        let mut tokens = model.chat.response(&model.tokenizer, &candidate.text).map_err(backend)?;
+        if !candidate.complete {
+            tokens.pop();
+        }
+        return Ok(tokens);
     }
     let mut tokens = candidate.tokens.clone();
     if candidate.complete {

@@ -231,7 +231,10 @@ impl Chooser<'_> {
         }
         let names: Vec<&str> = self.candidates.iter().map(|aspect| aspect.name.as_str()).collect();
         model.generate(&requests, &mut |request, _, generated| {
-            let read = read_list(&generated.text, &names, self.config.most);
+            let mut read = read_list(&generated.text, &names, self.config.most);
+            if let Some(choice) = read.as_mut().filter(|_| !generated.complete) {
+                choice.parse = ParseOutcome::Repaired;
+            }
             choices[places[request]] = Some(read.unwrap_or_else(|| self.failed(generated.text)));
             Ok(())
         })

@@ -60,10 +60,11 @@ pub struct Pair {
 /// Builds the pairs of one instruction after another.
 ///
 /// Candidates with the same trimmed text count once, and a response cut at the length limit is never chosen. By score,
-/// the best-ranked are paired with the worst-ranked, walking inward from both ends, so that no single candidate is in all
-/// pairs; each pair has at least `margin` between its scores. By aspect, there is at most one pair for each aspect, of the
-/// best and the worst on it, with at least `margin` between their scores on that aspect; of equals on the aspect, the
-/// overall score decides.
+/// the best-ranked are paired with the worst-ranked, walking inward from both ends by rank, the top and the bottom alike; each pair
+/// has at least `margin` between its scores. By aspect, there is at most one pair for each aspect, of the best and the worst
+/// on it (or the next of that walk, where another aspect has that pair), with at least `margin` between their scores on that
+/// aspect; of equals on the aspect, the overall score decides. Where there are more aspects than pairs, each instruction
+/// begins with the aspect after the last one's turn, so that none goes short.
 ///
 /// With `length_balanced`, a pair is taken among all that the margin allows: the one that comes first in that walk and
 /// brings the sum of the length differences (chosen less rejected, in characters, over all pairs so far, those of earlier
@@ -73,16 +74,18 @@ pub struct Pair {
 pub struct PairBuilder<'a> {
     config: &'a PairsConfig,
     length_difference: i64,
+    /// Aspects that had their turn, where there are more of them than pairs.
+    turn: usize,
 }
 
 impl<'a> PairBuilder<'a> {
     /// No pair yet.
     #[must_use]
     pub fn new(config: &'a PairsConfig) -> Self {
-        Self { config, length_difference: 0 }
+        Self { config, length_difference: 0, turn: 0 }
     }
 
-    /// The pairs among an instruction's candidates, widest gaps first unless lengths are balanced.
+    /// The pairs among an instruction's candidates, from the ends of the ranking inwards unless lengths are balanced.
     #[must_use]
     pub fn pairs(&mut self, candidates: &[Candidate]) -> Vec<Pair> {
         let most = self.config.pairs_per_instruction;
@@ -93,7 +96,13 @@ impl<'a> PairBuilder<'a> {
                 self.take(candidates, allowed, most, &mut pairs);
             }
             PairBasis::Aspect => {
-                for aspect in aspects(candidates) {
+                let mut aspects = aspects(candidates);
+                if aspects.len() > most {
+                    let first = self.turn % aspects.len();
+                    aspects.rotate_left(first);
+                    self.turn += most;
+                }
+                for aspect in aspects {
                     let mut allowed = allowed(candidates, Some(aspect), self.config);
                     allowed.retain(|pair| {
                         !pairs.iter().any(|p| (p.chosen, p.rejected) == (pair.chosen, pair.rejected))
@@ -142,7 +151,7 @@ fn aspects(candidates: &[Candidate]) -> Vec<&str> {
     names.filter(|name| seen.insert(*name)).collect()
 }
 
-/// Every pair that the margin allows, by score or on an aspect: widest gaps first.
+/// Every pair that the margin allows, by score or on an aspect, from the ends of the ranking inwards.
 fn allowed(candidates: &[Candidate], aspect: Option<&str>, config: &PairsConfig) -> Vec<Pair> {
     let scores: Vec<Option<f64>> = candidates
         .iter()
@@ -173,7 +182,7 @@ fn allowed(candidates: &[Candidate], aspect: Option<&str>, config: &PairsConfig)
         .collect();
     let rejected: Vec<usize> = distinct.iter().rev().copied().collect();
     let mut pairs = Vec::new();
-    // Walk the anti-diagonals of (rank from the top, rank from the bottom): widest gaps first.
+    // Walk the anti-diagonals of (rank from the top, rank from the bottom).
     for depth in 0..chosen.len() + rejected.len() {
         for up in 0..=depth.min(chosen.len().saturating_sub(1)) {
             let (Some(&chosen), Some(&rejected)) = (chosen.get(up), rejected.get(depth - up)) else {
@@ -269,6 +278,26 @@ mod tests {
         let mut candidate = candidate(text, known.iter().sum::<f64>() / known.len() as f64);
         candidate.feedback = ["clear", "true"].into_iter().zip(levels).map(feedback).collect();
         candidate
+    }
+
+    #[test]
+    fn where_pairs_are_few_the_aspects_take_turns() {
+        let judged = |text: &str, level: u8| Candidate {
+            feedback: ["a", "b", "c"]
+                .map(|aspect| Feedback::from_level(aspect, String::new(), level, ParseOutcome::Parsed))
+                .to_vec(),
+            ..candidate(text, f64::from(level))
+        };
+        // No two aspects share a pair: three of the best, three of the worst.
+        let candidates = [3, 3, 3, 1, 1, 1].into_iter().enumerate();
+        let candidates: Vec<Candidate> = candidates.map(|(i, level)| judged(&i.to_string(), level)).collect();
+        let config =
+            PairsConfig { by: PairBasis::Aspect, pairs_per_instruction: 2, ..PairsConfig::default() };
+        let mut builder = PairBuilder::new(&config);
+        let mut named = || -> Vec<String> {
+            builder.pairs(&candidates).into_iter().filter_map(|pair| pair.aspect).collect()
+        };
+        assert_eq!([named(), named(), named()], [["a", "b"], ["c", "a"], ["b", "c"]]);
     }
 
     #[test]

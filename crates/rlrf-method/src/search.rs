@@ -90,9 +90,10 @@ impl PartialOrd for Offer {
 pub fn allocate(groups: &[CandidateGroup], refinable: &[bool], budget: u64, most: u32) -> Vec<Share> {
     let tries = |kind| -> Vec<Tries> { groups.iter().map(|g| Tries::of(&g.candidates, kind)).collect() };
     let (sampled, refined) = (tries(CandidateKind::Sampled), tries(CandidateKind::Refined));
+    // Half a win is taken to lie ahead: what never won so far is less likely to, not out of the question.
     let overall = |tries: &[Tries]| {
         let (all, wins) = tries.iter().fold((0.0, 0.0), |(all, wins), t| (all + t.tries, wins + t.wins));
-        (all > 0.0).then(|| wins / all)
+        (all > 0.0).then(|| (wins + 0.5) / (all + 1.0))
     };
     let sampled_prior = overall(&sampled).unwrap_or(0.5);
     let refined_prior = overall(&refined).unwrap_or((sampled_prior * 1.01).min(1.0));
@@ -137,6 +138,14 @@ mod tests {
 
     fn total(shares: &[Share]) -> u32 {
         shares.iter().map(|share| share.sampled + share.refined).sum()
+    }
+
+    #[test]
+    fn where_nothing_won_yet_all_are_tried_alike() {
+        let groups: Vec<CandidateGroup> =
+            (0..6).map(|_| group((0..4).map(|i| candidate(&i.to_string(), 1.0)).collect())).collect();
+        let shares = allocate(&groups, &[true; 6], 12, 9);
+        assert_eq!(shares, [Share { sampled: 0, refined: 2 }; 6]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct IterationSummary {
     pub iteration: u32,
     /// Instructions.
     pub instructions: u64,
-    /// Instructions left unrefined because no candidate had anything to fix.
+    /// Instructions of which every candidate is perfect: nothing to refine.
     pub perfect: u64,
     /// Instructions left unrefined because draft and feedback do not fit the policy's context.
     #[serde(default)]

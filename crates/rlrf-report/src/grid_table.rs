@@ -2,7 +2,7 @@
 
 use rlrf_eval::evaluation::{Unit, unit};
 
-use crate::figure::{NONE, decimal, duration, optional};
+use crate::figure::{NONE, decimal, duration};
 use crate::grid::{Estimate, Grid, GridRun, Measure};
 use crate::progress::spoken;
 
@@ -19,6 +19,7 @@ pub(crate) fn tables(grid: &Grid) -> Vec<Table> {
     let mut tables: Vec<Table> = grid.measures().iter().map(|measure| progress(grid, measure)).collect();
     tables.push(search(grid));
     tables.push(cost(grid));
+    tables.push(policy(grid));
     tables
 }
 
@@ -61,8 +62,7 @@ fn progress(grid: &Grid, measure: &Measure) -> Table {
         .map(|(index, method)| {
             let mut row = vec![method.clone(), grid.of(method).count().to_string()];
             for iteration in 0..=last {
-                let value = grid.value(method, measure, iteration);
-                row.push(optional(value.map(|value| value.mean * scale), decimals));
+                row.push(level(grid.value(method, measure, iteration), scale, decimals));
             }
             row.push(estimate(grid.change(method, measure, last), scale, decimals));
             let advantage = (index > 0).then(|| grid.advantage(method, measure, last)).flatten();
@@ -106,15 +106,12 @@ fn search(grid: &Grid) -> Table {
         .map(|method| {
             let mut row = vec![method.clone()];
             for iteration in 0..iterations {
-                let mean = |figure: &dyn Fn(&GridRun) -> Option<f64>, scale: f64, decimals| {
-                    optional(grid.figure(method, figure).map(|found| found.mean * scale), decimals)
-                };
-                row.push(mean(&|run| run.solved(iteration), 1.0, 0));
-                row.push(mean(&|run| run.solved_by_refinement_only(iteration), 1.0, 0));
+                row.push(level(grid.figure(method, |run| run.solved(iteration)), 1.0, 0));
+                row.push(level(grid.figure(method, |run| run.solved_by_refinement_only(iteration)), 1.0, 0));
                 let gain = grid.figure(method, |run| run.reflection_gain(iteration));
                 row.push(estimate(gain, 100.0, 1));
             }
-            row.push(optional(grid.figure(method, GridRun::pairs).map(|found| found.mean), 0));
+            row.push(level(grid.figure(method, GridRun::pairs), 1.0, 0));
             row
         })
         .collect();
@@ -124,47 +121,75 @@ fn search(grid: &Grid) -> Table {
     Table { caption, header, rows }
 }
 
-/// What a run cost, and what became of the policy.
+/// What a run cost.
 fn cost(grid: &Grid) -> Table {
-    let last = grid.iterations();
-    let set = grid.measures().first().map(|measure| measure.set.clone()).unwrap_or_default();
-    let header = ["method", "candidates", "tokens of candidates", "candidates judged", "time"]
-        .map(String::from)
-        .into_iter()
-        .chain([format!("tokens per answer of M_{last}"), format!("KL(M_{last} to M_0), nats per response")])
-        .collect();
+    let header =
+        ["method", "candidates", "tokens of candidates", "judgements", "time"].map(String::from).to_vec();
     let rows = grid
         .methods
         .iter()
         .map(|method| {
-            let mean = |figure: &dyn Fn(&GridRun) -> Option<f64>| {
-                grid.figure(method, figure).map(|found| found.mean)
-            };
+            let of = |figure: fn(&GridRun) -> Option<f64>| grid.figure(method, figure);
             vec![
                 method.clone(),
-                optional(mean(&GridRun::candidates), 0),
-                optional(mean(&GridRun::candidate_tokens), 0),
-                optional(mean(&GridRun::judgements), 0),
-                mean(&GridRun::seconds).map_or(NONE.into(), duration),
-                optional(mean(&|run| run.length(&set, last)), 1),
-                optional(mean(&|run| run.kl(last)), 2),
+                level(of(GridRun::candidates), 1.0, 0),
+                level(of(GridRun::candidate_tokens), 1.0, 0),
+                level(of(GridRun::judgements), 1.0, 0),
+                spent(of(GridRun::seconds)),
             ]
         })
         .collect();
-    let caption = "What a run cost, all iterations together. Time is that of the stages which the run did itself: what an \
-                   earlier run of the comparison had computed (models, samples, judgements) was taken over"
+    let caption = "What a run cost, all iterations together; a judgement is one of a candidate on an aspect, its tokens are not \
+                   counted. Time is that of the stages which the run did itself: what an earlier run of the comparison had \
+                   computed (models, samples, judgements) was taken over"
         .into();
     Table { caption, header, rows }
 }
 
+/// What became of the policy.
+fn policy(grid: &Grid) -> Table {
+    let last = grid.iterations();
+    let set = grid.measures().first().map(|measure| measure.set.clone()).unwrap_or_default();
+    let mut header = vec!["method".to_string()];
+    header.extend((0..=last).map(|iteration| format!("tokens per answer of M_{iteration}")));
+    header.extend((1..=last).map(|iteration| format!("KL(M_{iteration} to M_0)")));
+    let rows = grid
+        .methods
+        .iter()
+        .map(|method| {
+            let length = |iteration| level(grid.figure(method, |run| run.length(&set, iteration)), 1.0, 1);
+            let kl = |iteration| level(grid.figure(method, |run| run.kl(iteration)), 1.0, 2);
+            [method.clone()].into_iter().chain((0..=last).map(length)).chain((1..=last).map(kl)).collect()
+        })
+        .collect();
+    let caption = format!(
+        "What became of the policy: length of its answers ({set}), and how far it moved, in nats per response"
+    );
+    Table { caption, header, rows }
+}
+
+/// `42.8 [39.1, 46.5]`.
+fn level(found: Option<Estimate>, scale: f64, decimals: usize) -> String {
+    let write = |value: f64| decimal(value * scale, decimals);
+    written(found, write)
+}
+
+/// `4 min 23 s [4 min 1 s, 4 min 45 s]`.
+fn spent(found: Option<Estimate>) -> String {
+    written(found, |seconds: f64| duration(seconds.max(0.0)))
+}
+
 /// `+4.2 [+1.0, +7.4]`.
 fn estimate(found: Option<Estimate>, scale: f64, decimals: usize) -> String {
-    let signed = |value: f64| crate::figure::signed(Some(value * scale), decimals);
+    written(found, |value: f64| crate::figure::signed(Some(value * scale), decimals))
+}
+
+fn written(found: Option<Estimate>, write: impl Fn(f64) -> String) -> String {
     match found {
         None => NONE.into(),
-        Some(Estimate { mean, interval: None, .. }) => signed(mean),
+        Some(Estimate { mean, interval: None, .. }) => write(mean),
         Some(Estimate { mean, interval: Some([low, high]), .. }) => {
-            format!("{} [{}, {}]", signed(mean), signed(low), signed(high))
+            format!("{} [{}, {}]", write(mean), write(low), write(high))
         }
     }
 }

@@ -87,7 +87,7 @@ pub struct Trace {
     /// The best refinement.
     pub refinement: String,
     /// Scores of the draft and of the refinement.
-    pub scores: (f64, f64),
+    pub scores: (Option<f64>, Option<f64>),
     /// Whether the refinement is right by the checker.
     pub correct: Option<bool>,
 }

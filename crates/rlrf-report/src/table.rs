@@ -142,7 +142,7 @@ fn iterations(summary: &Summary) -> String {
             count(iteration.pairs),
         ]);
     }
-    let note = "refined right, fresh right: of refinements and of other samples, where the draft was wrong; gain: their\n\
+    let note = "refined right, fresh right: of refinements and of samples, where the draft was wrong; gain: their\n\
                 difference in points; only by refinement: instructions that no sample solved\n";
     let by_judge = match summary.iterations.iter().any(|iteration| iteration.right_by_judge) {
         true => "right: perfect by the judge, since no checker says what is right\n",

@@ -1,5 +1,6 @@
 //! Configuration files: defaults, unknown keys refused with a suggestion, `--set`.
 
+mod checker;
 mod evaluation;
 mod fine_tuning;
 mod judge;
@@ -24,6 +25,7 @@ use rlrf_model::WeightFormat;
 use rlrf_train::TrainingConfig;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use checker::RunChecker;
 pub(crate) use evaluation::{
     AspectSet, EvaluationConfig, EvaluationSet, FactScoreSet, JustEvalSet, ProblemSet, WordProblemSet,
 };
@@ -50,7 +52,7 @@ pub(crate) struct Config {
     /// Iterations of the loop.
     pub(crate) iterations: u32,
     /// Decides exactly which answers are right: for evaluation, the reflection gain, and `feedback.source = "checker"`.
-    pub(crate) checker: Option<CheckerKind>,
+    pub(crate) checker: Option<RunChecker>,
     pub(crate) instructions: InstructionsConfig,
     pub(crate) policy: PolicyConfig,
     pub(crate) feedback: FeedbackConfig,
@@ -70,13 +72,6 @@ pub(crate) struct Config {
     pub(crate) generation: GenerationConfig,
     #[serde(skip_serializing)]
     pub(crate) engine: EngineConfig,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum CheckerKind {
-    /// The response is an arithmetic expression; its exact value counts.
-    Arithmetic,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -554,10 +549,12 @@ mod tests {
 
     #[test]
     fn a_resolved_configuration_reads_back() {
-        let config =
-            load("checker = \"arithmetic\"\n[policy.new]\npreset = \"tiny\"\nvocab_size = 300", &[]).unwrap();
-        let text = toml::to_string(&config).unwrap();
-        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+        for checker in ["\"arithmetic\"", "{ kind = \"number\", tolerance = 0.5 }"] {
+            let new = format!("checker = {checker}\n[policy.new]\npreset = \"tiny\"\nvocab_size = 300");
+            let config = load(&new, &[]).unwrap();
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+        }
     }
 
     #[test]
@@ -574,6 +571,9 @@ mod tests {
             ("", vec!["sample.n"], "expected KEY=VALUE"),
             ("", vec!["seed.x=1"], "--set"),
             ("[sample]\nn = 0", vec![], "sample.n = 0"),
+            ("", vec!["checker=number"], "unknown variant `number`, expected `arithmetic`"),
+            ("checker = 3", vec![], "expected \"arithmetic\", or a checker with its settings such as { kind"),
+            ("checker = { kind = \"nubmer\" }", vec![], "unknown variant `nubmer`"),
             ("[sample.sampling]\ntop_p = 2.0", vec![], "sample.sampling.top_p = 2"),
             ("[dpo.objective]\nbeta = 0.0", vec![], "beta"),
             ("", vec!["dpo.objective.loss=sigmoid"], "unknown variant `sigmoid`"),

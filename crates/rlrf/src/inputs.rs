@@ -19,7 +19,7 @@ use rlrf_remote::is_url;
 use serde::Serialize;
 
 use crate::aspects;
-use crate::config::{CheckerKind, Config, Method};
+use crate::config::{Config, Method, RunChecker};
 use crate::overlap::Trained;
 use crate::retrieval;
 
@@ -281,8 +281,12 @@ pub(crate) fn check_records(checker: &dyn Checker, records: &[FeedbackRecord], f
 }
 
 /// The configured checker.
-pub(crate) fn checker(config: &Config) -> Option<Box<dyn Checker>> {
-    config.checker.map(|CheckerKind::Arithmetic| Box::new(ArithmeticChecker) as Box<dyn Checker>)
+pub(crate) fn checker(config: &Config) -> Result<Option<Box<dyn Checker>>> {
+    Ok(match &config.checker {
+        None => None,
+        Some(RunChecker::Arithmetic) => Some(Box::new(ArithmeticChecker)),
+        Some(RunChecker::Of(config)) => Some(rlrf_checkers::checker(config).context("configuration")?),
+    })
 }
 
 /// Everything that `rlrf run` reads.
@@ -304,7 +308,7 @@ impl RunInputs {
             bail!("configuration: instructions.file is missing: name a JSONL file of instructions");
         };
         let instructions = limited(reader.instructions(file)?, config)?;
-        let checker = checker(config);
+        let checker = checker(config)?;
         if let Some(checker) = &checker {
             check_answers(checker.as_ref(), &instructions, file)?;
         }

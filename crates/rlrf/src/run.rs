@@ -394,7 +394,7 @@ impl Run<'_> {
                     })
                     .collect(),
                 refinement: best.generated.text.clone(),
-                scores: (draft.score.unwrap_or_default(), best.score.unwrap_or_default()),
+                scores: (draft.score, best.score),
                 correct: best.correct,
             });
             if traces.len() == TRACES {

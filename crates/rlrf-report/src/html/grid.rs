@@ -5,14 +5,14 @@ use rlrf_eval::evaluation::{Unit, unit};
 use super::chart::{Line, LineChart, Point};
 use super::markup::{Section, charts, escape, table};
 use super::page;
-use crate::grid::{Grid, Measure};
+use crate::grid::{Estimate, Grid, Measure};
 use crate::grid_table::{labelled, tables};
 use crate::progress::spoken;
 
 /// The page as a complete document. Names are untrusted: all are escaped.
 #[must_use]
 pub fn grid_html(grid: &Grid) -> String {
-    let figures: String = grid.measures().iter().map(|measure| measure_charts(grid, measure)).collect();
+    let figures = progress_charts(grid);
     let tables: String = tables(grid)
         .into_iter()
         .map(|found| {
@@ -37,12 +37,40 @@ pub fn grid_html(grid: &Grid) -> String {
     page(&grid.name, &headline, "", &sections)
 }
 
-fn measure_charts(grid: &Grid, measure: &Measure) -> String {
-    let is_share = unit(&measure.metric) == Unit::Share;
-    let scale = if is_share { 100.0 } else { 1.0 };
+/// Of every measure, of the length of answers, and of the divergence.
+fn progress_charts(grid: &Grid) -> String {
+    let measures = grid.measures();
+    let mut figures: String = measures
+        .iter()
+        .map(|measure| {
+            let is_share = unit(&measure.metric) == Unit::Share;
+            let (scale, unit) = if is_share { (100.0, ", %") } else { (1.0, "") };
+            let heading = format!("{}: {}{unit}", measure.set, spoken(&measure.metric));
+            method_charts(grid, &heading, scale, &|method, iteration| grid.value(method, measure, iteration))
+        })
+        .collect();
+    if let Some(Measure { set, .. }) = measures.first() {
+        let heading = format!("{set}: length of answers, tokens");
+        figures += &method_charts(grid, &heading, 1.0, &|method, iteration| {
+            grid.figure(method, |run| run.length(set, iteration))
+        });
+    }
+    figures
+        + &method_charts(grid, "Divergence from M_0, nats per response", 1.0, &|method, iteration| {
+            grid.figure(method, |run| run.kl(iteration))
+        })
+}
+
+/// One chart a method, all on one scale; nothing where nothing was measured.
+fn method_charts(
+    grid: &Grid,
+    heading: &str,
+    scale: f64,
+    of: &dyn Fn(&str, u32) -> Option<Estimate>,
+) -> String {
     let last = grid.iterations();
     let values = grid.methods.iter().flat_map(|method| {
-        (0..=last).filter_map(|iteration| grid.value(method, measure, iteration)).flat_map(|found| {
+        (0..=last).filter_map(|iteration| of(method, iteration)).flat_map(|found| {
             let [low, high] = found.interval.unwrap_or([found.mean; 2]);
             [low.max(0.0) * scale, high * scale]
         })
@@ -59,7 +87,7 @@ fn measure_charts(grid: &Grid, measure: &Measure) -> String {
         .map(|method| {
             let points: Vec<Point> = (0..=last)
                 .map(|iteration| {
-                    let found = grid.value(method, measure, iteration);
+                    let found = of(method, iteration);
                     let interval = found.and_then(|found| found.interval);
                     Point {
                         x: f64::from(iteration),
@@ -82,7 +110,5 @@ fn measure_charts(grid: &Grid, measure: &Measure) -> String {
             .html()
         })
         .collect();
-    let unit = if is_share { ", %" } else { "" };
-    let heading = format!("{}: {}{unit}", measure.set, spoken(&measure.metric));
-    format!("<h3>{}</h3>\n{}", escape(&heading), charts(&figures))
+    format!("<h3>{}</h3>\n{}", escape(heading), charts(&figures))
 }

@@ -54,11 +54,7 @@ pub(super) fn reflection(summary: &Summary) -> Option<Section> {
                     percent(reflection.refined_rate()),
                     part_of(reflection.refined_right, reflection.refined)
                 ),
-                format!(
-                    "{} ({})",
-                    percent(reflection.fresh_rate()),
-                    part_of(reflection.fresh_right, reflection.fresh)
-                ),
+                percent(reflection.fresh_rate()),
                 points(reflection.gain()),
             ]
         })
@@ -90,7 +86,7 @@ pub(super) fn reflection(summary: &Summary) -> Option<Section> {
     };
     let body = format!(
         "<p>A draft is the sampled candidate that was chosen to be refined. Reflection gain compares, where the draft was wrong, \
-         its refinements with the other samples of the same instructions: above zero, writing again under feedback finds \
+         its refinements with the samples of the same instructions: above zero, writing again under feedback finds \
          what sampling again would not.{by_judge}</p>\n{}{gain}{solved}",
         charts(&chart.html())
     );

@@ -31,7 +31,7 @@ fn conversation(trace: &Trace, open: bool) -> String {
         Some(false) => "<span class=\"verdict wrong\">✗ wrong</span>",
         None => "<span class=\"verdict\">not checked</span>",
     };
-    let (draft_score, score) = (optional(Some(trace.scores.0), 2), optional(Some(trace.scores.1), 2));
+    let (draft_score, score) = (optional(trace.scores.0, 2), optional(trace.scores.1, 2));
     let mut turns = turn("problem", &format!("Problem {}", escape(&trace.instruction)), &trace.problem);
     if let Some(reference) = &trace.reference {
         turns.push_str(&turn("reference", "Reference", reference));

@@ -61,7 +61,7 @@ pub(crate) fn word_problems() -> Summary {
         ],
         reward: None,
         divergences: Vec::new(),
-        iterations: vec![iteration(0, 210, 96), iteration(1, 140, 150)],
+        iterations: vec![iteration(0, 210, 109.7), iteration(1, 140, 171.4)],
         training: vec![sft(60), dpo("dpo M_0", 48), dpo("dpo M_1", 24)],
         traces: vec![trace(0, Some(true)), trace(0, Some(false)), trace(1, None), trace(1, Some(true))],
         timings: vec![timing("sample M_0", 412.5), timing("feedback M_0", 3.2), timing("dpo M_0", 3725.0)],
@@ -77,7 +77,7 @@ fn timing(stage: &str, seconds: f64) -> Timing {
     Timing { stage: stage.into(), seconds }
 }
 
-fn iteration(number: u32, refined_right: u64, fresh_right: u64) -> IterationSummary {
+fn iteration(number: u32, refined_right: u64, fresh_right: f64) -> IterationSummary {
     IterationSummary {
         iteration: number,
         instructions: 200,
@@ -107,7 +107,6 @@ fn iteration(number: u32, refined_right: u64, fresh_right: u64) -> IterationSumm
             wrong_drafts: 82,
             refined: 656,
             refined_right,
-            fresh: 574,
             fresh_right,
             solved_by_sample: 121,
             solved_by_refinement_only: 23,
@@ -170,7 +169,7 @@ pub(crate) fn trace(iteration: u32, correct: Option<bool>) -> Trace {
             TraceFeedback { aspect: "readability".into(), reason: None, level: None, critique: "fine, I guess".into() },
         ],
         refinement: "( 16 + 14 ) / 5".into(),
-        scores: (1.84, 2.97),
+        scores: (Some(1.84), Some(2.97)),
         correct,
     }
 }

@@ -139,7 +139,7 @@ fn nothing_known_is_said_so() {
     }
     summary.training = vec![TrainingCurve { stage: "dpo M_0".into(), steps: Vec::new() }];
     summary.traces = vec![trace(0, None)];
-    summary.traces[0].scores = (f64::NAN, f64::INFINITY);
+    summary.traces[0].scores = (Some(f64::NAN), Some(f64::INFINITY));
     summary.timings.iter_mut().for_each(|timing| timing.seconds = 0.0);
     let page = report_html(&summary);
     assert!(tags(&page).is_ok());

@@ -24,7 +24,7 @@ pub(crate) fn eval(options: &FeedbackEvalOptions, json: bool, console: &Console)
     let aspects = call.reader.all_aspects(&call.config)?;
     let (name, bytes) = call.reader.given("records", &options.records)?;
     let records = call.limited(FeedbackRecord::read_jsonl(&name, &bytes, &aspects)?)?;
-    let checker = checker(&call.config);
+    let checker = checker(&call.config)?;
     if let Some(checker) = &checker {
         check_records(checker.as_ref(), &records, &options.records)?;
     }

@@ -13,7 +13,7 @@ use crate::inputs::{check_answers, checker};
 pub(super) fn eval(options: &ProblemsOptions, json: bool, console: &Console) -> Result<()> {
     let keys = ["checker", "evaluation.max_new_tokens"];
     let mut call = Call::new(BENCHMARK, &options.evaluate, &keys, json, console)?;
-    let Some(checker) = checker(&call.config) else {
+    let Some(checker) = checker(&call.config)? else {
         bail!("nothing says which answers are right: name a checker, as in --set checker=arithmetic");
     };
     let (name, bytes) = call.reader.given("problems", &options.problems)?;

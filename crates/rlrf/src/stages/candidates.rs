@@ -257,7 +257,7 @@ impl Inputs {
             aspect_checkers: checkers(&aspects)?,
             aspects,
             templates: stage.reader.templates(&stage.config)?,
-            checker: checker(&stage.config),
+            checker: checker(&stage.config)?,
         })
     }
 

@@ -39,7 +39,7 @@ pub(crate) fn train(options: &FeedbackTrainOptions, json: bool, console: &Consol
     let (records, held_out) = records(&mut stage, options)?;
     let demonstrations =
         FeedbackRecord::demonstrations(&options.records.display().to_string(), &records, &templates)?;
-    let checker = checker(&stage.config);
+    let checker = checker(&stage.config)?;
     let mut model = stage.model(&options.model)?;
     // Refuses now a tokenizer that cannot tell the levels, and settings that cannot be.
     LocalJudge::new(&model, &templates, &stage.config.feedback.critique, stage.config.engine())?;
@@ -90,7 +90,7 @@ fn records(
         (None, Some(share)) => bail!("--held-out-share {share}: must be above 0 and below 1"),
         (None, None) => (records, Vec::new()),
     };
-    if let Some(checker) = checker(&stage.config) {
+    if let Some(checker) = checker(&stage.config)? {
         check_records(checker.as_ref(), &held_out, options.held_out.as_ref().unwrap_or(&options.records))?;
     }
     if !stage.config.evaluation.allow_overlap {

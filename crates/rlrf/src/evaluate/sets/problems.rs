@@ -19,7 +19,7 @@ pub(super) struct Problems {
 impl Problems {
     pub(super) fn read(set: &ProblemSet, config: &Config, reader: &mut Reader) -> Result<Self> {
         let problems = limited(&set.name, reader.instructions(&set.file)?, set.limit)?;
-        let Some(checker) = checker(config) else {
+        let Some(checker) = checker(config)? else {
             bail!("configuration: evaluation.sets needs `checker`, such as checker = \"arithmetic\"");
         };
         check_answers(checker.as_ref(), &problems, &set.file)?;
