@@ -23,8 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 SEED = 20240321
-ANSWERS, REFINEMENTS = 3600, 1200
-FEEDBACK, SECOND = 6000, 4000  # for each aspect: for the feedback model, and for a second one
+ANSWERS, REFINEMENTS, FEEDBACK = 3600, 1200, 6000  # the last one for each aspect
 INSTRUCTIONS, HELDOUT = 400, 300
 MOST_SENTENCES = 2
 ASKED_FOR = 200  # so many of the most frequent content words are asked for
@@ -135,8 +134,8 @@ class Judge:
         self.lexicon = lexicon
 
     def completeness(self, wanted, text):
-        # The word, and the next one or the punctuation that follows it.
-        places = {word: re.search(rf"(?<![a-z])(?<![a-z]'){word}(?!'?[a-z])(?:'? [a-z']+|[,.!?])?", text) for word in wanted}
+        # The word, and the next one or the punctuation that follows it; "tom's" has "tom", as the checker has it, too.
+        places = {word: re.search(rf"(?<![a-z]){word}(?![a-z])(?:'[a-z]*)?(?: [a-z']+|[,.!?])?", text) for word in wanted}
         missing = [word for word in wanted if not places[word]]
         found = " | ".join(place.group() if place else f"{word} none" for word, place in places.items())
         advice = f"add {', '.join(missing)}" if missing else "all there"
@@ -301,18 +300,18 @@ def main():
             "prompt": [{"role": role, "content": content} for role, content in messages],
             "completion": " ".join(good),
         })
-    def feedback(rng, damage, count):
+    def feedback(rng, damage):
         records = []
         for aspect in ASPECTS:
             levels = Counter()
-            while sum(levels.values()) < count:
+            while sum(levels.values()) < FEEDBACK:
                 passage, wanted = rng.choice(train)
                 if rng.random() < 0.4:
                     passage = rng.choice(train)[0]
                 given = passage if rng.random() < 0.3 else damage.draft(passage, wanted, rng.choice(train)[0])
                 response = " ".join(given)
                 critique, level = getattr(judge, aspect)(wanted, response)
-                if levels[level] < count * SHARES[aspect][level - 1]:
+                if levels[level] < FEEDBACK * SHARES[aspect][level - 1]:
                     levels[level] += 1
                     prompt = f"{instruction(wanted)}\ntext: {response}\n{aspect}"
                     records.append({"prompt": prompt, "completion": f"{critique}\nLevel: {level}"})
@@ -322,10 +321,10 @@ def main():
 
     write(target / "answers.jsonl", answers)
     write(target / "refinements.jsonl", refinements)
-    write(target / "feedback.jsonl", feedback(rng, damage, FEEDBACK))
+    write(target / "feedback.jsonl", feedback(rng, damage))
     # For a second feedback model, which has no part in the loop.
     rng = random.Random(SEED + 1)
-    write(target / "feedback-second.jsonl", feedback(rng, Damage(lexicon, sorted(known), contents, rng), SECOND))
+    write(target / "feedback-second.jsonl", feedback(rng, Damage(lexicon, sorted(known), contents, rng)))
     write(target / "instructions.jsonl", instructions("instructions", INSTRUCTIONS))
     write(target / "heldout.jsonl", instructions("heldout", HELDOUT))
     checkers = CHECKERS.replace("LEXICON", "\n".join(sorted(lexicon)))

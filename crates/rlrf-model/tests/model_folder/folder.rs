@@ -136,10 +136,10 @@ fn a_tokenizer_too_large_for_the_model_is_refused() {
 #[test]
 fn saving_replaces_a_model_whole_and_nothing_else() {
     let (parent, folder) = saved();
-    std::fs::write(folder.join("stale"), "").unwrap();
+    std::fs::write(folder.join("stale.safetensors"), "").unwrap();
     model().save(&folder).unwrap();
     assert_eq!(entries(parent.path()), ["M0"]);
-    assert!(!folder.join("stale").exists());
+    assert!(!folder.join("stale.safetensors").exists());
 
     let before = entries(&folder);
     let failed = write_folder(&folder, |temporary| {
@@ -162,8 +162,13 @@ fn saving_replaces_a_model_whole_and_nothing_else() {
     let foreign = parent.path().join("documents");
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("thesis"), "").unwrap();
-    assert_names(model().save(&foreign), &["documents", "not a model folder"]);
+    assert_names(model().save(&foreign), &["documents", "holds thesis, which is no part of a model"]);
     assert_eq!(entries(&foreign), ["thesis"]);
+    // Nor is a model's folder replaced that holds more than the model.
+    std::fs::write(folder.join("thesis"), "").unwrap();
+    let before = entries(&folder);
+    assert_names(model().save(&folder), &["M0", "holds thesis"]);
+    assert_eq!(entries(&folder), before);
 }
 
 #[test]

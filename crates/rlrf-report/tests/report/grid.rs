@@ -56,17 +56,20 @@ fn a_seed_that_the_other_lacks_is_left_out() {
 fn tables_show_progress_search_and_cost() {
     let table = grid_table(&grid());
     for expected in [
-        "| first | 3 | 40.0 | 48.0 | +8.0 [+3.0, +13.0] | – |",
-        "| second | 3 | 40.0 | 45.0 | +5.0 [+5.0, +5.0] | +3.0 [-2.0, +8.0], within noise |",
+        "| first | 3 | 40.0 [40.0, 40.0] | 48.0 [43.0, 53.0] | +8.0 [+3.0, +13.0] | – |",
+        "| second | 3 | 40.0 [40.0, 40.0] | 45.0 [45.0, 45.0] | +5.0 [+5.0, +5.0] | +3.0 [-2.0, +8.0], within noise |",
         "change of first greater by",
-        "1.25",
+        "| first | 11.2 [11.2, 11.2] | 11.2 [11.2, 11.2] | 1.25 [1.25, 1.25] |",
     ] {
         assert!(table.contains(expected), "{table}");
     }
     assert!(!table.contains("runs are finished"));
     let unfinished = Grid { planned: 9, ..grid() };
     assert!(grid_table(&unfinished).contains("6 of 9 runs are finished."));
-    assert!(grid_html(&unfinished).contains("+8.0 [+3.0, +13.0]"));
+    let page = grid_html(&unfinished);
+    for expected in ["+8.0 [+3.0, +13.0]", "length of answers, tokens", "Divergence from M_0"] {
+        assert!(page.contains(expected), "{expected}");
+    }
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn methods_without_benchmarks_are_compared_by_their_search() {
     let mut grid = grid();
     grid.runs.iter_mut().for_each(|run| run.summary.evaluations.clear());
     assert_eq!(grid.iterations(), 1);
-    assert!(grid_table(&grid).contains("| first | 144 | 23 |"), "{}", grid_table(&grid));
+    assert!(grid_table(&grid).contains("| first | 144 [144, 144] | 23 [23, 23] |"), "{}", grid_table(&grid));
     // Where nobody knows what is right, nothing is solved or unsolved.
     for iteration in grid.runs.iter_mut().flat_map(|run| &mut run.summary.iterations) {
         (iteration.sampled_right, iteration.reflection) = (None, Reflection::default());

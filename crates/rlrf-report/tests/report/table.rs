@@ -19,7 +19,7 @@ svamp M_2: unreadable 7
 iteration   sampled right   refined right   fresh right    gain   only by refinement   pairs
 0                   24.9%           32.0%         16.7%   +15.3               23/200     431
 1                   28.6%           21.3%         26.1%    -4.8               23/200     431
-refined right, fresh right: of refinements and of other samples, where the draft was wrong; gain: their
+refined right, fresh right: of refinements and of samples, where the draft was wrong; gain: their
 difference in points; only by refinement: instructions that no sample solved
 
 warning: Reflection gain is not positive: -3.1 points in iteration 1 (23.0% of the refinements
