@@ -32,7 +32,7 @@ use clap::Parser;
 
 use crate::arguments::{
     Arguments, AspectsCommand, Command, FeedbackCommand, FeedbackOptions, IndexCommand, ModelCommand,
-    RewardCommand,
+    RefineCommand, RefineOptions, RewardCommand,
 };
 use crate::console::Console;
 
@@ -85,6 +85,13 @@ fn feedback(options: &FeedbackOptions, json: bool, console: &Console) -> anyhow:
     }
 }
 
+fn refine(options: &RefineOptions, json: bool, console: &Console) -> anyhow::Result<()> {
+    match &options.command {
+        Some(RefineCommand::Demonstrations(options)) => stages::refine_demonstrations(options, json, console),
+        None => stages::refine(&options.refine, json, console),
+    }
+}
+
 fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
     let json = arguments.json;
     match &arguments.command {
@@ -92,7 +99,7 @@ fn execute(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         Command::Compare(options) => compare::compare(options, json, console),
         Command::Sample(options) => stages::sample(options, json, console),
         Command::Feedback(options) => feedback(options, json, console),
-        Command::Refine(options) => stages::refine(options, json, console),
+        Command::Refine(options) => refine(options, json, console),
         Command::Pairs(options) => stages::pairs(options, json, console),
         Command::Sft(options) => stages::sft(options, json, console),
         Command::Dpo(options) => stages::dpo(options, json, console),

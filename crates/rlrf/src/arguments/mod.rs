@@ -6,6 +6,7 @@ mod evaluate;
 mod factscore;
 mod feedback;
 mod index;
+mod refine;
 mod reward;
 
 use std::num::NonZeroUsize;
@@ -27,6 +28,7 @@ pub(crate) use feedback::{
     JudgeCandidatesOptions,
 };
 pub(crate) use index::{IndexBuildOptions, IndexCommand, IndexSearchOptions};
+pub(crate) use refine::{RefineCandidatesOptions, RefineCommand, RefineDemonstrationsOptions, RefineOptions};
 pub(crate) use reward::{RewardCommand, RewardEvalOptions, RewardPairsOptions, RewardTrainOptions};
 
 /// Align a language model by reflective feedback (RLRF, arXiv 2403.14238).
@@ -89,13 +91,13 @@ pub(crate) enum Command {
         templates.choose, [generation], [engine].")]
     Feedback(FeedbackOptions),
     /// Refine the promising candidate of each instruction under its feedback
-    #[command(
-        after_help = "Example:\n  rlrf refine --model MODEL --candidates judged.jsonl --out refined.jsonl --set refine.m=8\n\n\
+    #[command(after_help = "Examples:\n  \
+        rlrf refine --model MODEL --candidates judged.jsonl --out refined.jsonl --set refine.m=8\n  \
+        rlrf refine demonstrations --candidates refined-and-judged.jsonl --out demonstrations.jsonl\n\n\
         Run `rlrf feedback` on the result to have the refinements judged, too. Instructions that have refinements \
         are left alone.\n\
         Settings: seed, [select], [refine] (all m in one round, whatever refine.rounds says), templates.refine, \
-        feedback.aspects, feedback.aspects_file, [generation], [engine]."
-    )]
+        feedback.aspects, feedback.aspects_file, [generation], [engine].")]
     Refine(RefineOptions),
     /// Build preference pairs (in TRL's formats) from judged candidates
     #[command(after_help = "Examples:\n  \
@@ -200,24 +202,6 @@ pub(crate) struct SampleOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) instructions: PathBuf,
     /// Candidates, one instruction a line
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: PathBuf,
-    #[command(flatten)]
-    pub(crate) settings: Settings,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RefineOptions {
-    /// The model: a folder in Hugging Face layout, or the URL of an endpoint
-    #[arg(long, value_name = "DIR-OR-URL")]
-    pub(crate) model: String,
-    /// The model's name at the endpoint
-    #[arg(long, value_name = "NAME")]
-    pub(crate) model_name: Option<String>,
-    /// Judged candidates, as `rlrf feedback` writes them
-    #[arg(long, value_name = "FILE")]
-    pub(crate) candidates: PathBuf,
-    /// The same with refinements; may be the same file
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     #[command(flatten)]

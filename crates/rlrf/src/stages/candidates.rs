@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use rlrf_method::candidates::{read_candidates, write_candidates};
 use rlrf_method::choose::judged_aspects;
 use rlrf_method::config::{ChooseConfig, MethodConfig};
+use rlrf_method::demonstration::Demonstration;
 use rlrf_method::dispatch::AspectCheckers;
 use rlrf_method::distribution::Distribution;
 use rlrf_method::iteration::{CandidateGroup, Iteration};
@@ -16,9 +17,12 @@ use rlrf_method::score::{Candidate, CandidateKind};
 use rlrf_method::seam::{Checker, CheckerJudge, Judge, Policy};
 use rlrf_method::summary::IterationSummary;
 use rlrf_method::{Aspect, Instruction, RowStore, Templates};
+use serde_json::json;
 
 use super::{PartialOutput, Stage, expect_file};
-use crate::arguments::{JudgeCandidatesOptions, PairsOptions, RefineOptions, SampleOptions};
+use crate::arguments::{
+    JudgeCandidatesOptions, PairsOptions, RefineCandidatesOptions, RefineDemonstrationsOptions, SampleOptions,
+};
 use crate::aspects::{check_choice, checkers};
 use crate::console::Console;
 use crate::inputs::{check_answers, check_aspects, checker, limited};
@@ -52,6 +56,8 @@ const REFINE_SETTINGS: [&str; 7] = [
     "feedback.aspects_file",
     "generation",
 ];
+const DEMONSTRATION_SETTINGS: [&str; 4] =
+    ["pairs.margin", "pairs.min_chosen_score", "refine.feedback", "templates.refine"];
 const PAIRS_SETTINGS: [&str; 3] = ["pairs", "feedback.aspects", "feedback.aspects_file"];
 
 pub(crate) fn sample(options: &SampleOptions, json: bool, console: &Console) -> Result<()> {
@@ -165,13 +171,17 @@ fn choose_aspects(
     Ok(())
 }
 
-pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> Result<()> {
-    expect_file(&options.out)?;
+pub(crate) fn refine(options: &RefineCandidatesOptions, json: bool, console: &Console) -> Result<()> {
+    let (Some(model), Some(candidates), Some(out)) = (&options.model, &options.candidates, &options.out)
+    else {
+        bail!("name who refines what: --model DIR or URL --candidates FILE --out FILE");
+    };
+    expect_file(out)?;
     let mut stage = Stage::new("refine", &options.settings, &REFINE_SETTINGS)?;
-    let (inputs, groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
-    refuse_unjudged(&options.candidates, &groups)?;
-    let mut policy = stage.policy(&options.model, options.model_name.as_deref())?;
-    let Some(mut output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
+    let (inputs, groups) = Inputs::read_candidates(&mut stage, candidates)?;
+    refuse_unjudged(candidates, &groups)?;
+    let mut policy = stage.policy(model, options.model_name.as_deref())?;
+    let Some(mut output) = stage.begin(out, json, console)? else { return Ok(()) };
     let mut iteration = inputs.iteration(&mut output.store, console);
     // A repeated call must not refine again what it has refined.
     let refined = |group: &CandidateGroup| group.candidates.iter().any(|c| c.kind == CandidateKind::Refined);
@@ -190,9 +200,47 @@ pub(crate) fn refine(options: &RefineOptions, json: bool, console: &Console) -> 
     let line = format!(
         "{refinements} refinements of {drafts} drafts; {} instructions have nothing left to fix{left_alone}: {}",
         summary.perfect,
-        options.out.display()
+        out.display()
     );
     inputs.finish(output, &groups, &summary, &line)
+}
+
+pub(crate) fn refine_demonstrations(
+    options: &RefineDemonstrationsOptions,
+    json: bool,
+    console: &Console,
+) -> Result<()> {
+    expect_file(&options.out)?;
+    let mut stage = Stage::new("refine demonstrations", &options.settings, &DEMONSTRATION_SETTINGS)?;
+    let (inputs, groups) = Inputs::read_candidates(&mut stage, &options.candidates)?;
+    refuse_unjudged(&options.candidates, &groups)?;
+    let MethodConfig { refine, pairs, .. } = &inputs.method;
+    let demonstrations = Demonstration::of_refinements(
+        &inputs.instructions,
+        &groups,
+        &inputs.templates,
+        refine.feedback,
+        pairs,
+    )?;
+    if demonstrations.is_empty() {
+        bail!(
+            "{}: no judged refinement is better than its draft by {} levels (pairs.margin), with a score of at least {} \
+             (pairs.min_chosen_score): refine, and run `rlrf feedback` on the refinements",
+            options.candidates.display(),
+            pairs.margin,
+            pairs.min_chosen_score
+        );
+    }
+    let Some(output) = stage.begin(&options.out, json, console)? else { return Ok(()) };
+    let candidates = groups.iter().flat_map(|group| &group.candidates);
+    let refinements = candidates.filter(|candidate| candidate.draft.is_some()).count();
+    let line = format!(
+        "{} demonstrations of refining, from {refinements} refinements: {}",
+        demonstrations.len(),
+        options.out.display()
+    );
+    let figures = json!({ "demonstrations": demonstrations.len(), "refinements": refinements });
+    output.finish_file(&Demonstration::write_jsonl(&demonstrations)?, &figures, &line)
 }
 
 pub(crate) fn pairs(options: &PairsOptions, json: bool, console: &Console) -> Result<()> {

@@ -31,7 +31,7 @@ use crate::console::{self, Console};
 use crate::inputs::{Reader, changed, resolved_configuration, short_digest};
 use crate::{model_source, models};
 
-pub(crate) use candidates::{feedback, pairs, refine, sample};
+pub(crate) use candidates::{feedback, pairs, refine, refine_demonstrations, sample};
 pub(crate) use feedback_model::{train as train_feedback, write_records};
 pub(crate) use reward::{pairs as reward_pairs, train as reward_train};
 pub(crate) use training::{dpo, grpo, sft};

@@ -254,6 +254,35 @@ fn a_run_starts_from_a_model_folder_and_goes_on_with_no_other() {
 }
 
 #[test]
+fn better_refinements_teach_refining() {
+    let folder = prepared();
+    let feedback = |level: u8| {
+        json!([{ "aspect": "logical correctness", "critique": "add, do not subtract", "level": level,
+                 "source": "model", "parse": "parsed" }])
+    };
+    let judged = json!({ "prompt": "3 and 4", "candidates": [
+        { "text": "3 - 4", "feedback": feedback(1), "score": 1.0 },
+        { "text": "3 + 4", "kind": "refined", "draft": 0, "feedback": feedback(3), "score": 3.0 },
+        { "text": "4 - 3", "kind": "refined", "draft": 0, "feedback": feedback(1), "score": 1.0 },
+    ] });
+    folder.write("judged.jsonl", jsonl(&[judged]));
+    let write = ["refine", "demonstrations", "--candidates", "judged.jsonl", "--out", "d.jsonl"];
+    let said = folder.run(&write).expect_success().stdout;
+    assert!(said.starts_with("1 demonstrations of refining, from 2 refinements"), "{said}");
+    let [line] = folder.lines("d.jsonl").try_into().unwrap();
+    assert_eq!((&line["prompt"][1]["content"], &line["completion"]), (&json!("3 - 4"), &json!("3 + 4")));
+    let advice = line["prompt"][2]["content"].as_str().unwrap();
+    assert!(advice.contains("add, do not subtract"), "{advice}");
+    let taught = ["sft", "--model", "model", "--data", "d.jsonl", "--out", "taught"];
+    folder.run(&[&taught[..], &["--set", "policy.sft.training.epochs=1"]].concat()).expect_success();
+
+    let refused = folder.run(&[&write[..], &["--set", "pairs.margin=2.5"]].concat());
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("judged.jsonl: no judged refinement is better than its draft by 2.5"));
+    assert!(folder.run(&["refine", "--candidates", "judged.jsonl"]).code != Some(0));
+}
+
+#[test]
 fn every_help_shows_an_example() {
     let folder = Folder::new();
     let commands = [
@@ -264,6 +293,7 @@ fn every_help_shows_an_example() {
         "feedback eval",
         "feedback records",
         "refine",
+        "refine demonstrations",
         "pairs",
         "sft",
         "dpo",
