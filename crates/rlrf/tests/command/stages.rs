@@ -261,7 +261,7 @@ fn better_refinements_teach_refining() {
                  "source": "model", "parse": "parsed" }])
     };
     let judged = json!({ "prompt": "3 and 4", "candidates": [
-        { "text": "3 - 4", "feedback": feedback(1), "score": 1.0 },
+        { "text": "3 - 4", "feedback": feedback(1), "score": 1.5 },
         { "text": "3 + 4", "kind": "refined", "draft": 0, "feedback": feedback(3), "score": 3.0 },
         { "text": "4 - 3", "kind": "refined", "draft": 0, "feedback": feedback(1), "score": 1.0 },
     ] });
@@ -276,9 +276,11 @@ fn better_refinements_teach_refining() {
     let taught = ["sft", "--model", "model", "--data", "d.jsonl", "--out", "taught"];
     folder.run(&[&taught[..], &["--set", "policy.sft.training.epochs=1"]].concat()).expect_success();
 
-    let refused = folder.run(&[&write[..], &["--set", "pairs.margin=2.5"]].concat());
+    let refused = folder.run(&[&write[..], &["--set", "pairs.margin=2"]].concat());
     assert_eq!(refused.code, Some(1));
-    assert!(refused.stderr.contains("judged.jsonl: no judged refinement is better than its draft by 2.5"));
+    assert!(
+        refused.stderr.contains("judged.jsonl: no judged refinement is better than its draft by 2 levels")
+    );
     assert!(folder.run(&["refine", "--candidates", "judged.jsonl"]).code != Some(0));
 }
 
