@@ -3,6 +3,8 @@
 use rayon::prelude::*;
 
 use crate::matmul::{Operands, View};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::has_bf16_products;
 
 /// Elements per parallel task.
 const CHUNK: usize = 32 * 1024;
@@ -29,11 +31,21 @@ pub(crate) fn unpair(word: f32) -> [f32; 2] {
 }
 
 simd! {
-    fn narrow_chunk(x: &[f32], y: &mut [u16]) {
+    fn narrow_in_code(x: &[f32], y: &mut [u16]) {
         for (x, y) in x.iter().zip(y) {
             *y = (round(*x) >> 16) as u16;
         }
     }
+}
+
+/// [`round`]s each element; the processor itself does where it can, and takes subnormal numbers for zero.
+fn narrow_chunk(x: &[f32], y: &mut [u16]) {
+    #[cfg(target_arch = "x86_64")]
+    if has_bf16_products() {
+        // SAFETY: the processor was asked.
+        return unsafe { avx512::narrow(x, y) };
+    }
+    narrow_in_code(x, y);
 }
 
 simd! {
@@ -44,26 +56,38 @@ simd! {
     }
 }
 
-simd! {
-    /// The words of one row of neighbours; an odd last element is paired with zero.
-    fn pair_row(x: &[f32], words: &mut [f32]) {
-        let (pairs, rest) = x.as_chunks::<2>();
-        for ([first, second], word) in pairs.iter().zip(words.iter_mut()) {
-            *word = pair(*first, *second);
-        }
-        if let ([last], Some(word)) = (rest, words.last_mut()) {
-            *word = pair(*last, 0.0);
-        }
+/// The words of one row of neighbours; an odd last element is paired with zero.
+fn pair_row(x: &[f32], words: &mut [f32]) {
+    let (pairs, rest) = x.as_chunks::<2>();
+    let (whole, last) = words.split_at_mut(pairs.len());
+    if cfg!(target_endian = "little") {
+        // SAFETY: a word is two halves of any bits, the first in memory being the lower one.
+        let halves = unsafe { std::slice::from_raw_parts_mut(whole.as_mut_ptr().cast(), 2 * whole.len()) };
+        narrow_chunk(pairs.as_flattened(), halves);
+    } else {
+        whole.iter_mut().zip(pairs).for_each(|(word, [first, second])| *word = pair(*first, *second));
+    }
+    if let ([rest], [last, ..]) = (rest, last) {
+        *last = pair(*rest, 0.0);
     }
 }
 
 simd! {
-    /// The words of two rows: each element with the one below it.
-    fn pair_rows(first: &[f32], second: &[f32], words: &mut [f32]) {
+    fn pair_rows_in_code(first: &[f32], second: &[f32], words: &mut [f32]) {
         for ((first, second), word) in first.iter().zip(second).zip(words) {
             *word = pair(*first, *second);
         }
     }
+}
+
+/// The words of two rows: each element with the one below it.
+fn pair_rows(first: &[f32], second: &[f32], words: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if has_bf16_products() {
+        // SAFETY: the processor was asked.
+        return unsafe { avx512::pair_rows(first, second, words) };
+    }
+    pair_rows_in_code(first, second, words);
 }
 
 simd! {
@@ -168,5 +192,112 @@ pub(crate) fn left<'w>(
     match operands {
         Operands::Bf16 => left_words(a, rows, depth, words, parallel).view(words),
         _ => a,
+    }
+}
+
+/// Rounding by the processor, where [`has_bf16_products`] says that it can.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512 {
+    use std::arch::x86_64::*;
+
+    use super::{pair, round};
+
+    /// The 8 words of 16 neighbours.
+    ///
+    /// # Safety
+    /// The elements exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(crate) unsafe fn words(from: *const f32) -> __m256i {
+        // SAFETY: the caller vouches for the elements; the cast changes the type of the same bits.
+        unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(from))) }
+    }
+
+    /// The words of 16 elements each of two rows.
+    ///
+    /// # Safety
+    /// The elements exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(crate) unsafe fn words_of_rows(first: *const f32, second: *const f32) -> __m512i {
+        // SAFETY: the caller vouches for the elements.
+        let (first, second) = unsafe { (words(first), words(second)) };
+        _mm512_or_si512(_mm512_cvtepu16_epi32(first), _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(second)))
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn narrow(x: &[f32], y: &mut [u16]) {
+        let (x, x_rest) = x.as_chunks::<16>();
+        let (y, y_rest) = y.as_chunks_mut::<16>();
+        for (x, y) in x.iter().zip(y) {
+            // SAFETY: both are 16 elements.
+            unsafe { _mm256_storeu_si256(y.as_mut_ptr().cast(), words(x.as_ptr())) };
+        }
+        for (x, y) in x_rest.iter().zip(y_rest) {
+            *y = (round(*x) >> 16) as u16;
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn pair_rows(first: &[f32], second: &[f32], words: &mut [f32]) {
+        let (first, first_rest) = first.as_chunks::<16>();
+        let (second, second_rest) = second.as_chunks::<16>();
+        let (words, words_rest) = words.as_chunks_mut::<16>();
+        for ((first, second), words) in first.iter().zip(second).zip(words) {
+            // SAFETY: all are 16 elements.
+            unsafe {
+                let of_rows = words_of_rows(first.as_ptr(), second.as_ptr());
+                _mm512_storeu_si512(words.as_mut_ptr().cast(), of_rows);
+            }
+        }
+        for ((first, second), word) in first_rest.iter().zip(second_rest).zip(words_rest) {
+            *word = pair(*first, *second);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every kind of number but subnormal ones: all exponents and the bits that decide the rounding, infinities, NaN.
+    fn numbers() -> Vec<f32> {
+        let mut numbers = vec![0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN, f32::MAX];
+        for exponent in 1..=255u32 {
+            for fraction in [0, 1, 0x7FFF, 0x8000, 0x8001, 0x0001_8000, 0x0001_8001, 0x007F_7FFF, 0x007F_8000]
+            {
+                numbers.push(f32::from_bits(exponent << 23 | fraction));
+                numbers.push(f32::from_bits(1 << 31 | exponent << 23 | fraction));
+            }
+        }
+        numbers
+    }
+
+    #[test]
+    fn the_processor_rounds_as_the_code_does() {
+        let numbers = numbers();
+        let mut narrowed = vec![0; numbers.len()];
+        narrow(&numbers, &mut narrowed);
+        for (&number, &narrowed) in numbers.iter().zip(&narrowed) {
+            assert_eq!(narrowed, (round(number) >> 16) as u16, "{number:e} {:08x}", number.to_bits());
+        }
+    }
+
+    #[test]
+    fn words_hold_two_neighbours_or_an_element_and_the_one_below() {
+        let numbers = numbers();
+        for len in [0, 1, 2, 15, 16, 17, 31, 33, 100, numbers.len() - 1] {
+            let (first, second) = (&numbers[..len], &numbers[numbers.len() - len..]);
+            let bits = |words: &[f32]| words.iter().map(|word| word.to_bits()).collect::<Vec<_>>();
+            let mut words = vec![0.0; len.div_ceil(2)];
+            pair_row(first, &mut words);
+            let expected: Vec<f32> =
+                first.chunks(2).map(|x| pair(x[0], x.get(1).copied().unwrap_or(0.0))).collect();
+            assert_eq!(bits(&words), bits(&expected));
+            let mut words = vec![0.0; len];
+            pair_rows(first, second, &mut words);
+            let expected: Vec<f32> = first.iter().zip(second).map(|(x, y)| pair(*x, *y)).collect();
+            assert_eq!(bits(&words), bits(&expected));
+        }
     }
 }

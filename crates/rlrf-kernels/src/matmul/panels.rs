@@ -1,9 +1,13 @@
 //! Packing: right operands rearranged in the order in which the micro-kernel reads them.
 
 use super::{Operands, View};
+#[cfg(target_arch = "x86_64")]
+use crate::bf16::avx512;
 use crate::bf16::{pair, unpair};
 use crate::int8::{OFFSET, quantise_weights};
 use crate::simd::InstructionSet;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::has_bf16_products;
 
 /// Columns of a panel.
 pub(crate) const WIDTH: usize = 32;
@@ -168,6 +172,8 @@ unsafe fn pack_group<const PAIRS: bool>(
         if source.inner == 1 && rows > 1 {
             match InstructionSet::detect() {
                 #[cfg(target_arch = "x86_64")]
+                _ if PAIRS && has_bf16_products() => transpose_bf16(source, rows, depth, to, stride),
+                #[cfg(target_arch = "x86_64")]
                 InstructionSet::Avx512 | InstructionSet::Avx2 => {
                     transpose_avx2::<PAIRS>(source, rows, depth, to, stride);
                 }
@@ -194,12 +200,42 @@ unsafe fn pack_group<const PAIRS: bool>(
     }
 }
 
+/// Words of the 16 elements of two neighbouring `k` each, `depth` of them (an even number).
+///
+/// # Safety
+/// 16 elements follow each (0, k) of `source`; `to` is valid for every step.
+unsafe fn pair_lines(source: View<'_>, depth: usize, to: *mut f32, stride: usize) {
+    // SAFETY: passed on; the processor was asked.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if has_bf16_products() {
+            return pair_lines_bf16(source, depth, to, stride);
+        }
+        pair_lines_in_code(source, depth, to, stride);
+    }
+}
+
+/// [`pair_lines`] where the processor rounds to bf16 itself.
+///
+/// # Safety
+/// As [`pair_lines`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn pair_lines_bf16(source: View<'_>, depth: usize, to: *mut f32, stride: usize) {
+    for step in 0..depth / 2 {
+        // SAFETY: the caller vouches for both sides.
+        unsafe {
+            let line = source.data.add(2 * step * source.inner);
+            let words = avx512::words_of_rows(line, line.add(source.inner));
+            std::arch::x86_64::_mm512_storeu_si512(to.add(step * stride).cast(), words);
+        }
+    }
+}
+
 simd! {
-    /// Words of the 16 elements of two neighbouring `k` each, `depth` of them (an even number).
-    ///
     /// # Safety
-    /// 16 elements follow each (0, k) of `source`; `to` is valid for every step.
-    unsafe fn pair_lines(source: View<'_>, depth: usize, to: *mut f32, stride: usize) {
+    /// As [`pair_lines`].
+    unsafe fn pair_lines_in_code(source: View<'_>, depth: usize, to: *mut f32, stride: usize) {
         for step in 0..depth / 2 {
             // SAFETY: the caller vouches for both sides.
             unsafe {
@@ -271,13 +307,46 @@ unsafe fn load_words<const PAIRS: bool>(from: *const f32) -> std::arch::x86_64::
     }
 }
 
-/// Packs rows whose elements are adjacent, in blocks of 8 x 8 words.
+/// [`transpose`] with AVX2.
 ///
 /// # Safety
-/// As [`pack_group`], with `source.inner == 1` and AVX2 at hand.
+/// As [`transpose`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn transpose_avx2<const PAIRS: bool>(
+    source: View<'_>,
+    rows: usize,
+    depth: usize,
+    to: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: passed on.
+    unsafe { transpose::<PAIRS>(|from| load_words::<PAIRS>(from), source, rows, depth, to, stride) };
+}
+
+/// [`transpose`] where the processor rounds to bf16 itself.
+///
+/// # Safety
+/// As [`transpose`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16,avx2")]
+unsafe fn transpose_bf16(source: View<'_>, rows: usize, depth: usize, to: *mut f32, stride: usize) {
+    use std::arch::x86_64::_mm256_castsi256_ps;
+    // SAFETY: passed on.
+    unsafe {
+        let load = |from| _mm256_castsi256_ps(avx512::words(from));
+        transpose::<true>(load, source, rows, depth, to, stride);
+    }
+}
+
+/// Packs rows whose elements are adjacent, in blocks of 8 x 8 words, which `load` reads 8 at a time.
+///
+/// # Safety
+/// As [`pack_group`], with `source.inner == 1`, and AVX2 in the function that this is inlined into.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transpose<const PAIRS: bool>(
+    load: impl Fn(*const f32) -> std::arch::x86_64::__m256,
     source: View<'_>,
     rows: usize,
     depth: usize,
@@ -294,7 +363,7 @@ unsafe fn transpose_avx2<const PAIRS: bool>(
             unsafe {
                 let mut r = [_mm256_setzero_ps(); 8];
                 for (i, r) in r.iter_mut().enumerate().take(valid) {
-                    *r = load_words::<PAIRS>(source.data.add((first + i) * source.outer + step * per_step));
+                    *r = load(source.data.add((first + i) * source.outer + step * per_step));
                 }
                 let pairs: [__m256; 8] = [
                     _mm256_unpacklo_ps(r[0], r[1]),
@@ -334,5 +403,45 @@ unsafe fn transpose_avx2<const PAIRS: bool>(
     unsafe {
         let (source, depth) = (source.offset(0, whole * per_step), depth - whole * per_step);
         copy_elements::<PAIRS>(source, rows, depth, to.add(whole * stride), stride);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Pack = unsafe fn(View<'_>, usize, usize, *mut f32, usize);
+
+    /// The packed words of `pack`, as bits.
+    fn packed(pack: Pack, source: View<'_>, rows: usize, depth: usize) -> Vec<u32> {
+        let mut words = vec![0f32; depth.div_ceil(2) * 16];
+        // SAFETY: the callers' sources hold `rows x depth` elements, or 16 of them where lines are read.
+        unsafe { pack(source, rows, depth, words.as_mut_ptr(), 16) };
+        words.iter().map(|word| word.to_bits()).collect()
+    }
+
+    #[test]
+    fn every_instruction_set_packs_the_same_words() {
+        let (rows, depth) = (16, 70);
+        let mut state = 1u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 65_536.0 - 128.0
+        };
+        let elements: Vec<f32> = (0..rows * depth).map(|_| random()).collect();
+        let (by_row, by_column) = (View::new(&elements, depth, 1), View::new(&elements, 1, rows));
+        for rows in [16, 11] {
+            let expected = packed(copy_elements::<true>, by_row, rows, depth);
+            assert_eq!(packed(pack_group::<true>, by_row, rows, depth), expected);
+            #[cfg(target_arch = "x86_64")]
+            if InstructionSet::detect() != InstructionSet::Portable {
+                assert_eq!(packed(transpose_avx2::<true>, by_row, rows, depth), expected);
+            }
+        }
+        let expected = packed(copy_elements::<true>, by_column, rows, depth);
+        assert_eq!(packed(pack_group::<true>, by_column, rows, depth), expected);
+        let in_code: Pack =
+            |source, _, depth, to, stride| unsafe { pair_lines_in_code(source, depth, to, stride) };
+        assert_eq!(packed(in_code, by_column, rows, depth), expected);
     }
 }
