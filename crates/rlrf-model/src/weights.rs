@@ -70,15 +70,14 @@ pub(crate) fn read_tensors(
     let mut tensors = Tensors::default();
     tensors.add(file, &map)?;
     for (name, shape, place) in names {
-        let Some((_, view)) = tensors.by_name.remove(name) else {
+        let Some(stored) = tensors.by_name.remove(name) else {
             return Err(Error::tensor(file, name, "missing".to_owned()));
         };
-        if view.shape() != shape {
-            let problem = format!("expected shape {shape:?}, found {:?}", view.shape());
+        if stored.view.shape() != shape {
+            let problem = format!("expected shape {shape:?}, found {:?}", stored.view.shape());
             return Err(Error::tensor(file, name, problem));
         }
-        convert(&view, &mut parameters[place.clone()])
-            .map_err(|problem| Error::tensor(file, name, problem))?;
+        stored.read(&mut parameters[place.clone()]).map_err(|problem| Error::tensor(file, name, problem))?;
     }
     match tensors.by_name.first_key_value() {
         None => Ok(()),
@@ -134,16 +133,17 @@ fn read_parameters(folder: &Path, config: &ModelConfig) -> Result<Vec<f32>> {
         tensors.add(file, map)?;
     }
     for (name, file) in &placed {
-        if tensors.by_name.get(name.as_str()).is_none_or(|(found, _)| found != file) {
+        if tensors.by_name.get(name.as_str()).is_none_or(|stored| stored.file != file) {
             return Err(Error::tensor(file, name, format!("absent from this file, where {INDEX} places it")));
         }
     }
     let sources = tensors.select(config, &layout, if placed.is_empty() { &files[0] } else { &index })?;
     // Allocated only now: every shape has been found in a file of that size.
     let mut parameters = vec![0.0; layout.len()];
-    for (entry, (file, view)) in layout.entries().iter().zip(sources) {
-        convert(&view, &mut parameters[entry.range.clone()])
-            .map_err(|problem| Error::tensor(file, &entry.name, problem))?;
+    for (entry, stored) in layout.entries().iter().zip(sources) {
+        stored
+            .read(&mut parameters[entry.range.clone()])
+            .map_err(|problem| Error::tensor(stored.file, &entry.name, problem))?;
     }
     Ok(parameters)
 }
@@ -182,10 +182,36 @@ fn map(path: &Path) -> Result<Mmap> {
     unsafe { Mmap::map(&file) }.map_err(|source| Error::io(path, "map", source))
 }
 
+/// A tensor in a mapped file.
+struct Stored<'a> {
+    file: &'a Path,
+    map: &'a Mmap,
+    view: TensorView<'a>,
+}
+
+impl Stored<'_> {
+    /// Converts it to f32; the error says what is wrong with it. Its pages do not stay in memory beside the values.
+    fn read(&self, values: &mut [f32]) -> std::result::Result<(), String> {
+        convert(&self.view, values)?;
+        #[cfg(unix)]
+        {
+            let bytes = self.view.data();
+            let offset = bytes.as_ptr() as usize - self.map.as_ptr() as usize;
+            // SAFETY: the map is of a file and only read: a page that is needed again is read again.
+            let advised = unsafe {
+                self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, bytes.len())
+            };
+            // No more than advice.
+            let _ = advised;
+        }
+        Ok(())
+    }
+}
+
 /// All tensors of a model's files.
 #[derive(Default)]
 struct Tensors<'a> {
-    by_name: BTreeMap<String, (&'a Path, TensorView<'a>)>,
+    by_name: BTreeMap<String, Stored<'a>>,
 }
 
 impl<'a> Tensors<'a> {
@@ -193,21 +219,16 @@ impl<'a> Tensors<'a> {
         let tensors = SafeTensors::deserialize(map)
             .map_err(|error| Error::file(file, format!("truncated or not a safetensors file: {error}")))?;
         for (name, view) in tensors.tensors() {
-            if let Some((other, _)) = self.by_name.get(&name) {
-                return Err(Error::tensor(file, name, format!("also in {}", other.display())));
+            if let Some(other) = self.by_name.get(&name) {
+                return Err(Error::tensor(file, name, format!("also in {}", other.file.display())));
             }
-            self.by_name.insert(name, (file, view));
+            self.by_name.insert(name, Stored { file, map, view });
         }
         Ok(())
     }
 
     /// The tensor of each entry of the layout, in its order; nothing may be left over.
-    fn select(
-        mut self,
-        config: &ModelConfig,
-        layout: &Layout,
-        whole: &Path,
-    ) -> Result<Vec<(&'a Path, TensorView<'a>)>> {
+    fn select(mut self, config: &ModelConfig, layout: &Layout, whole: &Path) -> Result<Vec<Stored<'a>>> {
         // Buffers that older transformers wrote; the frequencies follow from the configuration.
         self.by_name.retain(|name, _| !name.ends_with("rotary_emb.inv_freq"));
         if config.tie_word_embeddings
@@ -217,24 +238,24 @@ impl<'a> Tensors<'a> {
             self.by_name.entry(EMBEDDING.to_owned()).or_insert(head);
         }
         let take = |entry: &ParameterEntry| {
-            let Some((file, view)) = self.by_name.remove(&entry.name) else {
+            let Some(stored) = self.by_name.remove(&entry.name) else {
                 let hint =
                     if entry.name == LANGUAGE_HEAD { "; or should tie_word_embeddings be true?" } else { "" };
                 return Err(Error::tensor(whole, &entry.name, format!("missing{hint}")));
             };
-            if view.shape() != entry.shape {
-                let problem =
-                    format!("expected shape {:?} by config.json, found {:?}", entry.shape, view.shape());
-                return Err(Error::tensor(file, &entry.name, problem));
+            if stored.view.shape() != entry.shape {
+                let found = stored.view.shape();
+                let problem = format!("expected shape {:?} by config.json, found {found:?}", entry.shape);
+                return Err(Error::tensor(stored.file, &entry.name, problem));
             }
-            Ok((file, view))
+            Ok(stored)
         };
         let selected = layout.entries().iter().map(take).collect::<Result<Vec<_>>>()?;
         match self.by_name.first_key_value() {
             None => Ok(selected),
-            Some((name, (file, _))) => {
+            Some((name, stored)) => {
                 let problem = format!("unexpected: {} has no such part", config.architecture());
-                Err(Error::tensor(file, name, problem))
+                Err(Error::tensor(stored.file, name, problem))
             }
         }
     }

@@ -125,9 +125,12 @@ pub(crate) struct DpoOptions {
     /// Train adapters of this rank on all linear layers in place of the model
     #[arg(long, value_name = "RANK")]
     pub(crate) lora_rank: Option<NonZeroUsize>,
-    /// Prompts, each with 8 pairs of 4 chosen and 4 rejected candidates; a step takes one prompt
+    /// Prompts, each with 8 pairs of 4 chosen and 4 rejected candidates
     #[arg(long, value_name = "COUNT", default_value = "8")]
     pub(crate) prompts: NonZeroUsize,
+    /// Prompts of an update
+    #[arg(long, value_name = "COUNT", default_value = "1")]
+    pub(crate) prompts_per_step: NonZeroUsize,
     /// Tokens of a prompt, and of a candidate
     #[arg(long, value_name = "COUNT", default_value = "128")]
     pub(crate) length: NonZeroUsize,

@@ -16,14 +16,15 @@ const CHOSEN: usize = 4;
 /// Pairs of a prompt: half of the combinations, so that each candidate is in two.
 const PAIRS: usize = 8;
 
-/// Measures epochs of one prompt with all its pairs per step. The warm-up runs over the first prompt alone.
+/// Measures epochs over prompts with all their pairs. The warm-up runs over the first step alone.
 pub(crate) fn measure(options: &DpoOptions) -> Result<Report> {
     let DpoOptions { subject, lora_rank, prompts, repetitions, .. } = options;
+    let prompts_per_step = options.prompts_per_step.min(*prompts).get();
     let length = options.length.get();
     let whole_tree = length * (1 + 2 * CHOSEN);
     let tokens_per_microbatch = options.tokens_per_microbatch.map_or(whole_tree, |tokens| tokens.get());
     let config = TrainingConfig {
-        batch_size: 1,
+        batch_size: prompts_per_step,
         tokens_per_microbatch,
         ..precision::training(subject.precision, *lora_rank)?
     };
@@ -33,14 +34,14 @@ pub(crate) fn measure(options: &DpoOptions) -> Result<Report> {
     let (mut tokens_per_epoch, mut mean_loss) = (0, 0.0);
     let laps = stopwatch::time(repetitions, |repetition| {
         let measured = repetition >= repetitions.warmup;
-        let groups = if measured { groups.clone() } else { groups[..1].to_vec() };
+        let groups = if measured { groups.clone() } else { groups[..prompts_per_step].to_vec() };
         (tokens_per_epoch, mean_loss) = epoch(&mut model.decoder, groups, &config)?;
         Ok(())
     })?;
     let settings = json!({
         "prompts": prompts,
         "pairs": PAIRS * prompts.get(),
-        "pairs_per_step": PAIRS,
+        "pairs_per_step": PAIRS * prompts_per_step,
         "candidates_per_prompt": 2 * CHOSEN,
         "length": length,
         "lora_rank": lora_rank,
