@@ -13,7 +13,7 @@ use crate::simd;
 const FORWARD_ROWS: usize = 96;
 
 /// Logits that exist at once where gradients are computed from them.
-const CHUNK_LOGITS: usize = 16 << 20;
+const CHUNK_LOGITS: usize = 32 << 20;
 
 /// Multiply-adds below which a second thread costs more than it gives.
 const PARALLEL: usize = 1 << 20;
@@ -132,7 +132,7 @@ pub fn backward(
     // Taken, as in the forward.
     let mut buffers = BUFFERS.take();
     let Buffers { words, hidden: gathered, logits, d_hidden: d_chunk, .. } = &mut buffers;
-    for active in active.chunks(rows_at_once(vocab)) {
+    for active in active.chunks(rows_at_once(active.len(), vocab)) {
         gathered.clear();
         active.iter().for_each(|row| gathered.extend_from_slice(&hidden[row * dim..(row + 1) * dim]));
         let chunk = Chunk { operands, hidden: gathered, head, dim, vocab };
@@ -178,8 +178,9 @@ pub fn forward_backward(
     // Taken, as in the forward.
     let mut buffers = BUFFERS.take();
     let Buffers { words, partials, logsumexp, logits, .. } = &mut buffers;
-    for first in (0..rows).step_by(rows_at_once(vocab)) {
-        let end = rows.min(first + rows_at_once(vocab));
+    let at_once = rows_at_once(rows, vocab);
+    for first in (0..rows).step_by(at_once) {
+        let end = rows.min(first + at_once);
         let rows = end - first;
         let (targets, logprobs) = (&targets[first..end], &mut logprobs[first..end]);
         let chunk = Chunk { operands, hidden: &hidden[first * dim..end * dim], head, dim, vocab };
@@ -205,9 +206,11 @@ pub fn forward_backward(
     BUFFERS.set(buffers);
 }
 
-/// Rows of a chunk: as many as have their logits at once.
-fn rows_at_once(vocab: usize) -> usize {
-    (CHUNK_LOGITS / vocab.max(1)).max(1)
+/// Rows of a chunk: nearly equal chunks, of no more rows than have their logits at once. Even numbers, for a chunk's last row
+/// to be paired with its neighbour.
+fn rows_at_once(rows: usize, vocab: usize) -> usize {
+    let most = (CHUNK_LOGITS / vocab.max(1)).max(2) & !1;
+    rows.div_ceil(rows.div_ceil(most).max(1)).next_multiple_of(2).max(2)
 }
 
 /// Writes the target's logit, if this block of a row has it.

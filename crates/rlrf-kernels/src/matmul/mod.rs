@@ -430,10 +430,10 @@ fn cut(
 fn grid(m: usize, n: usize, k: usize) -> (usize, usize) {
     let threads = rayon::current_num_threads();
     let work = (m + 4) * n * k;
-    // A few tasks per thread, so that a thread that is held up leaves its share to the others.
-    let tasks = (work / TASK).clamp(2, threads * 4).next_multiple_of(threads);
+    // Two tasks per thread, so that a thread that is held up leaves its share to the others.
+    let tasks = (work / TASK).clamp(2, threads * 2).next_multiple_of(threads);
     // Columns first: tasks that share columns would pack the same part of B again.
-    let columns = tasks.min((n / 128).max(1));
+    let columns = tasks.min((n / 96).max(1));
     let rows = (tasks / columns).min(m.div_ceil(48)).max(1);
     (rows, columns)
 }
