@@ -46,12 +46,13 @@ pub(super) struct Tile {
 /// A compiled tile.
 pub(super) type TileFunction = unsafe fn(&Tile);
 
-/// Tiles of one number of rows: `groups` column groups at once, and one alone.
+/// Tiles of one number of rows: `groups` column groups at once, one alone, and the first half of one.
 #[derive(Clone, Copy)]
 pub(super) struct TileRow {
     pub(super) groups: usize,
     pub(super) wide: TileFunction,
     pub(super) narrow: TileFunction,
+    pub(super) half: TileFunction,
 }
 
 /// The tiles of one instruction set.
@@ -153,21 +154,22 @@ unsafe fn columns<const G: usize>(tile: &Tile, lanes: usize) -> [*const f32; G] 
     })
 }
 
-/// Computes a tile of `R` rows and `G` column groups, all in registers if there are enough.
+/// Computes a tile of `R` rows and `G` column groups of `H` registers each (2, or the first one alone), all in registers if there
+/// are enough.
 ///
 /// # Safety
 /// The processor has the instruction set of `V`, and the pointers of `tile` are valid for its shape.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "the indices are what the compiler unrolls into registers")]
-unsafe fn compute<V: Register, const R: usize, const G: usize>(tile: &Tile) {
+unsafe fn compute<V: Register, const R: usize, const G: usize, const H: usize>(tile: &Tile) {
     // SAFETY: the caller vouches for the pointers and for the instruction set.
     unsafe {
-        let mut sums = [[[V::splat(0.0); 2]; G]; R];
-        let c_at = |r: usize, g: usize, h: usize| r * tile.c_row + (2 * g + h) * V::LANES;
+        let mut sums = [[[V::splat(0.0); H]; G]; R];
+        let c_at = |r: usize, g: usize, h: usize| r * tile.c_row + (H * g + h) * V::LANES;
         if tile.accumulate {
             for r in 0..R {
                 for g in 0..G {
-                    for h in 0..2 {
+                    for h in 0..H {
                         sums[r][g][h] = V::load(tile.c.add(c_at(r, g, h)));
                     }
                 }
@@ -176,13 +178,13 @@ unsafe fn compute<V: Register, const R: usize, const G: usize>(tile: &Tile) {
         let b = columns::<G>(tile, V::LANES);
         let mut a = tile.a;
         for step in 0..tile.depth {
-            let columns: [[V; 2]; G] = std::array::from_fn(|g| {
+            let columns: [[V; H]; G] = std::array::from_fn(|g| {
                 std::array::from_fn(|h| V::load(b[g].add(step * WIDTH + h * V::LANES)))
             });
             for r in 0..R {
                 let factor = V::splat(*a.add(r * tile.a_row));
                 for g in 0..G {
-                    for h in 0..2 {
+                    for h in 0..H {
                         sums[r][g][h] = factor.mul_add(columns[g][h], sums[r][g][h]);
                     }
                 }
@@ -191,7 +193,7 @@ unsafe fn compute<V: Register, const R: usize, const G: usize>(tile: &Tile) {
         }
         for r in 0..R {
             for g in 0..G {
-                for h in 0..2 {
+                for h in 0..H {
                     sums[r][g][h].store(tile.c.add(c_at(r, g, h)));
                 }
             }
@@ -217,16 +219,16 @@ trait ByteRegister: Copy {
 /// As [`compute`]; `a` holds blocks as `quantise_row` writes them.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "the indices are what the compiler unrolls into registers")]
-unsafe fn compute_bytes<V: ByteRegister, const R: usize, const G: usize>(tile: &Tile) {
+unsafe fn compute_bytes<V: ByteRegister, const R: usize, const G: usize, const H: usize>(tile: &Tile) {
     // SAFETY: the caller vouches for the pointers and for the instruction set.
     unsafe {
         let lanes = V::Sums::LANES;
-        let c_at = |r: usize, g: usize, h: usize| r * tile.c_row + (2 * g + h) * lanes;
-        let mut sums = [[[V::Sums::splat(0.0); 2]; G]; R];
+        let c_at = |r: usize, g: usize, h: usize| r * tile.c_row + (H * g + h) * lanes;
+        let mut sums = [[[V::Sums::splat(0.0); H]; G]; R];
         if tile.accumulate {
             for r in 0..R {
                 for g in 0..G {
-                    for h in 0..2 {
+                    for h in 0..H {
                         sums[r][g][h] = V::Sums::load(tile.c.add(c_at(r, g, h)));
                     }
                 }
@@ -236,14 +238,14 @@ unsafe fn compute_bytes<V: ByteRegister, const R: usize, const G: usize>(tile: &
         for block in 0..tile.depth / BLOCK_STEPS {
             let a: [*const f32; R] =
                 std::array::from_fn(|r| tile.a.add(r * tile.a_row + block * BLOCK_WORDS));
-            let mut products: [[[V; 2]; G]; R] = std::array::from_fn(|r| {
-                [[V::splat((*a[r].add(BLOCK_STEPS + 1)).to_bits().cast_signed()); 2]; G]
+            let mut products: [[[V; H]; G]; R] = std::array::from_fn(|r| {
+                [[V::splat((*a[r].add(BLOCK_STEPS + 1)).to_bits().cast_signed()); H]; G]
             });
             for step in 0..BLOCK_STEPS {
                 for r in 0..R {
                     let left = *a[r].add(step);
                     for g in 0..G {
-                        for h in 0..2 {
+                        for h in 0..H {
                             let weights = b[g].add((block * BLOCK_STEPS + step) * WIDTH + h * lanes);
                             products[r][g][h] = products[r][g][h].add_products(weights, left);
                         }
@@ -253,7 +255,7 @@ unsafe fn compute_bytes<V: ByteRegister, const R: usize, const G: usize>(tile: &
             for r in 0..R {
                 let scale = V::Sums::splat(*a[r].add(BLOCK_STEPS));
                 for g in 0..G {
-                    for h in 0..2 {
+                    for h in 0..H {
                         sums[r][g][h] = scale.mul_add(products[r][g][h].to_f32(), sums[r][g][h]);
                     }
                 }
@@ -261,7 +263,7 @@ unsafe fn compute_bytes<V: ByteRegister, const R: usize, const G: usize>(tile: &
         }
         for r in 0..R {
             for g in 0..G {
-                for h in 0..2 {
+                for h in 0..H {
                     sums[r][g][h].store(tile.c.add(c_at(r, g, h)));
                 }
             }
@@ -272,7 +274,12 @@ unsafe fn compute_bytes<V: ByteRegister, const R: usize, const G: usize>(tile: &
 /// Lists the tiles of 1, 2, ... rows, given how many groups each takes at once.
 macro_rules! tile_rows {
     ($function:ident: $($rows:literal x $groups:literal),*) => {
-        &[$(TileRow { groups: $groups, wide: $function::<$rows, $groups>, narrow: $function::<$rows, 1> }),*]
+        &[$(TileRow {
+            groups: $groups,
+            wide: $function::<$rows, $groups, 2>,
+            narrow: $function::<$rows, 1, 2>,
+            half: $function::<$rows, 1, 1>,
+        }),*]
     };
 }
 
@@ -408,9 +415,9 @@ mod x86 {
     macro_rules! tile {
         ($name:ident: $compute:ident, $register:ty, $features:literal) => {
             #[target_feature(enable = $features)]
-            unsafe fn $name<const R: usize, const G: usize>(tile: &Tile) {
+            unsafe fn $name<const R: usize, const G: usize, const H: usize>(tile: &Tile) {
                 // SAFETY: the features are enabled here; the caller vouches for the pointers.
-                unsafe { $compute::<$register, R, G>(tile) }
+                unsafe { $compute::<$register, R, G, H>(tile) }
             }
         };
     }
@@ -524,9 +531,9 @@ impl ByteRegister for PlainBytes {
 /// Compiles a tile of plain code.
 macro_rules! portable_tile {
     ($name:ident: $compute:ident, $register:ty) => {
-        unsafe fn $name<const R: usize, const G: usize>(tile: &Tile) {
+        unsafe fn $name<const R: usize, const G: usize, const H: usize>(tile: &Tile) {
             // SAFETY: plain code needs no instruction set; the caller vouches for the pointers.
-            unsafe { $compute::<$register, R, G>(tile) }
+            unsafe { $compute::<$register, R, G, H>(tile) }
         }
     };
 }

@@ -136,10 +136,16 @@ unsafe fn multiply_strip(kernel: &Microkernel, pass: &Pass, a: View<'_>, rows: u
     let groups = pass.columns.div_ceil(width);
     let mut group = 0;
     while group < groups {
-        let (count, function) =
-            if group + tiles.groups <= groups { (tiles.groups, tiles.wide) } else { (1, tiles.narrow) };
         let column = group * width;
-        let valid = (pass.columns - column).min(count * width);
+        let rest = pass.columns - column;
+        let (count, span, function) = if group + tiles.groups <= groups {
+            (tiles.groups, tiles.groups * width, tiles.wide)
+        } else if rest > width / 2 {
+            (1, width, tiles.narrow)
+        } else {
+            (1, width / 2, tiles.half)
+        };
+        let valid = rest.min(span);
         // SAFETY: the columns from `column` lie in `c`.
         let corner = unsafe { c.offset(0, column) };
         let mut tile = Tile {
@@ -156,12 +162,12 @@ unsafe fn multiply_strip(kernel: &Microkernel, pass: &Pass, a: View<'_>, rows: u
         };
         // SAFETY: the tile's operands are packed; a tile that sticks out of `c` works on a copy.
         unsafe {
-            if valid == count * width {
+            if valid == span {
                 function(&tile);
             } else {
                 let mut copy = [0f32; EDGE];
                 tile.c = copy.as_mut_ptr();
-                tile.c_row = count * width;
+                tile.c_row = span;
                 for row in 0..rows {
                     let (inside, outside) = (tile.c.add(row * tile.c_row), corner.data.add(row * c.row));
                     std::ptr::copy_nonoverlapping(outside, inside, valid);
