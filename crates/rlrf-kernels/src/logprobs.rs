@@ -15,6 +15,9 @@ const FORWARD_ROWS: usize = 96;
 /// Logits that exist at once where gradients are computed from them.
 const CHUNK_LOGITS: usize = 32 << 20;
 
+/// Logits that [`forward_keeping`] may keep: more, since to compute them again costs a product.
+const KEPT_LOGITS: usize = 64 << 20;
+
 /// Multiply-adds below which a second thread costs more than it gives.
 const PARALLEL: usize = 1 << 20;
 
@@ -29,6 +32,8 @@ thread_local! {
     static SCRATCH: RefCell<(Panels, Vec<f32>, Vec<f32>)> = RefCell::default();
     /// Buffers of a call; kept, because fresh pages of this size cost more than the arithmetic.
     static BUFFERS: RefCell<Buffers> = RefCell::default();
+    /// The logits of a chunk of rows between their forward and backward, and each row's log-sum-exp.
+    static CHUNK: RefCell<(Vec<f32>, Vec<f32>)> = RefCell::default();
 }
 
 /// What a call keeps for the next one.
@@ -38,7 +43,6 @@ struct Buffers {
     words: Vec<f32>,
     /// The largest logit of each row in each block, and the sum of exponentials relative to it.
     partials: Vec<(f32, f32)>,
-    logsumexp: Vec<f32>,
     /// The hidden states of a chunk of rows.
     hidden: Vec<f32>,
     /// The logits of a chunk, then their gradients.
@@ -153,8 +157,88 @@ pub fn backward(
     BUFFERS.set(buffers);
 }
 
+/// Whether the logits of `rows` rows are few enough for [`forward_keeping`].
+pub fn can_keep(rows: usize, vocab: usize) -> bool {
+    rows * vocab.next_multiple_of(block_size(vocab)) <= KEPT_LOGITS
+}
+
+/// [`forward`] that leaves all logits in `logits`, for [`backward_kept`].
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_keeping(
+    operands: Operands,
+    hidden: &[f32],
+    head: &[f32],
+    targets: &[u32],
+    dim: usize,
+    vocab: usize,
+    logprobs: &mut [f32],
+    logsumexp: &mut [f32],
+    logits: &mut Vec<f32>,
+) {
+    let rows = targets.len();
+    assert!(hidden.len() == rows * dim && head.len() == vocab * dim);
+    assert!(logprobs.len() == rows && logsumexp.len() == rows);
+    assert!(targets.iter().all(|&target| (target as usize) < vocab));
+    if rows == 0 {
+        return;
+    }
+    // Taken, as in the forward.
+    let mut buffers = BUFFERS.take();
+    let Buffers { words, partials, .. } = &mut buffers;
+    let chunk = Chunk { operands, hidden, head, dim, vocab };
+    partials.resize(chunk.blocks() * rows, (0.0, 0.0));
+    let target_logits = Output { data: logprobs.as_mut_ptr(), row: 1 };
+    chunk.logits(words, logits, partials.par_chunks_mut(rows), |block, logits, partials| {
+        let (start, columns) = chunk.block(block);
+        for (row, logits) in logits.chunks_exact(chunk.size()).enumerate() {
+            partials[row] = max_and_sum(&logits[..columns]);
+            // SAFETY: the row exists, and its target lies in one block alone.
+            unsafe { keep_target(&logits[..columns], start, targets[row], target_logits.offset(row, 0)) };
+        }
+    });
+    combine(partials, logprobs, logsumexp);
+    BUFFERS.set(buffers);
+}
+
+/// [`backward`] from the `logits` that [`forward_keeping`] of the same rows left, which it replaces. Rows with a gradient of zero
+/// cost as much as others.
+///
+/// # Panics
+/// As [`backward`], or if there are not as many logits.
+pub fn backward_kept(
+    operands: Operands,
+    hidden: &[f32],
+    head: &[f32],
+    targets: &[u32],
+    logsumexp: &[f32],
+    d_logprobs: &[f32],
+    dim: usize,
+    vocab: usize,
+    logits: &mut [f32],
+    d_hidden: &mut [f32],
+    d_head: Option<&mut [f32]>,
+) {
+    let rows = targets.len();
+    assert!(hidden.len() == rows * dim && head.len() == vocab * dim && d_hidden.len() == rows * dim);
+    assert!(logsumexp.len() == rows && d_logprobs.len() == rows);
+    assert!(targets.iter().all(|&target| (target as usize) < vocab));
+    assert!(d_head.as_ref().is_none_or(|d_head| d_head.len() == vocab * dim));
+    if rows == 0 {
+        return;
+    }
+    let chunk = Chunk { operands, hidden, head, dim, vocab };
+    let row = |((&target, &logsumexp), &d_logprob)| RowGradient { target, logsumexp, d_logprob };
+    let of_rows = targets.iter().zip(logsumexp).zip(d_logprobs).map(row).collect();
+    let gradients = LogitGradients::new(&chunk, of_rows, d_head);
+    let of_blocks = logits[..chunk.logits_len()].par_chunks_mut(rows * chunk.size());
+    for_each_block(chunk.work(), of_blocks, |block, logits| gradients.replace(block, logits));
+    chunk.hidden_gradients(logits, d_hidden);
+}
+
 /// [`forward`] and [`backward`] in one, for `d_logprobs` that are known beforehand: to the bit the same, but every logit is
-/// computed once.
+/// computed once, and those of a chunk of rows exist at once.
 ///
 /// # Panics
 /// As both.
@@ -171,39 +255,25 @@ pub fn forward_backward(
     mut d_head: Option<&mut [f32]>,
 ) {
     let rows = targets.len();
-    assert!(hidden.len() == rows * dim && head.len() == vocab * dim && d_hidden.len() == rows * dim);
+    assert!(hidden.len() == rows * dim && d_hidden.len() == rows * dim);
     assert!(logprobs.len() == rows && d_logprobs.len() == rows);
-    assert!(targets.iter().all(|&target| (target as usize) < vocab));
-    assert!(d_head.as_ref().is_none_or(|d_head| d_head.len() == vocab * dim));
     // Taken, as in the forward.
-    let mut buffers = BUFFERS.take();
-    let Buffers { words, partials, logsumexp, logits, .. } = &mut buffers;
+    let (mut logits, mut logsumexp) = CHUNK.take();
     let at_once = rows_at_once(rows, vocab);
     for first in (0..rows).step_by(at_once) {
-        let end = rows.min(first + at_once);
-        let rows = end - first;
-        let (targets, logprobs) = (&targets[first..end], &mut logprobs[first..end]);
-        let chunk = Chunk { operands, hidden: &hidden[first * dim..end * dim], head, dim, vocab };
-        partials.resize(chunk.blocks() * rows, (0.0, 0.0));
-        let target_logits = Output { data: logprobs.as_mut_ptr(), row: 1 };
-        chunk.logits(words, logits, partials.par_chunks_mut(rows), |block, logits, partials| {
-            let (start, columns) = chunk.block(block);
-            for (row, logits) in logits.chunks_exact(chunk.size()).enumerate() {
-                partials[row] = max_and_sum(&logits[..columns]);
-                // SAFETY: the row exists, and its target lies in one block alone.
-                unsafe { keep_target(&logits[..columns], start, targets[row], target_logits.offset(row, 0)) };
-            }
-        });
-        logsumexp.resize(rows, 0.0);
-        combine(partials, logprobs, logsumexp);
-        let row = |((&target, &logsumexp), &d_logprob)| RowGradient { target, logsumexp, d_logprob };
-        let of_rows = targets.iter().zip(&*logsumexp).zip(&d_logprobs[first..end]).map(row).collect();
-        let gradients = LogitGradients::new(&chunk, of_rows, d_head.as_deref_mut());
-        let of_blocks = logits[..chunk.logits_len()].par_chunks_mut(rows * chunk.size());
-        for_each_block(chunk.work(), of_blocks, |block, logits| gradients.replace(block, logits));
-        chunk.hidden_gradients(logits, &mut d_hidden[first * dim..end * dim]);
+        let chunk = first..rows.min(first + at_once);
+        let channels = chunk.start * dim..chunk.end * dim;
+        let (hidden, targets) = (&hidden[channels.clone()], &targets[chunk.clone()]);
+        logsumexp.resize(chunk.len(), 0.0);
+        let logprobs = &mut logprobs[chunk.clone()];
+        forward_keeping(operands, hidden, head, targets, dim, vocab, logprobs, &mut logsumexp, &mut logits);
+        let (d_logprobs, d_hidden) = (&d_logprobs[chunk], &mut d_hidden[channels]);
+        let d_head = d_head.as_deref_mut();
+        backward_kept(
+            operands, hidden, head, targets, &logsumexp, d_logprobs, dim, vocab, &mut logits, d_hidden, d_head,
+        );
     }
-    BUFFERS.set(buffers);
+    CHUNK.set((logits, logsumexp));
 }
 
 /// Rows of a chunk: nearly equal chunks, of no more rows than have their logits at once. Even numbers, for a chunk's last row

@@ -79,8 +79,8 @@ impl InferenceDecoder {
         assert_eq!(tokens.len(), positions.len(), "one position per token");
         let (rows, eps) = (tokens.len(), self.config.rms_norm_eps);
         let Scratch { layer: kept, forward, hidden, inv_rms } = scratch;
-        kept.resize(&self.config, rows);
-        forward.resize(&self.config, rows);
+        kept.resize(&self.config, rows, rows);
+        forward.delta.resize(rows * self.config.hidden_size, 0.0);
         hidden.resize(rows * self.config.hidden_size, 0.0);
         inv_rms.resize(rows, 0.0);
 
@@ -88,7 +88,8 @@ impl InferenceDecoder {
         kept.input.fill(0.0);
         self.embed(tokens, &mut forward.delta);
         for (index, layer) in self.layers.iter().enumerate() {
-            layer.forward(block, positions, kept, forward, &mut |q, k, v, out| attend(index, q, k, v, out));
+            let attend = &mut |q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| attend(index, q, k, v, out);
+            layer.forward(block, positions, None, kept, forward, attend);
             // The residual stream: `middle` of this layer is `input` of the next.
             std::mem::swap(&mut kept.input, &mut kept.middle);
         }

@@ -117,7 +117,7 @@ impl Microbatch {
 
     /// Forward pass: the log-probability of each token of the completions, one completion after the other.
     pub fn token_logprobs(&self, decoder: &Decoder, activations: &mut Activations) -> Result<Vec<f32>> {
-        decoder.forward(&self.batch, activations)?;
+        decoder.forward_rows(&self.batch, &self.rows, activations)?;
         Ok(decoder.logprobs(activations, &self.rows, &self.targets))
     }
 
@@ -158,7 +158,7 @@ impl Microbatch {
         d_completions: &[f64],
         gradients: &mut [f32],
     ) -> Result<Vec<f64>> {
-        decoder.forward(&self.batch, activations)?;
+        decoder.forward_rows(&self.batch, &self.rows, activations)?;
         let d_logprobs = self.spread(d_completions);
         let Self { batch, rows, targets, .. } = self;
         let logprobs =

@@ -40,7 +40,7 @@ impl ScoredBatch {
 
     /// Forward pass: the score of each completion.
     pub(crate) fn scores(&self, decoder: &Decoder, activations: &mut Activations) -> Result<Vec<f64>> {
-        decoder.forward(&self.batch, activations)?;
+        decoder.forward_rows(&self.batch, &self.last_rows, activations)?;
         Ok(decoder.scores(activations, &self.last_rows))
     }
 

@@ -1,7 +1,7 @@
 //! Log-probabilities against a plain f64 reference and its finite differences.
 
 use crate::common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
-use rlrf_kernels::logprobs::{backward, forward, forward_backward};
+use rlrf_kernels::logprobs::{backward, backward_kept, forward, forward_backward, forward_keeping};
 use rlrf_kernels::matmul::Operands::{self, Bf16, F32};
 
 fn reference(hidden: &[f64], head: &[f64], targets: &[u32], dim: usize) -> Vec<f64> {
@@ -159,6 +159,38 @@ fn both_in_one_are_one_after_the_other() {
                 gradients.1,
             );
             assert_same_bits(&found, &logprobs);
+            assert_same_bits(&d_found, &d_hidden);
+            assert_same_bits(&d_head_found, &d_head);
+
+            let (mut found, mut logsumexp_found, mut logits) =
+                (vec![f32::NAN; rows], vec![f32::NAN; rows], Vec::new());
+            forward_keeping(
+                operands,
+                &hidden,
+                &head,
+                &targets,
+                dim,
+                vocab,
+                &mut found,
+                &mut logsumexp_found,
+                &mut logits,
+            );
+            let (mut d_found, mut d_head_found) = (vec![f32::NAN; rows * dim], start);
+            backward_kept(
+                operands,
+                &hidden,
+                &head,
+                &targets,
+                &logsumexp_found,
+                &d_logprobs,
+                dim,
+                vocab,
+                &mut logits,
+                &mut d_found,
+                Some(&mut d_head_found),
+            );
+            assert_same_bits(&found, &logprobs);
+            assert_same_bits(&logsumexp_found, &logsumexp);
             assert_same_bits(&d_found, &d_hidden);
             assert_same_bits(&d_head_found, &d_head);
         }

@@ -1,8 +1,8 @@
 //! The buffers of forward and backward. They grow to the largest batch seen and are reused.
 
-use rlrf_kernels::attention::Heads;
 use rlrf_kernels::bf16::{narrow, widen};
 
+use super::rows::gather;
 use crate::{Computation, ModelConfig};
 
 /// What the forward keeps for the backward, and how both are computed; its buffers are reused from call to call.
@@ -15,7 +15,9 @@ pub struct Activations {
     pub(super) kept: Vec<Kept>,
     /// Log-sum-exp of the attention scores of each layer, `[rows, heads]`.
     pub(super) logsumexp: Vec<Vec<f32>>,
-    /// The residual stream after the last layer, `[rows, hidden]`.
+    /// The rows whose final hidden states were asked for, ascending; none named where all were.
+    pub(super) outputs: Option<Vec<usize>>,
+    /// The residual stream after the last layer, `[outputs, hidden]`.
     pub(super) residual: Vec<f32>,
     pub(super) inv_rms: Vec<f32>,
     pub(super) hidden: Vec<f32>,
@@ -35,28 +37,46 @@ impl Activations {
         self.computation
     }
 
-    /// Final hidden states after the last norm, `[rows, hidden_size]`.
+    /// Final hidden states after the last norm, `[rows, hidden_size]`; after [`Decoder::forward_rows`](crate::Decoder::forward_rows)
+    /// those of its rows, and perhaps of neighbours, in ascending order.
     pub fn hidden(&self) -> &[f32] {
         &self.hidden
     }
 
-    /// Makes every buffer of the forward fit `rows` rows.
-    pub(super) fn resize(&mut self, config: &ModelConfig, rows: usize) {
+    /// Where the final hidden state of a row of the batch lies among all.
+    ///
+    /// # Panics
+    /// If the forward was not asked for it.
+    pub(super) fn output(&self, row: usize) -> usize {
+        match &self.outputs {
+            None => row,
+            Some(outputs) => match outputs.binary_search(&row) {
+                Ok(output) => output,
+                Err(_) => panic!("the forward was not asked for row {row}"),
+            },
+        }
+    }
+
+    /// The final hidden states of `rows` of the batch, `[rows.len(), dim]`.
+    pub(super) fn gather_hidden(&self, rows: &[usize], dim: usize, to: &mut Vec<f32>) {
+        gather(&self.hidden, rows.iter().map(|&row| self.output(row)), dim, to);
+    }
+
+    /// Makes what is kept fit a batch of `rows` rows, whose `outputs` are asked for.
+    pub(super) fn resize(&mut self, config: &ModelConfig, rows: usize, outputs: Option<Vec<usize>>) {
         let whole = self.computation == Computation::default();
         let layers = config.num_hidden_layers;
         self.layers.resize_with(if whole { layers } else { 1 }, LayerActivations::default);
         self.kept.resize_with(if whole { 0 } else { layers }, || Kept::new(self.computation));
         self.logsumexp.resize_with(layers, Vec::new);
-        for layer in &mut self.layers {
-            layer.resize(config, rows);
-        }
         for logsumexp in &mut self.logsumexp {
             logsumexp.resize(rows * config.num_attention_heads, 0.0);
         }
         self.residual.resize(rows * config.hidden_size, 0.0);
-        self.inv_rms.resize(rows, 0.0);
-        self.hidden.resize(rows * config.hidden_size, 0.0);
-        self.forward.resize(config, rows);
+        let count = outputs.as_ref().map_or(rows, Vec::len);
+        self.inv_rms.resize(count, 0.0);
+        self.hidden.resize(count * config.hidden_size, 0.0);
+        self.outputs = outputs;
     }
 }
 
@@ -146,8 +166,8 @@ impl LayerActivations {
         )
     }
 
-    /// Makes every buffer fit `rows` rows.
-    pub(crate) fn resize(&mut self, config: &ModelConfig, rows: usize) {
+    /// Makes every buffer fit `rows` rows, and those behind the attention `outputs`.
+    pub(crate) fn resize(&mut self, config: &ModelConfig, rows: usize, outputs: usize) {
         let heads = config.heads();
         let (query, key_value) = (heads.query * heads.dim, heads.key_value * heads.dim);
         if config.qk_norm {
@@ -162,29 +182,22 @@ impl LayerActivations {
         self.k.resize(rows * key_value, 0.0);
         self.v.resize(rows * key_value, 0.0);
         self.attended.resize(rows * query, 0.0);
-        self.middle.resize(rows * config.hidden_size, 0.0);
-        self.middle_inv_rms.resize(rows, 0.0);
-        self.gate.resize(rows * config.intermediate_size, 0.0);
-        self.up.resize(rows * config.intermediate_size, 0.0);
+        self.middle.resize(outputs * config.hidden_size, 0.0);
+        self.middle_inv_rms.resize(outputs, 0.0);
+        self.gate.resize(outputs * config.intermediate_size, 0.0);
+        self.up.resize(outputs * config.intermediate_size, 0.0);
     }
 }
 
-/// What a forward needs and nothing keeps.
+/// What a forward needs and nothing keeps; like those of the backward, these buffers grow to the largest use.
 #[derive(Debug, Default)]
 pub(crate) struct ForwardScratch {
     /// What is yet to be added to the residual stream, `[rows, hidden]`.
     pub(crate) delta: Vec<f32>,
     pub(super) normed: Vec<f32>,
     pub(super) activated: Vec<f32>,
-}
-
-impl ForwardScratch {
-    /// Makes every buffer fit `rows` rows.
-    pub(crate) fn resize(&mut self, config: &ModelConfig, rows: usize) {
-        self.delta.resize(rows * config.hidden_size, 0.0);
-        self.normed.resize(rows * config.hidden_size, 0.0);
-        self.activated.resize(rows * config.intermediate_size, 0.0);
-    }
+    /// What was attended to by the rows that are computed further.
+    pub(super) selected: Vec<f32>,
 }
 
 /// The rows that the language head was applied to.
@@ -193,6 +206,9 @@ pub(super) struct Selection {
     /// Their final hidden states, `[selected, hidden]`.
     pub(super) hidden: Vec<f32>,
     pub(super) logsumexp: Vec<f32>,
+    /// Their logits, where these are kept for the backward.
+    pub(super) logits: Vec<f32>,
+    pub(super) logits_kept: bool,
     pub(super) d_hidden: Vec<f32>,
 }
 
@@ -213,28 +229,4 @@ pub(super) struct BackwardScratch {
     pub(super) d_up: Vec<f32>,
     /// Of a norm that is computed again; the kept ones are used.
     pub(super) inv_rms: Vec<f32>,
-}
-
-impl BackwardScratch {
-    /// Makes every buffer fit `rows` rows.
-    pub(super) fn resize(&mut self, config: &ModelConfig, rows: usize) {
-        let Heads { query, key_value, dim, .. } = config.heads();
-        self.inv_rms.resize(rows, 0.0);
-        if config.qk_norm {
-            self.d_q_projected.resize(rows * query * dim, 0.0);
-            self.d_k_projected.resize(rows * key_value * dim, 0.0);
-        }
-        for buffer in [&mut self.d_residual, &mut self.d_normed] {
-            buffer.resize(rows * config.hidden_size, 0.0);
-        }
-        for buffer in [&mut self.d_attended, &mut self.d_q] {
-            buffer.resize(rows * query * dim, 0.0);
-        }
-        for buffer in [&mut self.d_k, &mut self.d_v] {
-            buffer.resize(rows * key_value * dim, 0.0);
-        }
-        for buffer in [&mut self.d_activated, &mut self.d_gate, &mut self.d_up] {
-            buffer.resize(rows * config.intermediate_size, 0.0);
-        }
-    }
 }

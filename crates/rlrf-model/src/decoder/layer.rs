@@ -12,6 +12,7 @@ use rlrf_kernels::swiglu::{swiglu, swiglu_backward};
 
 use super::activations::{BackwardScratch, ForwardScratch, LayerActivations};
 use super::linear::{self, FlatLinear, Linear, LowRank};
+use super::rows::{resized, select, spread};
 use crate::lora::LoraLayer;
 use crate::parameters::LayerPlaces;
 use crate::{Adapter, Batch};
@@ -45,9 +46,23 @@ pub(crate) type Attend<'a> = dyn FnMut(&[f32], &[f32], &[f32], &mut [f32]) + 'a;
 
 impl<L: Linear> LayerWeights<'_, L> {
     /// One block. The residual stream enters as `kept.input + scratch.delta` and leaves as `kept.middle +
-    /// scratch.delta`: each sum is left to the norm that reads it next. All buffers fit `positions.len()` rows.
-    /// `attend` gets rotated queries and keys.
+    /// scratch.delta`: each sum is left to the norm that reads it next. `kept` fits `positions.len()` rows; what lies behind the
+    /// attention is computed for the rows `outputs` alone, in their order, where they are given. `attend` gets rotated queries and keys.
     pub(crate) fn forward(
+        &self,
+        block: Block<'_>,
+        positions: &[u32],
+        outputs: Option<&[usize]>,
+        kept: &mut LayerActivations,
+        scratch: &mut ForwardScratch,
+        attend: &mut Attend<'_>,
+    ) {
+        self.attention(block, positions, kept, scratch, attend);
+        self.feed_forward(block, outputs, kept, scratch);
+    }
+
+    /// Up to what the heads attended to.
+    fn attention(
         &self,
         block: Block<'_>,
         positions: &[u32],
@@ -55,9 +70,9 @@ impl<L: Linear> LayerWeights<'_, L> {
         scratch: &mut ForwardScratch,
         attend: &mut Attend<'_>,
     ) {
-        let rows = positions.len();
-        let ForwardScratch { delta, normed, activated } = scratch;
-        let eps = block.rms_norm_eps;
+        let (rows, eps) = (positions.len(), block.rms_norm_eps);
+        let len = kept.input.len();
+        let (delta, normed) = (resized(&mut scratch.delta, len), resized(&mut scratch.normed, len));
 
         add_rms_norm(&mut kept.input, delta, &self.input_layernorm, eps, normed, &mut kept.input_inv_rms);
         // Before their norms, where there are any.
@@ -73,12 +88,32 @@ impl<L: Linear> LayerWeights<'_, L> {
         block.rope.rotate(&mut kept.q, positions, block.heads.query);
         block.rope.rotate(&mut kept.k, positions, block.heads.key_value);
         attend(&kept.q, &kept.k, &kept.v, &mut kept.attended);
-        self.o_proj.forward(&kept.attended, delta, rows);
+    }
 
-        kept.middle.copy_from_slice(&kept.input);
+    fn feed_forward(
+        &self,
+        block: Block<'_>,
+        outputs: Option<&[usize]>,
+        kept: &mut LayerActivations,
+        scratch: &mut ForwardScratch,
+    ) {
+        let (dim, eps) = (self.input_layernorm.len(), block.rms_norm_eps);
+        let ForwardScratch { delta, normed, activated, selected } = scratch;
+        select(&kept.input, outputs, dim, &mut kept.middle);
+        let attended = match outputs {
+            None => &kept.attended,
+            Some(_) => {
+                select(&kept.attended, outputs, self.o_proj.inputs(), selected);
+                selected
+            }
+        };
+        let (len, rows) = (kept.middle.len(), kept.middle.len() / dim);
+        let (delta, normed) = (resized(delta, len), resized(normed, len));
+        self.o_proj.forward(attended, delta, rows);
         let norm = &self.post_attention_layernorm;
         add_rms_norm(&mut kept.middle, delta, norm, eps, normed, &mut kept.middle_inv_rms);
         linear::forward([&self.gate_proj, &self.up_proj], normed, [&mut kept.gate, &mut kept.up], rows);
+        let activated = resized(activated, kept.gate.len());
         swiglu(&kept.gate, &kept.up, activated);
         self.down_proj.forward(activated, delta, rows);
     }
@@ -150,11 +185,13 @@ pub(super) struct LayerBackward<'a> {
     pub(super) kept: &'a LayerActivations,
     pub(super) logsumexp: &'a [f32],
     pub(super) batch: &'a Batch,
+    /// The rows that the layer's output was computed for, ascending; all where there are none given.
+    pub(super) outputs: Option<&'a [usize]>,
 }
 
 impl LayerBackward<'_> {
-    /// Turns `scratch.d_residual` from the gradient of the layer's output into that of its input, and adds the
-    /// gradients of the layer's parameters into the flat `gradients`.
+    /// Turns `scratch.d_residual` from the gradient of the layer's output, of the rows `outputs` where they are given, into that of
+    /// its input, of all rows, and adds the gradients of the layer's parameters into the flat `gradients`.
     pub(super) fn run(
         &self,
         forward: &mut ForwardScratch,
@@ -170,34 +207,65 @@ impl LayerBackward<'_> {
         (!self.weights.down_proj.frozen).then(|| &mut gradients[range.clone()])
     }
 
+    /// Down to what the heads attended to.
     fn feed_forward(
         &self,
         forward: &mut ForwardScratch,
         scratch: &mut BackwardScratch,
         gradients: &mut [f32],
     ) {
-        let (weights, kept, rows) = (&self.weights, self.kept, self.batch.len());
-        let BackwardScratch { d_residual, d_normed, d_activated, d_gate, d_up, inv_rms, .. } = scratch;
+        let (weights, kept) = (&self.weights, self.kept);
+        let dim = weights.input_layernorm.len();
+        let (len, wide, rows) = (kept.middle.len(), kept.gate.len(), kept.middle.len() / dim);
+        let (normed, activated) =
+            (resized(&mut forward.normed, len), resized(&mut forward.activated, wide));
+        let (d_residual, d_normed) =
+            (resized(&mut scratch.d_residual, len), resized(&mut scratch.d_normed, len));
+        let [d_activated, d_gate, d_up] =
+            [&mut scratch.d_activated, &mut scratch.d_gate, &mut scratch.d_up].map(|buffer| resized(buffer, wide));
+        let inv_rms = resized(&mut scratch.inv_rms, rows);
 
         // Here and below, cheap elementwise results are recomputed rather than kept for every layer.
-        swiglu(&kept.gate, &kept.up, &mut forward.activated);
-        weights.down_proj.backward(d_residual, &forward.activated, d_activated, false, gradients, rows);
+        swiglu(&kept.gate, &kept.up, activated);
+        weights.down_proj.backward(d_residual, activated, d_activated, false, gradients, rows);
         swiglu_backward(d_activated, &kept.gate, &kept.up, d_gate, d_up);
 
         let norm = &weights.post_attention_layernorm;
-        rms_norm(&kept.middle, norm, self.block.rms_norm_eps, &mut forward.normed, inv_rms);
-        weights.gate_proj.backward(d_gate, &forward.normed, d_normed, false, gradients, rows);
-        weights.up_proj.backward(d_up, &forward.normed, d_normed, true, gradients, rows);
+        rms_norm(&kept.middle, norm, self.block.rms_norm_eps, normed, inv_rms);
+        weights.gate_proj.backward(d_gate, normed, d_normed, false, gradients, rows);
+        weights.up_proj.backward(d_up, normed, d_normed, true, gradients, rows);
         let d_norm = self.vector(&self.places.post_attention_layernorm, gradients);
         rms_norm_backward(d_normed, &kept.middle, norm, &kept.middle_inv_rms, d_residual, d_norm);
+
+        let all = self.batch.len();
+        let width = kept.attended.len() / all.max(1);
+        let d_attended = resized(&mut scratch.d_attended, kept.attended.len());
+        let attended = match self.outputs {
+            None => &kept.attended,
+            Some(_) => {
+                select(&kept.attended, self.outputs, width, &mut forward.selected);
+                &forward.selected
+            }
+        };
+        let of_outputs = &mut d_attended[..rows * width];
+        weights.o_proj.backward(d_residual, attended, of_outputs, false, gradients, rows);
+        if let Some(outputs) = self.outputs {
+            spread(d_attended, outputs, all, width);
+            spread(resized(&mut scratch.d_residual, all * dim), outputs, all, dim);
+        }
     }
 
     fn attention(&self, forward: &mut ForwardScratch, scratch: &mut BackwardScratch, gradients: &mut [f32]) {
         let (weights, kept, rows) = (&self.weights, self.kept, self.batch.len());
         let (heads, positions) = (self.block.heads, &self.batch.positions);
+        let len = kept.input.len();
+        let normed = resized(&mut forward.normed, len);
         let BackwardScratch { d_residual, d_normed, d_attended, d_q, d_k, d_v, inv_rms, .. } = scratch;
+        let (d_residual, d_normed) = (resized(d_residual, len), resized(d_normed, len));
+        let (d_attended, d_q) = (resized(d_attended, kept.q.len()), resized(d_q, kept.q.len()));
+        let (d_k, d_v) = (resized(d_k, kept.k.len()), resized(d_v, kept.k.len()));
+        let inv_rms = resized(inv_rms, rows);
 
-        weights.o_proj.backward(d_residual, &kept.attended, d_attended, false, gradients, rows);
         attention::backward(
             self.weights.o_proj.operands,
             &kept.q,
@@ -231,10 +299,10 @@ impl LayerBackward<'_> {
         );
 
         let norm = &weights.input_layernorm;
-        rms_norm(&kept.input, norm, self.block.rms_norm_eps, &mut forward.normed, inv_rms);
-        weights.q_proj.backward(d_q, &forward.normed, d_normed, false, gradients, rows);
-        weights.k_proj.backward(d_k, &forward.normed, d_normed, true, gradients, rows);
-        weights.v_proj.backward(d_v, &forward.normed, d_normed, true, gradients, rows);
+        rms_norm(&kept.input, norm, self.block.rms_norm_eps, normed, inv_rms);
+        weights.q_proj.backward(d_q, normed, d_normed, false, gradients, rows);
+        weights.k_proj.backward(d_k, normed, d_normed, true, gradients, rows);
+        weights.v_proj.backward(d_v, normed, d_normed, true, gradients, rows);
         let d_norm = self.vector(&self.places.input_layernorm, gradients);
         rms_norm_backward(d_normed, &kept.input, norm, &kept.input_inv_rms, d_residual, d_norm);
     }
@@ -245,12 +313,13 @@ fn head_norm_backward<'a>(
     dy: &'a [f32],
     norm: Option<&[f32]>,
     [projected, inv_rms]: [&[f32]; 2],
-    d_projected: &'a mut [f32],
+    d_projected: &'a mut Vec<f32>,
     d_norm: Option<&mut [f32]>,
 ) -> &'a [f32] {
     match norm {
         Some(weight) => {
-            d_projected.fill(0.0);
+            d_projected.clear();
+            d_projected.resize(dy.len(), 0.0);
             rms_norm_backward(dy, projected, weight, inv_rms, d_projected, d_norm);
             d_projected
         }

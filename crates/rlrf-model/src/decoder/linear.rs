@@ -7,6 +7,7 @@ use rlrf_kernels::matmul::{
     linear_backward_input, linear_backward_weight, project,
 };
 
+use super::rows::resized;
 use crate::lora::LoraPlace;
 use crate::parameters::LinearPlace;
 
@@ -61,11 +62,6 @@ thread_local! {
 
 /// Projections that share an input at most: those of queries, keys and values.
 const TOGETHER: usize = 3;
-
-fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    buffer.resize(buffer.len().max(len), 0.0);
-    &mut buffer[..len]
-}
 
 impl Linear for PackedLinear {
     fn weights(&self) -> (Operands, Weights<'_>) {

@@ -3,6 +3,7 @@
 mod activations;
 mod layer;
 mod linear;
+mod rows;
 mod score;
 
 use std::ops::Range;
@@ -17,11 +18,12 @@ use rlrf_kernels::norm::{add_rms_norm, rms_norm_backward};
 use rlrf_kernels::rope::RopeTable;
 
 pub use activations::Activations;
-use activations::Kept;
+use activations::{Kept, Selection};
 pub(crate) use activations::{ForwardScratch, LayerActivations};
 use layer::LayerBackward;
 pub(crate) use layer::{Block, LayerWeights};
 use linear::FlatLinear;
+use rows::{resized, scatter_add};
 
 use crate::{Adapter, Batch, Error, Head, Layout, ModelConfig, ParameterEntry, Result};
 
@@ -193,28 +195,59 @@ impl Decoder {
     /// # Errors
     /// A token out of range, a position beyond the context, spans that do not cover the rows.
     pub fn forward(&self, batch: &Batch, activations: &mut Activations) -> Result<()> {
+        self.run(batch, None, activations)
+    }
+
+    /// [`Decoder::forward`] where the final hidden states of `rows` alone are needed (they may repeat): the last layer leaves out what only
+    /// the others would need. The results of these rows, and all gradients, are to the bit the same.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`].
+    ///
+    /// # Panics
+    /// If a row is not of the batch.
+    pub fn forward_rows(&self, batch: &Batch, rows: &[usize], activations: &mut Activations) -> Result<()> {
+        let mut needed = vec![false; batch.len()];
+        rows.iter().for_each(|&row| needed[row] = true);
+        // Products in bf16 take rows in pairs: these stay the same pairs.
+        let outputs: Vec<usize> = (0..batch.len())
+            .filter(|&row| needed[row] || needed.get(row ^ 1).is_some_and(|&needed| needed))
+            .collect();
+        self.run(batch, (outputs.len() < batch.len()).then_some(outputs), activations)
+    }
+
+    fn run(&self, batch: &Batch, outputs: Option<Vec<usize>>, activations: &mut Activations) -> Result<()> {
         batch.check(self.config.vocab_size, self.config.max_position_embeddings)?;
-        let (rows, heads) = (batch.len(), self.config.heads());
-        activations.resize(&self.config, rows);
+        let (rows, heads, dim) = (batch.len(), self.config.heads(), self.config.hidden_size);
+        activations.resize(&self.config, rows, outputs);
         let operands = activations.computation().precision.operands();
-        let Activations { layers, kept, logsumexp, residual, inv_rms, hidden, forward, .. } = activations;
+        let Activations { layers, kept, logsumexp, outputs, residual, inv_rms, hidden, forward, .. } =
+            activations;
 
         residual.fill(0.0);
-        embed(self.embed_tokens(), &batch.tokens, self.config.hidden_size, &mut forward.delta);
+        embed(self.embed_tokens(), &batch.tokens, dim, resized(&mut forward.delta, rows * dim));
         let shared = layers.len();
         for (index, (weights, logsumexp)) in self.layers(operands).zip(logsumexp).enumerate() {
             let layer = &mut layers[index % shared];
+            let outputs = self.outputs(index, outputs.as_deref());
+            layer.resize(&self.config, rows, outputs.map_or(rows, <[usize]>::len));
             std::mem::swap(&mut layer.input, residual);
-            weights.forward(self.block(), &batch.positions, layer, forward, &mut |q, k, v, out| {
+            weights.forward(self.block(), &batch.positions, outputs, layer, forward, &mut |q, k, v, out| {
                 attention::forward(operands, q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
             });
-            residual.copy_from_slice(&layer.middle);
+            residual.clone_from(&layer.middle);
             if let Some(kept) = kept.get_mut(index) {
                 kept.keep(layer);
             }
         }
-        add_rms_norm(residual, &forward.delta, self.norm(), self.config.rms_norm_eps, hidden, inv_rms);
+        let delta = resized(&mut forward.delta, residual.len());
+        add_rms_norm(residual, delta, self.norm(), self.config.rms_norm_eps, hidden, inv_rms);
         Ok(())
+    }
+
+    /// The rows that layer `index` is computed for behind its attention: the keys and values of the next one need all.
+    fn outputs<'o>(&self, index: usize, outputs: Option<&'o [usize]>) -> Option<&'o [usize]> {
+        outputs.filter(|_| index + 1 == self.layout.layers.len())
     }
 
     /// Full logits of the given rows, `[rows.len(), vocab]` (tests and evaluation; training uses `logprobs`).
@@ -224,7 +257,7 @@ impl Decoder {
     pub fn logits(&self, activations: &Activations, rows: &[usize]) -> Vec<f32> {
         let (dim, vocab) = (self.config.hidden_size, self.config.vocab_size);
         let mut hidden = Vec::new();
-        gather(&activations.hidden, rows, dim, &mut hidden);
+        activations.gather_hidden(rows, dim, &mut hidden);
         let mut logits = vec![0.0; rows.len() * vocab];
         let operands = activations.computation().precision.operands();
         linear(operands, &hidden, self.lm_head(), None, &mut logits, rows.len(), dim, vocab);
@@ -241,20 +274,29 @@ impl Decoder {
         assert_eq!(rows.len(), targets.len(), "one target per row");
         let (dim, vocab) = (self.config.hidden_size, self.config.vocab_size);
         let operands = activations.computation().precision.operands();
-        let selection = &mut activations.selection;
-        gather(&activations.hidden, rows, dim, &mut selection.hidden);
+        let mut selection = std::mem::take(&mut activations.selection);
+        activations.gather_hidden(rows, dim, &mut selection.hidden);
         selection.logsumexp.resize(rows.len(), 0.0);
         let mut logprobs = vec![0.0; rows.len()];
-        logprobs::forward(
-            operands,
-            &selection.hidden,
-            self.lm_head(),
-            targets,
-            dim,
-            vocab,
-            &mut logprobs,
-            &mut selection.logsumexp,
-        );
+        let Selection { hidden, logsumexp, logits, logits_kept, .. } = &mut selection;
+        *logits_kept = !activations.computation().recompute && logprobs::can_keep(rows.len(), vocab);
+        let head = self.lm_head();
+        if *logits_kept {
+            logprobs::forward_keeping(
+                operands,
+                hidden,
+                head,
+                targets,
+                dim,
+                vocab,
+                &mut logprobs,
+                logsumexp,
+                logits,
+            );
+        } else {
+            logprobs::forward(operands, hidden, head, targets, dim, vocab, &mut logprobs, logsumexp);
+        }
+        activations.selection = selection;
         logprobs
     }
 
@@ -277,18 +319,19 @@ impl Decoder {
         let mut selection = std::mem::take(&mut activations.selection);
         assert_eq!(selection.logsumexp.len(), rows.len(), "backward follows logprobs of the same rows");
         selection.d_hidden.resize(rows.len() * dim, 0.0);
-        logprobs::backward(
-            activations.computation().precision.operands(),
-            &selection.hidden,
-            self.lm_head(),
-            targets,
-            &selection.logsumexp,
-            d_logprobs,
-            dim,
-            vocab,
-            &mut selection.d_hidden,
-            self.part(&self.layout.head, gradients),
-        );
+        let Selection { hidden, logsumexp, logits, logits_kept, d_hidden } = &mut selection;
+        let operands = activations.computation().precision.operands();
+        let (head, d_head) = (self.lm_head(), self.part(&self.layout.head, gradients));
+        // Rows without a gradient may be many: then to compute the others' logits again costs less.
+        if std::mem::take(logits_kept) && !d_logprobs.contains(&0.0) {
+            logprobs::backward_kept(
+                operands, hidden, head, targets, logsumexp, d_logprobs, dim, vocab, logits, d_hidden, d_head,
+            );
+        } else {
+            logprobs::backward(
+                operands, hidden, head, targets, logsumexp, d_logprobs, dim, vocab, d_hidden, d_head,
+            );
+        }
         self.backward_hidden(batch, activations, rows, &selection.d_hidden, gradients);
         activations.selection = selection;
     }
@@ -309,7 +352,7 @@ impl Decoder {
     ) -> Vec<f32> {
         let (dim, vocab) = (self.config.hidden_size, self.config.vocab_size);
         let mut selection = std::mem::take(&mut activations.selection);
-        gather(&activations.hidden, rows, dim, &mut selection.hidden);
+        activations.gather_hidden(rows, dim, &mut selection.hidden);
         selection.d_hidden.resize(rows.len() * dim, 0.0);
         let mut logprobs = vec![0.0; rows.len()];
         logprobs::forward_backward(
@@ -343,55 +386,46 @@ impl Decoder {
         gradients: &mut [f32],
     ) {
         let (dim, heads) = (self.config.hidden_size, self.config.heads());
-        assert_eq!(activations.hidden.len(), batch.len() * dim, "backward follows forward of the same batch");
+        assert_eq!(activations.logsumexp[0].len(), batch.len() * heads.query, "backward follows forward of the same batch");
         assert_eq!(d_hidden.len(), rows.len() * dim, "one gradient per row");
         assert_eq!(gradients.len(), self.trainable().len(), "gradients are those of what is trained");
         let operands = activations.computation().precision.operands();
-        let Activations { layers, kept, logsumexp, residual, inv_rms, forward, backward, .. } = activations;
-        backward.resize(&self.config, batch.len());
+        let places: Vec<usize> = rows.iter().map(|&row| activations.output(row)).collect();
+        let Activations {
+            layers, kept, logsumexp, outputs, residual, inv_rms, forward, backward, ..
+        } = activations;
 
-        backward.d_normed.fill(0.0);
-        scatter_add(d_hidden, rows.iter().copied(), dim, &mut backward.d_normed);
-        backward.d_residual.fill(0.0);
+        let d_normed = resized(&mut backward.d_normed, residual.len());
+        d_normed.fill(0.0);
+        scatter_add(d_hidden, places.into_iter(), dim, d_normed);
+        let d_residual = resized(&mut backward.d_residual, residual.len());
+        d_residual.fill(0.0);
         let d_norm = self.part(&self.layout.norm, gradients);
-        rms_norm_backward(
-            &backward.d_normed,
-            residual,
-            self.norm(),
-            inv_rms,
-            &mut backward.d_residual,
-            d_norm,
-        );
+        rms_norm_backward(d_normed, residual, self.norm(), inv_rms, d_residual, d_norm);
         let shared = layers.len();
         let layers_backward = self.layers(operands).zip(&self.layout.layers).zip(logsumexp).enumerate().rev();
         for (index, ((weights, places), logsumexp)) in layers_backward {
             let layer = &mut layers[index % shared];
+            let outputs = self.outputs(index, outputs.as_deref());
             if let Some(kept) = kept.get(index) {
+                layer.resize(&self.config, batch.len(), outputs.map_or(batch.len(), <[usize]>::len));
                 kept.restore(layer);
                 if matches!(kept, Kept::Input(_)) {
                     // The input is the whole residual stream: nothing is yet to be added to it.
                     forward.delta.fill(0.0);
-                    weights.forward(self.block(), &batch.positions, layer, forward, &mut |q, k, v, out| {
-                        attention::forward(
-                            operands,
-                            q,
-                            k,
-                            v,
-                            &batch.positions,
-                            &batch.spans,
-                            heads,
-                            out,
-                            logsumexp,
-                        );
-                    });
+                    let attend = &mut |q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| {
+                        let (positions, spans) = (&batch.positions, &batch.spans);
+                        attention::forward(operands, q, k, v, positions, spans, heads, out, logsumexp);
+                    };
+                    weights.forward(self.block(), &batch.positions, outputs, layer, forward, attend);
                 }
             }
-            LayerBackward { weights, places, block: self.block(), kept: layer, logsumexp, batch }
+            LayerBackward { weights, places, block: self.block(), kept: layer, logsumexp, batch, outputs }
                 .run(forward, backward, gradients);
         }
         if let Some(d_embeddings) = self.part(&self.layout.embed_tokens, gradients) {
             let tokens = batch.tokens.iter().map(|&token| token as usize);
-            scatter_add(&backward.d_residual, tokens, dim, d_embeddings);
+            scatter_add(&backward.d_residual[..batch.len() * dim], tokens, dim, d_embeddings);
         }
     }
 
@@ -405,22 +439,6 @@ impl Decoder {
 pub(crate) fn embed(embeddings: &[f32], tokens: &[u32], dim: usize, out: &mut [f32]) {
     for (out, &token) in out.chunks_exact_mut(dim).zip(tokens) {
         out.copy_from_slice(&embeddings[token as usize * dim..][..dim]);
-    }
-}
-
-fn gather(source: &[f32], rows: &[usize], dim: usize, out: &mut Vec<f32>) {
-    out.clear();
-    for &row in rows {
-        out.extend_from_slice(&source[row * dim..][..dim]);
-    }
-}
-
-/// Adds row `i` of `source` into row `rows[i]` of `out`, in order: the sums do not depend on threads.
-fn scatter_add(source: &[f32], rows: impl Iterator<Item = usize>, dim: usize, out: &mut [f32]) {
-    for (source, row) in source.chunks_exact(dim).zip(rows) {
-        for (out, value) in out[row * dim..][..dim].iter_mut().zip(source) {
-            *out += value;
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{gather, standard_normal};
+use super::standard_normal;
 use crate::{Activations, Batch, Decoder, Head, Layout, Result};
 
 impl Decoder {
@@ -35,7 +35,7 @@ impl Decoder {
     pub fn scores(&self, activations: &Activations, rows: &[usize]) -> Vec<f64> {
         let head = self.score_head();
         let score = |&row: &usize| {
-            let hidden = &activations.hidden[row * head.len()..][..head.len()];
+            let hidden = &activations.hidden[activations.output(row) * head.len()..][..head.len()];
             hidden.iter().zip(head).map(|(value, weight)| f64::from(*value) * f64::from(*weight)).sum()
         };
         rows.iter().map(score).collect()
@@ -57,7 +57,7 @@ impl Decoder {
         assert_eq!(rows.len(), d_scores.len(), "one gradient per row");
         let head = self.score_head();
         let mut selection = std::mem::take(&mut activations.selection);
-        gather(&activations.hidden, rows, head.len(), &mut selection.hidden);
+        activations.gather_hidden(rows, head.len(), &mut selection.hidden);
         selection.d_hidden.clear();
         for &d_score in d_scores {
             selection.d_hidden.extend(head.iter().map(|weight| d_score as f32 * weight));

@@ -9,5 +9,6 @@ mod inference;
 mod lora;
 mod packing;
 mod parity;
+mod rows;
 mod score;
 mod support;
