@@ -30,8 +30,8 @@ impl Optimizer {
     pub fn new(entries: &[ParameterEntry], config: &TrainingConfig) -> Self {
         let len = entries.last().map_or(0, |entry| entry.range.end);
         Self {
-            first_moment: vec![0.0; len],
-            second_moment: vec![0.0; len],
+            first_moment: zeros(len),
+            second_moment: zeros(len),
             step: 0,
             regions: decay_regions(entries),
             beta1: config.beta1 as f32,
@@ -69,6 +69,11 @@ impl Optimizer {
             );
         }
     }
+}
+
+/// Written by all threads: the pages of a large vector are fresh, or to be cleared.
+pub(crate) fn zeros(len: usize) -> Vec<f32> {
+    rayon::iter::repeat_n(0.0, len).collect()
 }
 
 /// Neighbouring tensors of the same kind in one region, so that each update runs over long slices.

@@ -10,7 +10,7 @@ use rlrf_model::{Activations, Adapter, Decoder};
 
 use crate::checkpoint::{self, Found, Progress, Vectors};
 use crate::fingerprint::Fingerprint;
-use crate::optimizer::norm;
+use crate::optimizer::{norm, zeros};
 use crate::{
     Error, Objective, Optimizer, Result, Schedule, StepMetrics, TrainingConfig, TrainingControl,
     TrainingSummary,
@@ -113,7 +113,7 @@ impl<'a> Trainer<'a> {
         Self {
             schedule: config.learning_rate_schedule(config.total_steps(objective.len())),
             optimizer: Optimizer::new(decoder.trainable_entries(), config),
-            gradients: vec![0.0; decoder.trainable().len()],
+            gradients: zeros(decoder.trainable().len()),
             activations: Activations::new(config.computation()),
             order: EpochOrder::new(config.seed, objective.len()),
             progress: Progress::default(),

@@ -3,6 +3,7 @@
 //! `arguments` parses the command line and nothing else; `config` reads configuration files; the other modules wire
 //! the libraries together, one command each.
 
+mod allocator;
 mod arguments;
 mod aspects;
 mod aspects_command;
@@ -36,11 +37,8 @@ use crate::arguments::{
 };
 use crate::console::Console;
 
-/// Keeps large blocks mapped: fresh pages for every activation buffer would cost more than the arithmetic.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     let arguments = Arguments::parse();
     let threads = arguments.threads.map_or(0, std::num::NonZeroUsize::get);
     let pool = match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {

@@ -1,0 +1,58 @@
+//! Where few rows are asked for, the last layer computes few; their results are the same to the bit.
+
+use rlrf_model::{Activations, Batch, Computation, Precision};
+
+use crate::support::{FAMILIES, Loss, decoder, noise, tokens};
+
+/// Two trees, the second of a prompt alone; 31 rows.
+fn batch() -> Batch {
+    let mut batch = Batch::default();
+    let prompt = batch.push_sequence(&tokens(9, 1));
+    batch.push_branch(prompt.clone(), &tokens(6, 2));
+    batch.push_branch(prompt, &tokens(5, 3));
+    batch.push_sequence(&tokens(11, 4));
+    batch
+}
+
+fn loss(rows: &[usize]) -> Loss {
+    let mut loss = Loss::default();
+    for ((&row, &target), weight) in rows.iter().zip(&tokens(rows.len(), 5)).zip(noise(6)) {
+        loss.push(row, target, weight);
+    }
+    loss
+}
+
+#[test]
+fn rows_that_are_asked_for_are_as_if_all_were() {
+    let batch = batch();
+    for (architecture, tied) in FAMILIES {
+        let decoder = decoder(architecture, tied);
+        for precision in [Precision::F32, Precision::Bf16] {
+            for recompute in [false, true] {
+                let mut activations = Activations::new(Computation { precision, recompute });
+                for rows in [&[30][..], &[8, 9, 10, 8, 15, 16], &[20, 3, 4], &[], &[0, 29, 30]] {
+                    let loss = loss(rows);
+                    let (logprobs, gradients) = loss.run(&decoder, &batch, &mut activations);
+                    let logits = decoder.logits(&activations, rows);
+                    decoder.forward_rows(&batch, rows, &mut activations).unwrap();
+                    assert!(activations.hidden().len() <= 2 * rows.len() * decoder.config().hidden_size);
+                    assert_eq!(decoder.logits(&activations, rows), logits);
+                    assert_eq!(decoder.logprobs(&mut activations, rows, &loss.targets), logprobs);
+                    let mut found = vec![0.0; gradients.len()];
+                    let (targets, weights) = (&loss.targets, &loss.weights);
+                    decoder.backward(&batch, &mut activations, rows, targets, weights, &mut found);
+                    assert_eq!(found, gradients, "{architecture} {precision:?} {recompute} {rows:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "the forward was not asked for row 20")]
+fn a_row_that_was_not_asked_for_is_not_there() {
+    let decoder = decoder("LlamaForCausalLM", true);
+    let mut activations = Activations::default();
+    decoder.forward_rows(&batch(), &[3, 8], &mut activations).unwrap();
+    let _ = decoder.logits(&activations, &[20]);
+}
