@@ -38,18 +38,20 @@ struct Factors {
 }
 
 impl AdamW {
-    /// One update of `parameters` from `gradients` with moments `m` and `v` (same arithmetic as torch.optim.AdamW).
-    pub fn update(&self, parameters: &mut [f32], gradients: &[f32], m: &mut [f32], v: &mut [f32]) {
+    /// One update of `parameters` from `gradients` with moments `m` and `v` (same arithmetic as torch.optim.AdamW). The gradients
+    /// become zero, for the next step to add to: while they are in the cache this costs least.
+    pub fn update(&self, parameters: &mut [f32], gradients: &mut [f32], m: &mut [f32], v: &mut [f32]) {
         assert!(parameters.len() == gradients.len());
         assert!(parameters.len() == m.len() && parameters.len() == v.len());
         let factors = self.factors();
         parameters
             .par_chunks_mut(CHUNK)
-            .zip(gradients.par_chunks(CHUNK))
+            .zip(gradients.par_chunks_mut(CHUNK))
             .zip(m.par_chunks_mut(CHUNK))
             .zip(v.par_chunks_mut(CHUNK))
             .for_each(|(((parameters, gradients), m), v)| {
                 update_chunk(factors, parameters, gradients, m, v);
+                gradients.fill(0.0);
             });
     }
 

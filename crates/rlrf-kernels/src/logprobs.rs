@@ -207,6 +207,7 @@ pub fn forward_keeping(
 ///
 /// # Panics
 /// As [`backward`], or if there are not as many logits.
+#[expect(clippy::too_many_arguments, reason = "plain slices are the interface of every operation here")]
 pub fn backward_kept(
     operands: Operands,
     hidden: &[f32],
@@ -270,7 +271,17 @@ pub fn forward_backward(
         let (d_logprobs, d_hidden) = (&d_logprobs[chunk], &mut d_hidden[channels]);
         let d_head = d_head.as_deref_mut();
         backward_kept(
-            operands, hidden, head, targets, &logsumexp, d_logprobs, dim, vocab, &mut logits, d_hidden, d_head,
+            operands,
+            hidden,
+            head,
+            targets,
+            &logsumexp,
+            d_logprobs,
+            dim,
+            vocab,
+            &mut logits,
+            d_hidden,
+            d_head,
         );
     }
     CHUNK.set((logits, logsumexp));

@@ -42,11 +42,11 @@ impl Optimizer {
         }
     }
 
-    /// One update of `parameters` from `gradients` of norm `gradient_norm`, clipped as torch's `clip_grad_norm_` does.
+    /// One update of `parameters` from `gradients`, which become zero, of norm `gradient_norm`, clipped as torch's `clip_grad_norm_` does.
     pub fn update(
         &mut self,
         parameters: &mut [f32],
-        gradients: &[f32],
+        gradients: &mut [f32],
         gradient_norm: f64,
         learning_rate: f64,
     ) {
@@ -63,7 +63,7 @@ impl Optimizer {
             };
             rule.update(
                 &mut parameters[range.clone()],
-                &gradients[range.clone()],
+                &mut gradients[range.clone()],
                 &mut self.first_moment[range.clone()],
                 &mut self.second_moment[range.clone()],
             );

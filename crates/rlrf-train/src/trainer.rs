@@ -93,6 +93,7 @@ struct Trainer<'a> {
     config: &'a TrainingConfig,
     schedule: Schedule,
     optimizer: Optimizer,
+    /// Zero between steps.
     gradients: Vec<f32>,
     activations: Activations,
     order: EpochOrder,
@@ -149,7 +150,6 @@ impl<'a> Trainer<'a> {
 
     fn step(&mut self) -> Result<StepMetrics> {
         let started = Instant::now();
-        self.gradients.par_chunks_mut(1 << 16).for_each(|chunk| chunk.fill(0.0));
         let indices = self.order.batch(self.progress.step, self.config.batch_size);
         let loss = self.objective.loss_and_gradients(
             self.decoder,
@@ -162,7 +162,8 @@ impl<'a> Trainer<'a> {
         let gradient_norm = norm(&self.gradients);
         self.check_finite("the gradient norm", gradient_norm)?;
         let learning_rate = self.schedule.learning_rate(self.progress.step);
-        self.optimizer.update(self.decoder.trainable_mut(), &self.gradients, gradient_norm, learning_rate);
+        let gradients = &mut self.gradients;
+        self.optimizer.update(self.decoder.trainable_mut(), gradients, gradient_norm, learning_rate);
         self.progress.step += 1;
         self.progress.loss_sum += loss.loss;
         self.progress.tokens += loss.tokens;

@@ -182,10 +182,10 @@ fn elementwise(rows: usize, dim: usize) {
         step: 1,
         gradient_scale: 1.0,
     };
-    let mut m = noise(len);
+    let (mut gradients, mut m) = (noise(len), noise(len));
     time("adamw (elements)", &mut |y, z| {
         z.fill(1.0);
-        adamw.update(y, &x, &mut m, z);
+        adamw.update(y, &mut gradients, &mut m, z);
     });
 }
 

@@ -167,7 +167,9 @@ fn adamw_is_the_reference() {
             gradient_scale: 0.25,
         };
         let gradients = noise(len, 100 + step);
-        adamw.update(&mut parameters, &gradients, &mut m, &mut v);
+        let mut taken = gradients.clone();
+        adamw.update(&mut parameters, &mut taken, &mut m, &mut v);
+        assert!(taken.iter().all(|&gradient| gradient == 0.0));
         let [learning_rate, beta1, beta2] = [adamw.learning_rate, adamw.beta1, adamw.beta2].map(f64::from);
         for i in 0..len {
             let gradient = f64::from(gradients[i]) * 0.25;

@@ -217,12 +217,11 @@ impl LayerBackward<'_> {
         let (weights, kept) = (&self.weights, self.kept);
         let dim = weights.input_layernorm.len();
         let (len, wide, rows) = (kept.middle.len(), kept.gate.len(), kept.middle.len() / dim);
-        let (normed, activated) =
-            (resized(&mut forward.normed, len), resized(&mut forward.activated, wide));
+        let (normed, activated) = (resized(&mut forward.normed, len), resized(&mut forward.activated, wide));
         let (d_residual, d_normed) =
             (resized(&mut scratch.d_residual, len), resized(&mut scratch.d_normed, len));
-        let [d_activated, d_gate, d_up] =
-            [&mut scratch.d_activated, &mut scratch.d_gate, &mut scratch.d_up].map(|buffer| resized(buffer, wide));
+        let [d_activated, d_gate, d_up] = [&mut scratch.d_activated, &mut scratch.d_gate, &mut scratch.d_up]
+            .map(|buffer| resized(buffer, wide));
         let inv_rms = resized(&mut scratch.inv_rms, rows);
 
         // Here and below, cheap elementwise results are recomputed rather than kept for every layer.

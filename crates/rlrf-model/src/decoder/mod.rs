@@ -18,8 +18,8 @@ use rlrf_kernels::norm::{add_rms_norm, rms_norm_backward};
 use rlrf_kernels::rope::RopeTable;
 
 pub use activations::Activations;
-use activations::{Kept, Selection};
 pub(crate) use activations::{ForwardScratch, LayerActivations};
+use activations::{Kept, Selection};
 use layer::LayerBackward;
 pub(crate) use layer::{Block, LayerWeights};
 use linear::FlatLinear;
@@ -386,14 +386,17 @@ impl Decoder {
         gradients: &mut [f32],
     ) {
         let (dim, heads) = (self.config.hidden_size, self.config.heads());
-        assert_eq!(activations.logsumexp[0].len(), batch.len() * heads.query, "backward follows forward of the same batch");
+        assert_eq!(
+            activations.logsumexp[0].len(),
+            batch.len() * heads.query,
+            "backward follows forward of the same batch"
+        );
         assert_eq!(d_hidden.len(), rows.len() * dim, "one gradient per row");
         assert_eq!(gradients.len(), self.trainable().len(), "gradients are those of what is trained");
         let operands = activations.computation().precision.operands();
         let places: Vec<usize> = rows.iter().map(|&row| activations.output(row)).collect();
-        let Activations {
-            layers, kept, logsumexp, outputs, residual, inv_rms, forward, backward, ..
-        } = activations;
+        let Activations { layers, kept, logsumexp, outputs, residual, inv_rms, forward, backward, .. } =
+            activations;
 
         let d_normed = resized(&mut backward.d_normed, residual.len());
         d_normed.fill(0.0);

@@ -107,7 +107,7 @@ fn adamw_with_and_without_decay() {
         for (_, start) in places {
             gradients[start..start + 9].copy_from_slice(gradient);
         }
-        optimizer.update(&mut parameters, &gradients, 1.0, number(&settings["learning_rate"]));
+        optimizer.update(&mut parameters, &mut gradients, 1.0, number(&settings["learning_rate"]));
         for (name, start) in places {
             let expected = &values(&expected, name)[step * 9..][..9];
             let difference = difference(&parameters[start..start + 9], expected);
