@@ -17,26 +17,28 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inv_rms: &mu
         .for_each(|((x, y), inv_rms)| norm_rows(x, weight, eps, y, inv_rms));
 }
 
-/// `residual += delta`, then [`rms_norm`] of it.
+/// `sum = residual + delta`, then [`rms_norm`] of it.
 pub fn add_rms_norm(
-    residual: &mut [f32],
+    residual: &[f32],
     delta: &[f32],
     weight: &[f32],
     eps: f32,
+    sum: &mut [f32],
     y: &mut [f32],
     inv_rms: &mut [f32],
 ) {
     let width = weight.len();
-    assert!(residual.len() == y.len() && residual.len() == inv_rms.len() * width);
-    assert_eq!(residual.len(), delta.len());
+    assert!(sum.len() == residual.len() && sum.len() == delta.len());
+    assert!(sum.len() == y.len() && sum.len() == inv_rms.len() * width);
     residual
-        .par_chunks_mut(ROWS * width)
+        .par_chunks(ROWS * width)
         .zip(delta.par_chunks(ROWS * width))
+        .zip(sum.par_chunks_mut(ROWS * width))
         .zip(y.par_chunks_mut(ROWS * width))
         .zip(inv_rms.par_chunks_mut(ROWS))
-        .for_each(|(((residual, delta), y), inv_rms)| {
-            add(residual, delta);
-            norm_rows(residual, weight, eps, y, inv_rms);
+        .for_each(|((((residual, delta), sum), y), inv_rms)| {
+            sum_rows(residual, delta, sum);
+            norm_rows(sum, weight, eps, y, inv_rms);
         });
 }
 
@@ -70,6 +72,14 @@ pub fn rms_norm_backward(
         assert_eq!(dweight.len(), width);
         for partial in partials.chunks_exact(width) {
             add(dweight, partial);
+        }
+    }
+}
+
+simd! {
+    fn sum_rows(x: &[f32], delta: &[f32], sum: &mut [f32]) {
+        for ((sum, x), delta) in sum.iter_mut().zip(x).zip(delta) {
+            *sum = x + delta;
         }
     }
 }

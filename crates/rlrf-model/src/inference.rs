@@ -79,21 +79,20 @@ impl InferenceDecoder {
         assert_eq!(tokens.len(), positions.len(), "one position per token");
         let (rows, eps) = (tokens.len(), self.config.rms_norm_eps);
         let Scratch { layer: kept, forward, hidden, inv_rms } = scratch;
-        kept.resize(&self.config, rows, rows);
+        kept.resize(&self.config, rows);
+        kept.begin(&self.config, rows);
         forward.delta.resize(rows * self.config.hidden_size, 0.0);
         hidden.resize(rows * self.config.hidden_size, 0.0);
         inv_rms.resize(rows, 0.0);
 
         let block = Block { heads: self.config.heads(), rms_norm_eps: eps, rope: &self.rope };
-        kept.input.fill(0.0);
         self.embed(tokens, &mut forward.delta);
         for (index, layer) in self.layers.iter().enumerate() {
             let attend = &mut |q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| attend(index, q, k, v, out);
-            layer.forward(block, positions, None, kept, forward, attend);
-            // The residual stream: `middle` of this layer is `input` of the next.
-            std::mem::swap(&mut kept.input, &mut kept.middle);
+            layer.forward(block, positions, None, None, kept, forward, attend);
         }
-        add_rms_norm(&mut kept.input, &forward.delta, &self.norm, eps, hidden, inv_rms);
+        let LayerActivations { middle, input: sum, .. } = kept;
+        add_rms_norm(middle, &forward.delta, &self.norm, eps, sum, hidden, inv_rms);
         hidden
     }
 

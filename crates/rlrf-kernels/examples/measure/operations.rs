@@ -163,7 +163,9 @@ fn elementwise(rows: usize, dim: usize) {
         report(operation, &shape, seconds, gigaelements);
     };
     time("rms_norm (elements)", &mut |y, _| norm::rms_norm(&x, &weight, 1e-5, y, &mut inv_rms));
-    time("add_rms_norm (elements)", &mut |y, z| norm::add_rms_norm(z, &dy, &weight, 1e-5, y, &mut inv_rms));
+    time("add_rms_norm (elements)", &mut |y, z| {
+        norm::add_rms_norm(&x, &dy, &weight, 1e-5, z, y, &mut inv_rms);
+    });
     let inv_rms = vec![1.0; rows];
     time("rms_norm_backward (elements)", &mut |y, _| {
         norm::rms_norm_backward(&dy, &x, &weight, &inv_rms, y, Some(&mut dweight));

@@ -32,12 +32,12 @@ fn norm_is_the_reference_and_its_gradients_finite_differences() {
         assert_close(&y, &norm_reference(&wide(&x), &wide(&weight)), 1e-5);
 
         let delta = noise(rows * width, 4);
-        let mut residual: Vec<f32> = x.iter().zip(&delta).map(|(x, delta)| x - delta).collect();
-        let mut y_added = vec![0.0; rows * width];
+        let residual: Vec<f32> = x.iter().zip(&delta).map(|(x, delta)| x - delta).collect();
+        let (mut sum, mut y_added) = (vec![f32::NAN; rows * width], vec![0.0; rows * width]);
         let mut inv_added = vec![0.0; rows];
-        add_rms_norm(&mut residual, &delta, &weight, EPS, &mut y_added, &mut inv_added);
-        assert_close(&y_added, &norm_reference(&wide(&residual), &wide(&weight)), 1e-5);
-        assert_close(&residual, &wide(&x), 1e-5);
+        add_rms_norm(&residual, &delta, &weight, EPS, &mut sum, &mut y_added, &mut inv_added);
+        assert_close(&y_added, &norm_reference(&wide(&sum), &wide(&weight)), 1e-5);
+        assert_close(&sum, &wide(&x), 1e-5);
 
         let (mut dx, mut dweight) = (vec![1.0; rows * width], vec![2.0; width]);
         rms_norm_backward(&dy, &x, &weight, &inv_rms, &mut dx, Some(&mut dweight));

@@ -69,11 +69,14 @@ impl Activations {
         self.layers.resize_with(if whole { layers } else { 1 }, LayerActivations::default);
         self.kept.resize_with(if whole { 0 } else { layers }, || Kept::new(self.computation));
         self.logsumexp.resize_with(layers, Vec::new);
+        for layer in &mut self.layers {
+            layer.resize(config, rows);
+        }
         for logsumexp in &mut self.logsumexp {
             logsumexp.resize(rows * config.num_attention_heads, 0.0);
         }
-        self.residual.resize(rows * config.hidden_size, 0.0);
         let count = outputs.as_ref().map_or(rows, Vec::len);
+        self.residual.resize(count * config.hidden_size, 0.0);
         self.inv_rms.resize(count, 0.0);
         self.hidden.resize(count * config.hidden_size, 0.0);
         self.outputs = outputs;
@@ -122,13 +125,14 @@ impl Kept {
             Self::Narrow { activations, inverses } => {
                 let (wide, kept_inverses) = layer.buffers();
                 for (wide, kept) in wide.into_iter().zip(activations) {
+                    wide.resize(kept.len(), 0.0);
                     widen(kept, wide);
                 }
                 for (inverse, kept) in kept_inverses.into_iter().zip(inverses) {
                     inverse.clone_from(kept);
                 }
             }
-            Self::Input(kept) => layer.input.clone_from(kept),
+            Self::Input(_) => {}
         }
     }
 }
@@ -166,8 +170,8 @@ impl LayerActivations {
         )
     }
 
-    /// Makes every buffer fit `rows` rows, and those behind the attention `outputs`.
-    pub(crate) fn resize(&mut self, config: &ModelConfig, rows: usize, outputs: usize) {
+    /// Makes every buffer up to the attention fit `rows` rows; the others follow.
+    pub(crate) fn resize(&mut self, config: &ModelConfig, rows: usize) {
         let heads = config.heads();
         let (query, key_value) = (heads.query * heads.dim, heads.key_value * heads.dim);
         if config.qk_norm {
@@ -182,10 +186,12 @@ impl LayerActivations {
         self.k.resize(rows * key_value, 0.0);
         self.v.resize(rows * key_value, 0.0);
         self.attended.resize(rows * query, 0.0);
-        self.middle.resize(outputs * config.hidden_size, 0.0);
-        self.middle_inv_rms.resize(outputs, 0.0);
-        self.gate.resize(outputs * config.intermediate_size, 0.0);
-        self.up.resize(outputs * config.intermediate_size, 0.0);
+    }
+
+    /// Begins the residual stream, which enters the first layer, at zero.
+    pub(crate) fn begin(&mut self, config: &ModelConfig, rows: usize) {
+        self.middle.clear();
+        self.middle.resize(rows * config.hidden_size, 0.0);
     }
 }
 
@@ -196,8 +202,9 @@ pub(crate) struct ForwardScratch {
     pub(crate) delta: Vec<f32>,
     pub(super) normed: Vec<f32>,
     pub(super) activated: Vec<f32>,
-    /// What was attended to by the rows that are computed further.
-    pub(super) selected: Vec<f32>,
+    /// Where not all rows are computed further: the residual stream of those that are, and what they attended to.
+    pub(super) selected_input: Vec<f32>,
+    pub(super) selected_attended: Vec<f32>,
 }
 
 /// The rows that the language head was applied to.

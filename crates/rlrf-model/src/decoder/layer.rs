@@ -12,7 +12,7 @@ use rlrf_kernels::swiglu::{swiglu, swiglu_backward};
 
 use super::activations::{BackwardScratch, ForwardScratch, LayerActivations};
 use super::linear::{self, FlatLinear, Linear, LowRank};
-use super::rows::{resized, select, spread};
+use super::rows::{gather, resized, spread};
 use crate::lora::LoraLayer;
 use crate::parameters::LayerPlaces;
 use crate::{Adapter, Batch};
@@ -45,19 +45,21 @@ pub(crate) struct Block<'a> {
 pub(crate) type Attend<'a> = dyn FnMut(&[f32], &[f32], &[f32], &mut [f32]) + 'a;
 
 impl<L: Linear> LayerWeights<'_, L> {
-    /// One block. The residual stream enters as `kept.input + scratch.delta` and leaves as `kept.middle +
-    /// scratch.delta`: each sum is left to the norm that reads it next. `kept` fits `positions.len()` rows; what lies behind the
-    /// attention is computed for the rows `outputs` alone, in their order, where they are given. `attend` gets rotated queries and keys.
+    /// One block. The residual stream enters as `entering + scratch.delta` (`kept.middle + scratch.delta` where the buffers served
+    /// the layer before, too) and leaves as `kept.middle + scratch.delta`: each sum is left to the norm that reads it next. `kept`
+    /// fits `positions.len()` rows; what lies behind the attention is computed for the rows `outputs` alone, in their order, where they
+    /// are given. `attend` gets rotated queries and keys.
     pub(crate) fn forward(
         &self,
         block: Block<'_>,
         positions: &[u32],
         outputs: Option<&[usize]>,
+        entering: Option<&[f32]>,
         kept: &mut LayerActivations,
         scratch: &mut ForwardScratch,
         attend: &mut Attend<'_>,
     ) {
-        self.attention(block, positions, kept, scratch, attend);
+        self.attention(block, positions, entering, kept, scratch, attend);
         self.feed_forward(block, outputs, kept, scratch);
     }
 
@@ -66,6 +68,7 @@ impl<L: Linear> LayerWeights<'_, L> {
         &self,
         block: Block<'_>,
         positions: &[u32],
+        entering: Option<&[f32]>,
         kept: &mut LayerActivations,
         scratch: &mut ForwardScratch,
         attend: &mut Attend<'_>,
@@ -74,7 +77,8 @@ impl<L: Linear> LayerWeights<'_, L> {
         let len = kept.input.len();
         let (delta, normed) = (resized(&mut scratch.delta, len), resized(&mut scratch.normed, len));
 
-        add_rms_norm(&mut kept.input, delta, &self.input_layernorm, eps, normed, &mut kept.input_inv_rms);
+        let (entering, norm) = (entering.unwrap_or(&kept.middle), &self.input_layernorm);
+        add_rms_norm(entering, delta, norm, eps, &mut kept.input, normed, &mut kept.input_inv_rms);
         // Before their norms, where there are any.
         let q = if self.q_norm.is_some() { &mut kept.q_projected } else { &mut kept.q };
         let k = if self.k_norm.is_some() { &mut kept.k_projected } else { &mut kept.k };
@@ -98,20 +102,25 @@ impl<L: Linear> LayerWeights<'_, L> {
         scratch: &mut ForwardScratch,
     ) {
         let (dim, eps) = (self.input_layernorm.len(), block.rms_norm_eps);
-        let ForwardScratch { delta, normed, activated, selected } = scratch;
-        select(&kept.input, outputs, dim, &mut kept.middle);
-        let attended = match outputs {
-            None => &kept.attended,
-            Some(_) => {
-                select(&kept.attended, outputs, self.o_proj.inputs(), selected);
-                selected
+        let ForwardScratch { delta, normed, activated, selected_input, selected_attended } = scratch;
+        let (input, attended) = match outputs {
+            None => (&kept.input, &kept.attended),
+            Some(outputs) => {
+                gather(&kept.input, outputs.iter().copied(), dim, selected_input);
+                gather(&kept.attended, outputs.iter().copied(), self.o_proj.inputs(), selected_attended);
+                (&*selected_input, &*selected_attended)
             }
         };
-        let (len, rows) = (kept.middle.len(), kept.middle.len() / dim);
+        let (len, rows) = (input.len(), input.len() / dim);
         let (delta, normed) = (resized(delta, len), resized(normed, len));
+        kept.middle.resize(len, 0.0);
+        kept.middle_inv_rms.resize(rows, 0.0);
+        for buffer in [&mut kept.gate, &mut kept.up] {
+            buffer.resize(rows * self.down_proj.inputs(), 0.0);
+        }
         self.o_proj.forward(attended, delta, rows);
         let norm = &self.post_attention_layernorm;
-        add_rms_norm(&mut kept.middle, delta, norm, eps, normed, &mut kept.middle_inv_rms);
+        add_rms_norm(input, delta, norm, eps, &mut kept.middle, normed, &mut kept.middle_inv_rms);
         linear::forward([&self.gate_proj, &self.up_proj], normed, [&mut kept.gate, &mut kept.up], rows);
         let activated = resized(activated, kept.gate.len());
         swiglu(&kept.gate, &kept.up, activated);
@@ -241,9 +250,9 @@ impl LayerBackward<'_> {
         let d_attended = resized(&mut scratch.d_attended, kept.attended.len());
         let attended = match self.outputs {
             None => &kept.attended,
-            Some(_) => {
-                select(&kept.attended, self.outputs, width, &mut forward.selected);
-                &forward.selected
+            Some(outputs) => {
+                gather(&kept.attended, outputs.iter().copied(), width, &mut forward.selected_attended);
+                &forward.selected_attended
             }
         };
         let of_outputs = &mut d_attended[..rows * width];

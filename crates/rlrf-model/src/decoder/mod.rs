@@ -224,24 +224,23 @@ impl Decoder {
         let Activations { layers, kept, logsumexp, outputs, residual, inv_rms, hidden, forward, .. } =
             activations;
 
-        residual.fill(0.0);
         embed(self.embed_tokens(), &batch.tokens, dim, resized(&mut forward.delta, rows * dim));
         let shared = layers.len();
+        layers[0].begin(&self.config, rows);
         for (index, (weights, logsumexp)) in self.layers(operands).zip(logsumexp).enumerate() {
-            let layer = &mut layers[index % shared];
-            let outputs = self.outputs(index, outputs.as_deref());
-            layer.resize(&self.config, rows, outputs.map_or(rows, <[usize]>::len));
-            std::mem::swap(&mut layer.input, residual);
-            weights.forward(self.block(), &batch.positions, outputs, layer, forward, &mut |q, k, v, out| {
+            let (before, layer) = layers.split_at_mut(index % shared);
+            let (entering, layer) = (before.last().map(|before| &before.middle[..]), &mut layer[0]);
+            let attend = &mut |q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| {
                 attention::forward(operands, q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
-            });
-            residual.clone_from(&layer.middle);
+            };
+            let outputs = self.outputs(index, outputs.as_deref());
+            weights.forward(self.block(), &batch.positions, outputs, entering, layer, forward, attend);
             if let Some(kept) = kept.get_mut(index) {
                 kept.keep(layer);
             }
         }
-        let delta = resized(&mut forward.delta, residual.len());
-        add_rms_norm(residual, delta, self.norm(), self.config.rms_norm_eps, hidden, inv_rms);
+        let (middle, delta) = (&layers[shared - 1].middle, resized(&mut forward.delta, residual.len()));
+        add_rms_norm(middle, delta, self.norm(), self.config.rms_norm_eps, residual, hidden, inv_rms);
         Ok(())
     }
 
@@ -411,16 +410,16 @@ impl Decoder {
             let layer = &mut layers[index % shared];
             let outputs = self.outputs(index, outputs.as_deref());
             if let Some(kept) = kept.get(index) {
-                layer.resize(&self.config, batch.len(), outputs.map_or(batch.len(), <[usize]>::len));
                 kept.restore(layer);
-                if matches!(kept, Kept::Input(_)) {
-                    // The input is the whole residual stream: nothing is yet to be added to it.
+                if let Kept::Input(input) = kept {
+                    // This is the whole residual stream: nothing is yet to be added to it.
                     forward.delta.fill(0.0);
+                    let (block, input) = (self.block(), Some(&input[..]));
                     let attend = &mut |q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| {
                         let (positions, spans) = (&batch.positions, &batch.spans);
                         attention::forward(operands, q, k, v, positions, spans, heads, out, logsumexp);
                     };
-                    weights.forward(self.block(), &batch.positions, outputs, layer, forward, attend);
+                    weights.forward(block, &batch.positions, outputs, input, layer, forward, attend);
                 }
             }
             LayerBackward { weights, places, block: self.block(), kept: layer, logsumexp, batch, outputs }

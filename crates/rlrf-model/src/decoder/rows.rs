@@ -1,16 +1,5 @@
 //! Rows of matrices, picked and put back.
 
-/// The rows that `rows` name, in their order; all where there are none named.
-pub(super) fn select(source: &[f32], rows: Option<&[usize]>, dim: usize, out: &mut Vec<f32>) {
-    match rows {
-        Some(rows) => gather(source, rows.iter().copied(), dim, out),
-        None => {
-            out.clear();
-            out.extend_from_slice(source);
-        }
-    }
-}
-
 /// Row `rows[i]` of `source` becomes row `i` of `out`.
 pub(super) fn gather(source: &[f32], rows: impl Iterator<Item = usize>, dim: usize, out: &mut Vec<f32>) {
     out.clear();
@@ -19,7 +8,7 @@ pub(super) fn gather(source: &[f32], rows: impl Iterator<Item = usize>, dim: usi
     }
 }
 
-/// The opposite of [`select`] in place: row `i` moves to row `rows[i]` of `count`, all others become zero. `rows` ascend.
+/// The opposite of [`gather`] in place: row `i` moves to row `rows[i]` of `count`, all others become zero. `rows` ascend.
 pub(super) fn spread(values: &mut [f32], rows: &[usize], count: usize, dim: usize) {
     let mut left = rows.len();
     for row in (0..count).rev() {
@@ -53,21 +42,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_selected_is_spread_to_where_it_was() {
+    fn what_is_gathered_is_spread_to_where_it_was() {
         let source: Vec<f32> = (1..11).map(|value| value as f32).collect();
-        let mut selected = Vec::new();
+        let mut gathered = Vec::new();
         for (rows, expected) in [
             (vec![1, 4], [0.0, 0.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0, 9.0, 10.0]),
             (vec![0, 1, 3], [1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 7.0, 8.0, 0.0, 0.0]),
             (vec![], [0.0; 10]),
         ] {
-            select(&source, Some(&rows), 2, &mut selected);
-            assert_eq!(selected.len(), rows.len() * 2);
-            selected.resize(10, f32::NAN);
-            spread(&mut selected, &rows, 5, 2);
-            assert_eq!(selected, expected);
+            gather(&source, rows.iter().copied(), 2, &mut gathered);
+            assert_eq!(gathered.len(), rows.len() * 2);
+            gathered.resize(10, f32::NAN);
+            spread(&mut gathered, &rows, 5, 2);
+            assert_eq!(gathered, expected);
         }
-        select(&source, None, 2, &mut selected);
-        assert_eq!(selected, source);
     }
 }
