@@ -119,7 +119,7 @@ impl Kept {
         }
     }
 
-    /// The opposite of [`Kept::keep`], as far as it goes.
+    /// The opposite of [`Kept::keep`], where more than the input is kept.
     pub(super) fn restore(&self, layer: &mut LayerActivations) {
         match self {
             Self::Narrow { activations, inverses } => {
