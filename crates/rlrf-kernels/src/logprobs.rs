@@ -66,25 +66,20 @@ pub fn forward(
     logprobs: &mut [f32],
     logsumexp: &mut [f32],
 ) {
-    let rows = targets.len();
-    assert!(hidden.len() == rows * dim && head.len() == vocab * dim);
-    assert!(logprobs.len() == rows && logsumexp.len() == rows);
-    assert!(targets.iter().all(|&target| (target as usize) < vocab));
+    let chunk = Chunk::new(operands, hidden, head, [dim, vocab], targets, [logprobs, logsumexp]);
+    let (rows, size) = (targets.len(), chunk.size());
     if rows == 0 {
         return;
     }
-    let size = block_size(vocab);
-    let blocks = vocab.div_ceil(size);
     // Taken, not borrowed: while this thread waits for others, it may be lent to another call.
     let mut buffers = BUFFERS.take();
     let Buffers { words, partials, .. } = &mut buffers;
-    partials.resize(blocks * rows, (0.0, 0.0));
+    partials.resize(chunk.blocks() * rows, (0.0, 0.0));
     let hidden = left(operands, View::new(hidden, dim, 1), [rows, dim], words, true);
     let target_logits = Output { data: logprobs.as_mut_ptr(), row: 1 };
-    for_each_block(rows * dim * vocab, partials.par_chunks_mut(rows), |block, partials| {
+    for_each_block(chunk.work(), partials.par_chunks_mut(rows), |block, partials| {
         SCRATCH.with_borrow_mut(|(panels, logits, _)| {
-            let start = block * size;
-            let columns = size.min(vocab - start);
+            let (start, columns) = chunk.block(block);
             panels.pack(operands, View::new(&head[start * dim..], dim, 1), columns, dim);
             logits.resize(logits.len().max(FORWARD_ROWS.min(rows) * size), 0.0);
             for first in (0..rows).step_by(FORWARD_ROWS) {
@@ -126,11 +121,8 @@ pub fn backward(
     d_hidden: &mut [f32],
     mut d_head: Option<&mut [f32]>,
 ) {
-    let rows = targets.len();
-    assert!(hidden.len() == rows * dim && head.len() == vocab * dim && d_hidden.len() == rows * dim);
-    assert!(logsumexp.len() == rows && d_logprobs.len() == rows);
-    assert!(targets.iter().all(|&target| (target as usize) < vocab));
-    assert!(d_head.as_ref().is_none_or(|d_head| d_head.len() == vocab * dim));
+    let rows = Chunk::new(operands, hidden, head, [dim, vocab], targets, [logsumexp, d_logprobs]).rows();
+    assert_eq!(d_hidden.len(), hidden.len());
     d_hidden.fill(0.0);
     let active: Vec<usize> = (0..rows).filter(|&row| d_logprobs[row] != 0.0).collect();
     // Taken, as in the forward.
@@ -177,17 +169,14 @@ pub fn forward_keeping(
     logsumexp: &mut [f32],
     logits: &mut Vec<f32>,
 ) {
+    let chunk = Chunk::new(operands, hidden, head, [dim, vocab], targets, [logprobs, logsumexp]);
     let rows = targets.len();
-    assert!(hidden.len() == rows * dim && head.len() == vocab * dim);
-    assert!(logprobs.len() == rows && logsumexp.len() == rows);
-    assert!(targets.iter().all(|&target| (target as usize) < vocab));
     if rows == 0 {
         return;
     }
     // Taken, as in the forward.
     let mut buffers = BUFFERS.take();
     let Buffers { words, partials, .. } = &mut buffers;
-    let chunk = Chunk { operands, hidden, head, dim, vocab };
     partials.resize(chunk.blocks() * rows, (0.0, 0.0));
     let target_logits = Output { data: logprobs.as_mut_ptr(), row: 1 };
     chunk.logits(words, logits, partials.par_chunks_mut(rows), |block, logits, partials| {
@@ -221,15 +210,12 @@ pub fn backward_kept(
     d_hidden: &mut [f32],
     d_head: Option<&mut [f32]>,
 ) {
+    let chunk = Chunk::new(operands, hidden, head, [dim, vocab], targets, [logsumexp, d_logprobs]);
     let rows = targets.len();
-    assert!(hidden.len() == rows * dim && head.len() == vocab * dim && d_hidden.len() == rows * dim);
-    assert!(logsumexp.len() == rows && d_logprobs.len() == rows);
-    assert!(targets.iter().all(|&target| (target as usize) < vocab));
-    assert!(d_head.as_ref().is_none_or(|d_head| d_head.len() == vocab * dim));
+    assert_eq!(d_hidden.len(), hidden.len());
     if rows == 0 {
         return;
     }
-    let chunk = Chunk { operands, hidden, head, dim, vocab };
     let row = |((&target, &logsumexp), &d_logprob)| RowGradient { target, logsumexp, d_logprob };
     let of_rows = targets.iter().zip(logsumexp).zip(d_logprobs).map(row).collect();
     let gradients = LogitGradients::new(&chunk, of_rows, d_head);
@@ -316,7 +302,22 @@ struct Chunk<'a> {
     vocab: usize,
 }
 
-impl Chunk<'_> {
+impl<'a> Chunk<'a> {
+    /// Checks that everything is there of every row: its hidden state, its target, and a number in each of `per_row`.
+    fn new(
+        operands: Operands,
+        hidden: &'a [f32],
+        head: &'a [f32],
+        [dim, vocab]: [usize; 2],
+        targets: &[u32],
+        per_row: [&[f32]; 2],
+    ) -> Self {
+        assert!(hidden.len() == targets.len() * dim && head.len() == vocab * dim);
+        assert!(per_row.iter().all(|values| values.len() == targets.len()));
+        assert!(targets.iter().all(|&target| (target as usize) < vocab));
+        Self { operands, hidden, head, dim, vocab }
+    }
+
     fn rows(&self) -> usize {
         self.hidden.len() / self.dim
     }
@@ -414,6 +415,7 @@ struct LogitGradients<'a> {
 impl<'a> LogitGradients<'a> {
     fn new(chunk: &'a Chunk<'a>, rows: Vec<RowGradient>, d_head: Option<&mut [f32]>) -> Self {
         let head = d_head.map(|d_head| {
+            assert_eq!(d_head.len(), chunk.head.len());
             let mut by_channel = Panels::default();
             by_channel.pack(chunk.operands, View::new(chunk.hidden, 1, chunk.dim), chunk.dim, rows.len());
             (by_channel, Output { data: d_head.as_mut_ptr(), row: chunk.dim })

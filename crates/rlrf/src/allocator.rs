@@ -5,7 +5,7 @@ use libmimalloc_sys::{mi_option_set_default, mi_option_t};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// `mi_option_purge_delay` of `mimalloc.h`, where its value has stayed the same since version 1.8.
+/// `mi_option_purge_delay` of `mimalloc.h`, the same in versions 2 and 3.
 const PURGE_DELAY: mi_option_t = 15;
 
 /// Has freed memory stay mapped, unless the environment says otherwise (`MIMALLOC_PURGE_DELAY`): the next stage needs as much again,
@@ -13,4 +13,20 @@ const PURGE_DELAY: mi_option_t = 15;
 pub(crate) fn keep_freed_memory() {
     // SAFETY: it sets a number that mimalloc reads.
     unsafe { mi_option_set_default(PURGE_DELAY, -1) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_option_is_the_delay_of_purging() {
+        // SAFETY: it reads a number.
+        let get = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
+        if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
+            assert_eq!(get(), 1000, "milliseconds, by default in version 3");
+            keep_freed_memory();
+            assert_eq!(get(), -1);
+        }
+    }
 }

@@ -230,9 +230,7 @@ impl Decoder {
         for (index, (weights, logsumexp)) in self.layers(operands).zip(logsumexp).enumerate() {
             let (before, layer) = layers.split_at_mut(index % shared);
             let (entering, layer) = (before.last().map(|before| &before.middle[..]), &mut layer[0]);
-            let attend = &mut |q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| {
-                attention::forward(operands, q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
-            };
+            let attend = &mut attend(operands, batch, heads, logsumexp);
             let outputs = self.outputs(index, outputs.as_deref());
             weights.forward(self.block(), &batch.positions, outputs, entering, layer, forward, attend);
             if let Some(kept) = kept.get_mut(index) {
@@ -415,10 +413,7 @@ impl Decoder {
                     // This is the whole residual stream: nothing is yet to be added to it.
                     forward.delta.fill(0.0);
                     let (block, input) = (self.block(), Some(&input[..]));
-                    let attend = &mut |q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| {
-                        let (positions, spans) = (&batch.positions, &batch.spans);
-                        attention::forward(operands, q, k, v, positions, spans, heads, out, logsumexp);
-                    };
+                    let attend = &mut attend(operands, batch, heads, logsumexp);
                     weights.forward(block, &batch.positions, outputs, input, layer, forward, attend);
                 }
             }
@@ -434,6 +429,18 @@ impl Decoder {
     /// The gradient of a tensor outside the layers; none where only adapters are trained.
     fn part<'g>(&self, range: &Range<usize>, gradients: &'g mut [f32]) -> Option<&'g mut [f32]> {
         self.adapter.is_none().then(|| &mut gradients[range.clone()])
+    }
+}
+
+/// The attention of a batch to itself, as a layer asks for it; writes `logsumexp`.
+fn attend<'a>(
+    operands: Operands,
+    batch: &'a Batch,
+    heads: Heads,
+    logsumexp: &'a mut [f32],
+) -> impl FnMut(&[f32], &[f32], &[f32], &mut [f32]) + 'a {
+    move |q, k, v, out| {
+        attention::forward(operands, q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
     }
 }
 
