@@ -1,5 +1,7 @@
 //! Root-mean-square normalisation (Zhang and Sennrich, 2019), with the residual add of a decoder block.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::simd;
@@ -43,37 +45,59 @@ pub fn add_rms_norm(
 }
 
 /// Adds the input gradient into `dx` and the weight gradient into `dweight` (None: frozen).
+///
+/// Where the rows are only those at these `places` of a batch, ascending, the weight gradient is to the bit that of the whole batch
+/// whose other rows have none.
 pub fn rms_norm_backward(
     dy: &[f32],
     x: &[f32],
     weight: &[f32],
     inv_rms: &[f32],
+    places: Option<&[usize]>,
     dx: &mut [f32],
     dweight: Option<&mut [f32]>,
 ) {
     let width = weight.len();
     assert!(dy.len() == x.len() && dy.len() == dx.len() && dy.len() == inv_rms.len() * width);
-    let tasks = inv_rms.len().div_ceil(ROWS);
-    let mut partials = vec![0f32; if dweight.is_some() { tasks * width } else { 0 }];
-    let partial_width = if dweight.is_some() { width } else { 0 };
-    let rows = dy
-        .par_chunks(ROWS * width)
-        .zip(x.par_chunks(ROWS * width))
-        .zip(inv_rms.par_chunks(ROWS))
-        .zip(dx.par_chunks_mut(ROWS * width));
-    if partial_width == 0 {
-        rows.for_each(|(((dy, x), inv_rms), dx)| backward_rows(dy, x, weight, inv_rms, dx, &mut []));
-    } else {
-        rows.zip(partials.par_chunks_mut(width)).for_each(|((((dy, x), inv_rms), dx), partial)| {
-            backward_rows(dy, x, weight, inv_rms, dx, partial);
-        });
+    let tasks = summed_together(inv_rms.len(), places);
+    let mut partials = vec![0f32; if dweight.is_some() { tasks.len() * width } else { 0 }];
+    let mut rest = dx;
+    let rows: Vec<_> = tasks
+        .into_iter()
+        .map(|rows| {
+            let dx = rest.split_off_mut(..rows.len() * width).unwrap_or_default();
+            let values = rows.start * width..rows.end * width;
+            (&dy[values.clone()], &x[values], &inv_rms[rows], dx)
+        })
+        .collect();
+    let rows = rows.into_par_iter();
+    let Some(dweight) = dweight else {
+        return rows.for_each(|(dy, x, inv_rms, dx)| backward_rows(dy, x, weight, inv_rms, dx, &mut []));
+    };
+    rows.zip(partials.par_chunks_mut(width)).for_each(|((dy, x, inv_rms, dx), partial)| {
+        backward_rows(dy, x, weight, inv_rms, dx, partial);
+    });
+    assert_eq!(dweight.len(), width);
+    for partial in partials.chunks_exact(width) {
+        add(dweight, partial);
     }
-    if let Some(dweight) = dweight {
-        assert_eq!(dweight.len(), width);
-        for partial in partials.chunks_exact(width) {
-            add(dweight, partial);
-        }
-    }
+}
+
+/// Cuts rows into those whose weight gradients are summed first: which they are depends on their places in the batch alone.
+fn summed_together(rows: usize, places: Option<&[usize]>) -> Vec<Range<usize>> {
+    let Some(places) = places else {
+        return (0..rows).step_by(ROWS).map(|first| first..(first + ROWS).min(rows)).collect();
+    };
+    assert_eq!(places.len(), rows);
+    let mut end = 0;
+    let of_groups = places.chunk_by(|one, next| one / ROWS == next / ROWS);
+    of_groups
+        .map(|group| {
+            let start = end;
+            end += group.len();
+            start..end
+        })
+        .collect()
 }
 
 simd! {

@@ -168,7 +168,7 @@ fn elementwise(rows: usize, dim: usize) {
     });
     let inv_rms = vec![1.0; rows];
     time("rms_norm_backward (elements)", &mut |y, _| {
-        norm::rms_norm_backward(&dy, &x, &weight, &inv_rms, y, Some(&mut dweight));
+        norm::rms_norm_backward(&dy, &x, &weight, &inv_rms, None, y, Some(&mut dweight));
     });
     time("swiglu (elements)", &mut |y, _| swiglu::swiglu(&x, &dy, y));
     time("swiglu_backward (elements)", &mut |y, z| swiglu::swiglu_backward(&dy, &x, &dy, y, z));

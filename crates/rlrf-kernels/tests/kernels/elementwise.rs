@@ -40,7 +40,7 @@ fn norm_is_the_reference_and_its_gradients_finite_differences() {
         assert_close(&sum, &wide(&x), 1e-5);
 
         let (mut dx, mut dweight) = (vec![1.0; rows * width], vec![2.0; width]);
-        rms_norm_backward(&dy, &x, &weight, &inv_rms, &mut dx, Some(&mut dweight));
+        rms_norm_backward(&dy, &x, &weight, &inv_rms, None, &mut dx, Some(&mut dweight));
         if rows * width < 1000 {
             let (x, weight) = (wide(&x), wide(&weight));
             let expected = finite_differences(&x, |x| weighted(&norm_reference(x, &weight), &dy));
@@ -49,14 +49,41 @@ fn norm_is_the_reference_and_its_gradients_finite_differences() {
             assert_close(&dweight, &expected.iter().map(|d| d + 2.0).collect::<Vec<_>>(), 1e-5);
         }
         let mut frozen = vec![1.0; rows * width];
-        rms_norm_backward(&dy, &x, &weight, &inv_rms, &mut frozen, None);
+        rms_norm_backward(&dy, &x, &weight, &inv_rms, None, &mut frozen, None);
         assert_same_bits(&frozen, &dx);
         let single = with_threads(1, || {
             let mut dweight = vec![2.0; width];
-            rms_norm_backward(&dy, &x, &weight, &inv_rms, &mut vec![0.0; rows * width], Some(&mut dweight));
+            rms_norm_backward(
+                &dy,
+                &x,
+                &weight,
+                &inv_rms,
+                None,
+                &mut vec![0.0; rows * width],
+                Some(&mut dweight),
+            );
             dweight
         });
         assert_same_bits(&dweight, &single);
+
+        // Of rows apart, as if the others were there and had no gradient.
+        let places: Vec<usize> = (0..rows).filter(|row| row % 5 < 2 && row / 20 != 1).collect();
+        let of_places = |values: &[f32]| -> Vec<f32> {
+            places.iter().flat_map(|row| values[row * width..][..width].to_vec()).collect()
+        };
+        let mut dy_sparse = vec![0.0; rows * width];
+        for row in &places {
+            let channels = row * width..(row + 1) * width;
+            dy_sparse[channels.clone()].copy_from_slice(&dy[channels]);
+        }
+        let (mut all, mut some) = (vec![2.0; width], vec![2.0; width]);
+        let (mut dx_all, mut dx_some) = (vec![0.0; rows * width], vec![0.0; places.len() * width]);
+        rms_norm_backward(&dy_sparse, &x, &weight, &inv_rms, None, &mut dx_all, Some(&mut all));
+        let inv_rms: Vec<f32> = places.iter().map(|&row| inv_rms[row]).collect();
+        let (dy, x) = (of_places(&dy), of_places(&x));
+        rms_norm_backward(&dy, &x, &weight, &inv_rms, Some(&places), &mut dx_some, Some(&mut some));
+        assert_same_bits(&some, &all);
+        assert_same_bits(&dx_some, &of_places(&dx_all));
     }
 }
 

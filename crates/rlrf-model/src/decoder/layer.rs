@@ -243,7 +243,15 @@ impl LayerBackward<'_> {
         weights.gate_proj.backward(d_gate, normed, d_normed, false, gradients, rows);
         weights.up_proj.backward(d_up, normed, d_normed, true, gradients, rows);
         let d_norm = self.vector(&self.places.post_attention_layernorm, gradients);
-        rms_norm_backward(d_normed, &kept.middle, norm, &kept.middle_inv_rms, d_residual, d_norm);
+        rms_norm_backward(
+            d_normed,
+            &kept.middle,
+            norm,
+            &kept.middle_inv_rms,
+            self.outputs,
+            d_residual,
+            d_norm,
+        );
 
         let all = self.batch.len();
         let width = kept.attended.len() / all.max(1);
@@ -312,7 +320,7 @@ impl LayerBackward<'_> {
         weights.k_proj.backward(d_k, normed, d_normed, true, gradients, rows);
         weights.v_proj.backward(d_v, normed, d_normed, true, gradients, rows);
         let d_norm = self.vector(&self.places.input_layernorm, gradients);
-        rms_norm_backward(d_normed, &kept.input, norm, &kept.input_inv_rms, d_residual, d_norm);
+        rms_norm_backward(d_normed, &kept.input, norm, &kept.input_inv_rms, None, d_residual, d_norm);
     }
 }
 
@@ -328,7 +336,7 @@ fn head_norm_backward<'a>(
         Some(weight) => {
             d_projected.clear();
             d_projected.resize(dy.len(), 0.0);
-            rms_norm_backward(dy, projected, weight, inv_rms, d_projected, d_norm);
+            rms_norm_backward(dy, projected, weight, inv_rms, None, d_projected, d_norm);
             d_projected
         }
         None => dy,

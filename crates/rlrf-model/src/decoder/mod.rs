@@ -401,7 +401,7 @@ impl Decoder {
         let d_residual = resized(&mut backward.d_residual, residual.len());
         d_residual.fill(0.0);
         let d_norm = self.part(&self.layout.norm, gradients);
-        rms_norm_backward(d_normed, residual, self.norm(), inv_rms, d_residual, d_norm);
+        rms_norm_backward(d_normed, residual, self.norm(), inv_rms, outputs.as_deref(), d_residual, d_norm);
         let shared = layers.len();
         let layers_backward = self.layers(operands).zip(&self.layout.layers).zip(logsumexp).enumerate().rev();
         for (index, ((weights, places), logsumexp)) in layers_backward {

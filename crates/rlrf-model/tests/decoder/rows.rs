@@ -4,13 +4,17 @@ use rlrf_model::{Activations, Batch, Computation, Precision};
 
 use crate::support::{FAMILIES, Loss, decoder, noise, tokens};
 
-/// Two trees, the second of a prompt alone; 31 rows.
+/// Two trees, and a sequence; 131 rows, more than any sum over rows takes together.
 fn batch() -> Batch {
     let mut batch = Batch::default();
     let prompt = batch.push_sequence(&tokens(9, 1));
     batch.push_branch(prompt.clone(), &tokens(6, 2));
     batch.push_branch(prompt, &tokens(5, 3));
     batch.push_sequence(&tokens(11, 4));
+    let prompt = batch.push_sequence(&tokens(45, 7));
+    batch.push_branch(prompt.clone(), &tokens(15, 8));
+    batch.push_branch(prompt, &tokens(18, 9));
+    batch.push_sequence(&tokens(22, 10));
     batch
 }
 
@@ -30,7 +34,13 @@ fn rows_that_are_asked_for_are_as_if_all_were() {
         for precision in [Precision::F32, Precision::Bf16] {
             for recompute in [false, true] {
                 let mut activations = Activations::new(Computation { precision, recompute });
-                for rows in [&[30][..], &[8, 9, 10, 8, 15, 16], &[20, 3, 4], &[], &[0, 29, 30]] {
+                for rows in [
+                    &[130][..],
+                    &[8, 9, 10, 8, 15, 16, 75, 76, 77],
+                    &[120, 20, 3, 4, 70],
+                    &[],
+                    &[0, 29, 30, 31, 96],
+                ] {
                     let loss = loss(rows);
                     let (logprobs, gradients) = loss.run(&decoder, &batch, &mut activations);
                     let logits = decoder.logits(&activations, rows);
