@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 /// Tokens in one block.
-pub(crate) const BLOCK_TOKENS: usize = 16;
+pub(crate) const BLOCK_TOKENS: usize = rlrf_kernels::attention::BLOCK;
 
 /// Index of a block.
 pub(crate) type BlockId = usize;

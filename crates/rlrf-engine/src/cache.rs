@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
-use rlrf_kernels::attention::{self, DecodeScratch, Heads};
+use rlrf_kernels::attention::{self, DecodeScratch, Heads, KeyValues};
+use rlrf_kernels::matmul::Operands;
 
 use crate::blocks::{BLOCK_TOKENS, BlockId};
 
@@ -22,17 +23,11 @@ pub(crate) struct Query<'a> {
     pub(crate) position: usize,
 }
 
-/// Keys and values of one layer, `[blocks, BLOCK_TOKENS, key_value, dim]` each.
-#[derive(Debug)]
-struct Layer {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
 /// Keys and values of all layers.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    layers: Vec<Layer>,
+    /// The key/value heads of each layer.
+    layers: Vec<Vec<KeyValues>>,
     heads: Heads,
     /// Most blocks.
     blocks: usize,
@@ -40,9 +35,9 @@ pub(crate) struct Cache {
 
 impl Cache {
     /// Empty; it grows to the blocks that are used, `blocks` at most.
-    pub(crate) fn new(layers: usize, heads: Heads, blocks: usize) -> Self {
-        let layers = (0..layers).map(|_| Layer { keys: Vec::new(), values: Vec::new() }).collect();
-        Self { layers, heads, blocks }
+    pub(crate) fn new(layers: usize, heads: Heads, operands: Operands, blocks: usize) -> Self {
+        let empty = vec![KeyValues::new(operands, heads.dim); heads.key_value];
+        Self { layers: vec![empty; layers], heads, blocks }
     }
 
     /// Makes room for all blocks of a call's rows.
@@ -54,35 +49,23 @@ impl Cache {
 
     /// Makes room for a block, and for half as many more as there are, so that growing costs little.
     fn grow(&mut self, block: BlockId) {
-        let block_len = BLOCK_TOKENS * self.row_len();
-        for layer in &mut self.layers {
-            for storage in [&mut layer.keys, &mut layer.values] {
-                let held = storage.len() / block_len;
-                if held <= block {
-                    let blocks = (held + held / 2).min(self.blocks).max(block + 1);
-                    storage.reserve_exact((blocks - held) * block_len);
-                    storage.resize(blocks * block_len, 0.0);
-                }
+        for head in self.layers.iter_mut().flatten() {
+            let held = head.blocks();
+            if held <= block {
+                head.resize((held + held / 2).min(self.blocks).max(block + 1));
             }
         }
-    }
-
-    fn row_len(&self) -> usize {
-        self.heads.key_value * self.heads.dim
     }
 
     /// Copies one block over another, in all layers.
     pub(crate) fn copy_block(&mut self, from: BlockId, to: BlockId) {
         self.grow(to);
-        let len = BLOCK_TOKENS * self.row_len();
-        for layer in &mut self.layers {
-            layer.keys.copy_within(from * len..(from + 1) * len, to * len);
-            layer.values.copy_within(from * len..(from + 1) * len, to * len);
-        }
+        self.layers.iter_mut().flatten().for_each(|head| head.copy_block(from, to));
     }
 
     /// Stores the rows' `k, v: [rows, key_value, dim]`, then attends from `q: [rows, query, dim]` into `out`.
-    /// All rows are stored first, so a row may see keys of another sequence's rows in the same call.
+    /// All rows are stored first, so a row may see keys of another sequence's rows in the same call. Heads, and groups of rows, in
+    /// parallel.
     pub(crate) fn attend(
         &mut self,
         layer: usize,
@@ -92,20 +75,67 @@ impl Cache {
         v: &[f32],
         out: &mut [f32],
     ) {
-        let row = self.row_len();
-        let storage = &mut self.layers[layer];
-        for (query, (k, v)) in queries.iter().zip(k.chunks_exact(row).zip(v.chunks_exact(row))) {
-            let slot =
-                query.chain[query.position / BLOCK_TOKENS] * BLOCK_TOKENS + query.position % BLOCK_TOKENS;
-            storage.keys[slot * row..][..row].copy_from_slice(k);
-            storage.values[slot * row..][..row].copy_from_slice(v);
+        let Heads { query, key_value, dim, window } = self.heads;
+        let width = query / key_value * dim;
+        let mut rows: Vec<Vec<Row<'_>>> = (0..key_value).map(|_| Vec::with_capacity(queries.len())).collect();
+        let of_queries = q.chunks_exact(width).zip(out.chunks_exact_mut(width));
+        let of_keys = k.chunks_exact(dim).zip(v.chunks_exact(dim));
+        for (index, ((q, out), (k, v))) in of_queries.zip(of_keys).enumerate() {
+            rows[index % key_value].push(Row { query: queries[index / key_value], q, k, v, out });
         }
-        self.layers[layer].attend(queries, q, out, self.heads);
+        let groups = groups(queries, window);
+        let keys: usize = queries.iter().map(|query| query.position + 1).sum();
+        let parallel = keys * query * dim >= PARALLEL;
+        let run = |(head, mut rows): (&mut KeyValues, Vec<Row<'_>>)| {
+            head.store(rows.iter().map(|Row { query: Query { chain, position }, k, v, .. }| {
+                (chain[position / BLOCK_TOKENS], position % BLOCK_TOKENS, *k, *v)
+            }));
+            let head = &*head;
+            let mut rest = &mut rows[..];
+            let tasks = groups
+                .iter()
+                .map(|group| (group.shared, rest.split_off_mut(..group.len()).unwrap_or_default()));
+            let attend = |(shared, rows): (usize, &mut [Row<'_>])| {
+                let mut queries: Vec<_> = rows.iter_mut().map(|row| row.sees(window)).collect();
+                SCRATCH.with_borrow_mut(|scratch| attention::decode(head, &mut queries, shared, scratch));
+            };
+            match parallel {
+                true => tasks.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(attend),
+                false => tasks.for_each(attend),
+            }
+        };
+        let heads = self.layers[layer].iter_mut().zip(rows);
+        match parallel {
+            true => heads.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(run),
+            false => heads.for_each(run),
+        }
     }
 }
 
 thread_local! {
     static SCRATCH: RefCell<DecodeScratch> = RefCell::default();
+}
+
+/// What one head has to do for one row of a call.
+#[derive(Debug)]
+struct Row<'a> {
+    query: Query<'a>,
+    /// `[query / key_value, dim]`, and `out` too.
+    q: &'a [f32],
+    /// `[dim]`, and `v` too.
+    k: &'a [f32],
+    v: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Row<'_> {
+    /// Itself and what lies before it, as far back as the window reaches.
+    fn sees(&mut self, window: Option<usize>) -> attention::Query<'_> {
+        let (Query { chain, position }, end) = (self.query, self.query.position + 1);
+        debug_assert!(position < chain.len() * BLOCK_TOKENS);
+        let start = window.map_or(0, |window| end.saturating_sub(window));
+        attention::Query { q: self.q, chain, keys: start..end, out: self.out }
+    }
 }
 
 /// Neighbouring rows of a call, and how many full blocks all of them see from the beginning of their chains.
@@ -147,61 +177,6 @@ fn groups(queries: &[Query<'_>], window: Option<usize>) -> Vec<Group> {
     groups
 }
 
-impl Layer {
-    /// Groups of rows and key/value heads in parallel.
-    fn attend(&self, queries: &[Query<'_>], q: &[f32], out: &mut [f32], heads: Heads) {
-        let (width, row) = (heads.query * heads.dim, heads.key_value * heads.dim);
-        let groups = groups(queries, heads.window);
-        // The output of each row and key/value head, row by row.
-        let mut outs = out.chunks_exact_mut(width / heads.key_value);
-        let mut tasks: Vec<(&Group, usize, Vec<&mut [f32]>)> = Vec::new();
-        for group in &groups {
-            let first = tasks.len();
-            tasks.extend((0..heads.key_value).map(|head| (group, head, Vec::with_capacity(group.len()))));
-            for _ in group.rows.clone() {
-                tasks[first..].iter_mut().zip(&mut outs).for_each(|((.., of_head), out)| of_head.push(out));
-            }
-        }
-        let keys: usize = queries.iter().map(|query| query.position + 1).sum();
-        let run = |(group, head, outs): (&Group, usize, Vec<&mut [f32]>)| {
-            let rows = &queries[group.rows.clone()];
-            let shared: Vec<_> = self.visible(&rows[0], heads.window, row).take(group.shared).collect();
-            let mut group: Vec<_> = rows
-                .iter()
-                .zip(q[group.rows.start * width..].chunks_exact(width))
-                .zip(outs)
-                .map(|((query, q), out)| {
-                    let blocks = self.visible(query, heads.window, row).skip(shared.len()).collect();
-                    attention::Query { q, blocks, out }
-                })
-                .collect();
-            SCRATCH.with_borrow_mut(|scratch| attention::decode(&mut group, &shared, heads, head, scratch));
-        };
-        match keys * width < PARALLEL {
-            true => tasks.into_iter().for_each(run),
-            false => tasks.into_par_iter().with_max_len(1).for_each(run),
-        }
-    }
-
-    /// The stretches of keys and values that a query sees, in order.
-    fn visible<'a>(
-        &'a self,
-        query: &Query<'a>,
-        window: Option<usize>,
-        row: usize,
-    ) -> impl Iterator<Item = (&'a [f32], &'a [f32])> + use<'a> {
-        let Query { chain, position } = *query;
-        let end = position + 1;
-        let start = window.map_or(0, |window| end.saturating_sub(window));
-        (start / BLOCK_TOKENS..end.div_ceil(BLOCK_TOKENS)).map(move |index| {
-            let first = (index * BLOCK_TOKENS).max(start) % BLOCK_TOKENS;
-            let len = (end - index * BLOCK_TOKENS).min(BLOCK_TOKENS) - first;
-            let slot = chain[index] * BLOCK_TOKENS + first;
-            (&self.keys[slot * row..][..len * row], &self.values[slot * row..][..len * row])
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,27 +196,5 @@ mod tests {
         assert_eq!(found(&prompt, None), [(0..6, 1)]);
         let many = vec![query(0, 40); GROUP_ROWS + 1];
         assert_eq!(found(&many, None), [(0..GROUP_ROWS, 2), (GROUP_ROWS..GROUP_ROWS + 1, 2)]);
-    }
-
-    #[test]
-    fn a_query_sees_itself_and_the_window_behind_it() {
-        let slots = 3 * BLOCK_TOKENS;
-        let keys: Vec<f32> = (0..slots).map(|slot| slot as f32).collect();
-        let layer = Layer { values: keys.clone(), keys };
-        let chain = [2, 0];
-        let seen = |position, window| -> Vec<f32> {
-            layer
-                .visible(&Query { chain: &chain, position }, window, 1)
-                .flat_map(|(k, _)| k.to_vec())
-                .collect()
-        };
-        let stored: Vec<f32> = (32..48).chain(0..16).map(|slot| slot as f32).collect();
-        for position in 0..32 {
-            assert_eq!(seen(position, None), stored[..=position]);
-            for window in [1, 3, 16, 17, 40] {
-                let start = (position + 1).saturating_sub(window);
-                assert_eq!(seen(position, Some(window)), stored[start..=position], "{position} {window}");
-            }
-        }
     }
 }

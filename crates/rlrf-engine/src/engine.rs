@@ -21,8 +21,8 @@ pub struct EngineOptions {
     pub weights: WeightFormat,
     /// Samples that are decoded together at most. The samples of the last prompt to enter may wait for their turn.
     pub max_rows: usize,
-    /// Tokens of key/value cache, in whole blocks of 16. One token takes
-    /// `ModelConfig::cache_bytes_per_token`; memory is taken as the cache fills.
+    /// Tokens of key/value cache, in whole blocks of 16; see `ModelConfig::cache_bytes_per_token`. Memory is taken as the
+    /// cache fills.
     pub cache_tokens: usize,
     /// Prompt tokens that join the decoding rows of one step at most.
     pub prefill_tokens: usize,
@@ -110,10 +110,11 @@ impl Engine {
             self.validate(request).map_err(|error| error.of_request(index))?;
         }
         let config = self.decoder.config();
-        let mut cache = Cache::new(config.num_hidden_layers, config.heads(), self.options.blocks());
+        let operands = self.decoder.cache_operands();
+        let mut cache = Cache::new(config.num_hidden_layers, config.heads(), operands, self.options.blocks());
         let mut scheduler = Scheduler::new(requests, self.options);
         let mut scratch = Default::default();
-        let (mut last_rows, mut logits) = (Vec::new(), Vec::new());
+        let mut logits = Vec::new();
         let mut stats = Stats::default();
         while let Some(step) = scheduler.step(&mut cache) {
             let queries = scheduler.queries(&step);
@@ -121,9 +122,10 @@ impl Engine {
             let mut attend = |layer: usize, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| {
                 cache.attend(layer, &queries, q, k, v, out);
             };
-            let hidden = self.decoder.hidden(&step.tokens, &step.positions, &mut scratch, &mut attend);
-            gather_rows(hidden, &step.outputs, config.hidden_size, &mut last_rows);
-            self.decoder.logits(&last_rows, step.outputs.len(), &mut logits);
+            let outputs: Vec<usize> = step.outputs.iter().map(|output| output.row).collect();
+            let hidden =
+                self.decoder.hidden(&step.tokens, &step.positions, &outputs, &mut scratch, &mut attend);
+            self.decoder.logits(hidden, outputs.len(), &mut logits);
             let readings = read(&scheduler.running, requests, &step.outputs, &logits, config.vocab_size)?;
             stats.steps += 1;
             stats.computed_prompt_tokens += step.prompt_rows;
@@ -233,14 +235,6 @@ impl Engine {
         scheduler.enqueue_samples(samples);
         scheduler.retire(prompt);
         Ok(ControlFlow::Continue(()))
-    }
-}
-
-/// Copies the rows whose logits are wanted.
-fn gather_rows(hidden: &[f32], outputs: &[Output], hidden_size: usize, rows: &mut Vec<f32>) {
-    rows.clear();
-    for output in outputs {
-        rows.extend_from_slice(&hidden[output.row * hidden_size..][..hidden_size]);
     }
 }
 

@@ -57,7 +57,7 @@ simd! {
 }
 
 /// The words of one row of neighbours; an odd last element is paired with zero.
-fn pair_row(x: &[f32], words: &mut [f32]) {
+pub(crate) fn pair_row(x: &[f32], words: &mut [f32]) {
     let (pairs, rest) = x.as_chunks::<2>();
     let (whole, last) = words.split_at_mut(pairs.len());
     if cfg!(target_endian = "little") {
@@ -161,7 +161,8 @@ pub(crate) fn left_words(
     if len == 0 {
         return place;
     }
-    let lines = (CHUNK / line).max(1);
+    let tasks = (len / CHUNK).clamp(1, 2 * rayon::current_num_threads());
+    let lines = (len / line).div_ceil(tasks);
     let fill = |(chunk, words): (usize, &mut [f32])| {
         for (index, words) in (chunk * lines..).zip(words.chunks_exact_mut(line)) {
             match by_column {

@@ -16,6 +16,7 @@ mod int8;
 pub mod logprobs;
 pub mod matmul;
 pub mod norm;
+mod parallel;
 pub mod rope;
 pub mod softmax;
 pub mod swiglu;

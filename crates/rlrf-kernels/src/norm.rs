@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::simd;
+use crate::{parallel, simd};
 
 /// Rows per parallel task; fixed, because the weight gradient is summed per task.
 const ROWS: usize = 32;
@@ -16,6 +16,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inv_rms: &mu
     x.par_chunks(ROWS * width)
         .zip(y.par_chunks_mut(ROWS * width))
         .zip(inv_rms.par_chunks_mut(ROWS))
+        .with_min_len(parallel::chunks(ROWS * width))
         .for_each(|((x, y), inv_rms)| norm_rows(x, weight, eps, y, inv_rms));
 }
 
@@ -38,6 +39,7 @@ pub fn add_rms_norm(
         .zip(sum.par_chunks_mut(ROWS * width))
         .zip(y.par_chunks_mut(ROWS * width))
         .zip(inv_rms.par_chunks_mut(ROWS))
+        .with_min_len(parallel::chunks(ROWS * width))
         .for_each(|((((residual, delta), sum), y), inv_rms)| {
             sum_rows(residual, delta, sum);
             norm_rows(sum, weight, eps, y, inv_rms);

@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::parallel;
+
 /// Rows per parallel task.
 const ROWS: usize = 64;
 
@@ -59,7 +61,8 @@ impl RopeTable {
         if width == 0 {
             return;
         }
-        x.par_chunks_mut(ROWS * width).zip(positions.par_chunks(ROWS)).for_each(|(x, positions)| {
+        let rows = x.par_chunks_mut(ROWS * width).zip(positions.par_chunks(ROWS));
+        rows.with_min_len(parallel::chunks(ROWS * width)).for_each(|(x, positions)| {
             for (row, &position) in x.chunks_exact_mut(width).zip(positions) {
                 let start = position as usize * self.half;
                 let cos = &self.cos[start..start + self.half];

@@ -5,6 +5,8 @@
 
 use std::sync::OnceLock;
 
+use crate::matmul::Line;
+
 /// Elements in the fixed accumulator groups: one AVX-512 register.
 pub(crate) const LANES: usize = 16;
 
@@ -112,6 +114,18 @@ macro_rules! simd {
             }
         }
     };
+}
+
+/// Asks for data that is read soon, where the processor takes such a hint.
+pub(crate) fn prefetch(lines: &[Line]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in lines {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 processor has the instruction, which changes no data.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = lines;
 }
 
 /// `e^x` within 2e-7 of the true value: 0 below -87.3, infinity above 88.3, NaN for NaN.

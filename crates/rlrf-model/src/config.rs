@@ -288,7 +288,7 @@ impl ModelConfig {
         4 * self.parameter_bytes()
     }
 
-    /// Bytes of keys and values that one token of context takes in all layers, in f32.
+    /// Bytes of keys and values that one token of context takes in all layers, in f32; beside weights in bf16 or 8 bits, half as many.
     pub fn cache_bytes_per_token(&self) -> usize {
         4 * 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim
     }

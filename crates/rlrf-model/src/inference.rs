@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rlrf_kernels::matmul::PackedLinear;
+use rlrf_kernels::matmul::{Operands, PackedLinear};
 use rlrf_kernels::norm::add_rms_norm;
 use rlrf_kernels::rope::RopeTable;
 
@@ -64,15 +64,17 @@ impl InferenceDecoder {
     /// `attend(layer, q, k, v, out)` with `q, out: [rows, heads, dim]`, `k, v: [rows, kv heads, dim]` (q and k
     /// already rotated): the caller stores k and v in its cache and fills `out` (from the last `window` keys only
     /// where [`ModelConfig::heads`] has a window). Returns the final normed hidden
-    /// states `[rows, hidden_size]`. A row's result does not depend on the other rows of the call.
+    /// states `[outputs, hidden_size]` of the rows `outputs`, which ascend. A row's result does not depend on the other rows of
+    /// the call.
     ///
     /// # Panics
-    /// If a token is not of the vocabulary, a position is beyond the context, or there are not as many positions as
-    /// tokens.
+    /// If a token is not of the vocabulary, a position is beyond the context, there are not as many positions as
+    /// tokens, or no such row as one of `outputs`.
     pub fn hidden<'s>(
         &self,
         tokens: &[u32],
         positions: &[u32],
+        outputs: &[usize],
         scratch: &'s mut Scratch,
         attend: &mut Attend<'_>,
     ) -> &'s [f32] {
@@ -82,18 +84,28 @@ impl InferenceDecoder {
         kept.resize(&self.config, rows);
         kept.begin(&self.config, rows);
         forward.delta.resize(rows * self.config.hidden_size, 0.0);
-        hidden.resize(rows * self.config.hidden_size, 0.0);
-        inv_rms.resize(rows, 0.0);
+        hidden.resize(outputs.len() * self.config.hidden_size, 0.0);
+        inv_rms.resize(outputs.len(), 0.0);
 
         let block = Block { heads: self.config.heads(), rms_norm_eps: eps, rope: &self.rope };
         self.embed(tokens, &mut forward.delta);
         for (index, layer) in self.layers.iter().enumerate() {
             let attend = &mut |q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| attend(index, q, k, v, out);
-            layer.forward(block, positions, None, None, kept, forward, attend);
+            let some = index + 1 == self.layers.len() && outputs.len() < rows;
+            layer.forward(block, positions, some.then_some(outputs), None, kept, forward, attend);
         }
-        let LayerActivations { middle, input: sum, .. } = kept;
-        add_rms_norm(middle, &forward.delta, &self.norm, eps, sum, hidden, inv_rms);
+        let LayerActivations { middle, input, .. } = kept;
+        let sum = &mut input[..hidden.len()];
+        add_rms_norm(middle, &forward.delta[..sum.len()], &self.norm, eps, sum, hidden, inv_rms);
         hidden
+    }
+
+    /// How the caller holds keys and values best: in f32 beside weights in f32, in bf16 beside others.
+    pub fn cache_operands(&self) -> Operands {
+        match self.lm_head.operands() {
+            Operands::F32 => Operands::F32,
+            Operands::Bf16 | Operands::Int8 => Operands::Bf16,
+        }
     }
 
     fn embed(&self, tokens: &[u32], out: &mut [f32]) {

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use rlrf_kernels::adamw::AdamW;
-use rlrf_kernels::attention::{self, DecodeScratch, Heads, Span};
+use rlrf_kernels::attention::{self, BLOCK, DecodeScratch, Heads, KeyValues, Span};
 use rlrf_kernels::matmul::Operands;
 use rlrf_kernels::rope::RopeTable;
 use rlrf_kernels::{logprobs, norm, swiglu};
@@ -21,8 +21,10 @@ pub(crate) fn measure() {
             sequences(heads, 2, 1024);
             tree(heads, 128, 15, 64);
             for keys in [100, 1000] {
-                decode(heads, 1, keys);
-                decode(heads, 8, keys);
+                for operands in [Operands::F32, Operands::Bf16] {
+                    decode(operands, heads, 1, keys);
+                    decode(operands, heads, 8, keys);
+                }
             }
         }
         for (rows, dim, vocab) in [(512, 576, 49_152), (2048, 256, 1024), (2048, 128, 4096), (64, 256, 1024)]
@@ -93,23 +95,33 @@ fn attend(on: &str, heads: Heads, spans: &[Span], pairs: usize) {
     report("attention backward", &shape, seconds, gflop * 2.5);
 }
 
-fn decode(heads: Heads, rows: usize, keys: usize) {
+fn decode(operands: Operands, heads: Heads, rows: usize, keys: usize) {
     let Heads { query, key_value, dim, .. } = heads;
     let (q, k, v) = (noise(rows * query * dim), noise(keys * key_value * dim), noise(keys * key_value * dim));
     let (mut out, mut scratch) = (vec![0.0; q.len()], DecodeScratch::default());
-    let block = 16 * key_value * dim;
-    let shared: Vec<_> = k.chunks(block).zip(v.chunks(block)).collect();
+    let (blocks, group) = (keys.div_ceil(BLOCK), query / key_value * dim);
+    let chain: Vec<usize> = (0..blocks).collect();
+    let of_heads = k.chunks(keys * dim).zip(v.chunks(keys * dim));
+    let cached: Vec<_> = of_heads
+        .map(|(k, v)| {
+            let mut cached = KeyValues::new(operands, dim);
+            cached.resize(blocks);
+            let rows = (0..keys).zip(k.chunks(dim).zip(v.chunks(dim)));
+            cached.store(rows.map(|(key, (k, v))| (key / BLOCK, key % BLOCK, k, v)));
+            cached
+        })
+        .collect();
     let seconds = best(|| {
-        for head in 0..key_value {
-            let outs = out.chunks_exact_mut(query / key_value * dim).skip(head).step_by(key_value);
-            let of_row = q.chunks_exact(query * dim).zip(outs);
+        for (head, cached) in cached.iter().enumerate() {
+            let outs = out.chunks_exact_mut(group).skip(head).step_by(key_value);
+            let of_row = q.chunks_exact(group).skip(head).step_by(key_value).zip(outs);
             let mut queries: Vec<_> =
-                of_row.map(|(q, out)| attention::Query { q, blocks: Vec::new(), out }).collect();
-            attention::decode(black_box(&mut queries), &shared, heads, head, &mut scratch);
+                of_row.map(|(q, out)| attention::Query { q, chain: &chain, keys: 0..keys, out }).collect();
+            attention::decode(cached, black_box(&mut queries), keys / BLOCK, &mut scratch);
         }
     });
     let gflop = (4 * rows * keys * query * dim) as f64 / 1e9;
-    let shape = format!("{query}/{key_value} heads of {dim}, {rows} rows, {keys} shared keys");
+    let shape = format!("{operands:?}, {query}/{key_value} heads of {dim}, {rows} rows, {keys} shared keys");
     report("attention decode", &shape, seconds, gflop);
 }
 

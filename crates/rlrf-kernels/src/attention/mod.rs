@@ -5,14 +5,15 @@
 
 mod decode;
 mod forest;
-mod scores;
+mod key_values;
 mod scratch;
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub use decode::{DecodeScratch, KeyValueBlock, Query, decode};
+pub use decode::{DecodeScratch, Query, decode};
+pub use key_values::{BLOCK, KeyValues};
 
 use crate::matmul::{Operands, Output};
 use forest::{forest, work};
@@ -50,7 +51,7 @@ pub struct Heads {
 impl Heads {
     /// What scores are multiplied by.
     fn scale(self) -> f32 {
-        1.0 / (self.dim as f32).sqrt()
+        scale(self.dim)
     }
 
     fn check(self, rows: usize, query_sized: &[usize], key_sized: &[usize], per_head: usize) {
@@ -64,6 +65,11 @@ impl Heads {
         assert!(key_sized.iter().all(|&len| len == rows * self.key_value * self.dim));
         assert_eq!(per_head, rows * self.query);
     }
+}
+
+/// What scores of keys with `dim` channels are multiplied by.
+fn scale(dim: usize) -> f32 {
+    1.0 / (dim as f32).sqrt()
 }
 
 /// The inputs of both directions.

@@ -14,7 +14,7 @@ use crate::simd::{has_bf16_products, has_byte_products};
 ///
 /// # Safety
 /// The methods may only run where the processor has the register's instruction set.
-trait Register: Copy {
+pub(super) trait Register: Copy {
     const LANES: usize;
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -101,7 +101,7 @@ impl Microkernel {
 ///
 /// # Safety
 /// As [`Register`].
-trait Halves: Register {
+pub(super) trait Halves: Register {
     /// The bf16 of the smaller `k` of each word, as f32.
     unsafe fn low(self) -> Self;
     /// The bf16 of the larger `k` of each word, as f32.
@@ -111,7 +111,7 @@ trait Halves: Register {
 /// Words of two bf16. A product of two bf16 is exact in f32, so this is what `vdpbf16ps` computes, but for subnormal
 /// numbers, which the instruction takes for zero.
 #[derive(Clone, Copy)]
-struct Pairs<V>(V);
+pub(super) struct Pairs<V>(V);
 
 impl<V: Halves> Register for Pairs<V> {
     const LANES: usize = V::LANES;
@@ -284,7 +284,7 @@ macro_rules! tile_rows {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(super) mod x86 {
     use std::arch::x86_64::*;
 
     use super::{ByteRegister, Halves, Microkernel, Pairs, Register, Tile, TileRow, compute, compute_bytes};
@@ -355,7 +355,7 @@ mod x86 {
 
     /// Words of two bf16 where the processor multiplies them itself.
     #[derive(Clone, Copy)]
-    struct Bf16(__m512);
+    pub(in crate::matmul) struct Bf16(__m512);
 
     impl Register for Bf16 {
         const LANES: usize = 16;
@@ -451,23 +451,23 @@ mod x86 {
             }
         };
     }
-    pub(super) static AVX512: Microkernel = wide!(avx512);
-    pub(super) static AVX512_BF16: Microkernel = wide!(avx512_bf16);
-    pub(super) static AVX512_PAIRS: Microkernel = wide!(avx512_pairs);
+    pub(in crate::matmul) static AVX512: Microkernel = wide!(avx512);
+    pub(in crate::matmul) static AVX512_BF16: Microkernel = wide!(avx512_bf16);
+    pub(in crate::matmul) static AVX512_PAIRS: Microkernel = wide!(avx512_pairs);
     // Twice the registers: exact sums of a block beside those over all blocks.
-    pub(super) static AVX512_VNNI: Microkernel = Microkernel {
+    pub(in crate::matmul) static AVX512_VNNI: Microkernel = Microkernel {
         group_width: 32,
         rows: tile_rows!(avx512_vnni: 1 x 4, 2 x 3, 3 x 2, 4 x 2, 5 x 1, 6 x 1, 7 x 1, 8 x 1, 9 x 1, 10 x 1, 11 x 1, 12 x 1),
     };
-    pub(super) static AVX512_BYTES: Microkernel = narrow!(avx512_bytes);
-    pub(super) static AVX2: Microkernel = narrow!(avx2);
-    pub(super) static AVX2_PAIRS: Microkernel = narrow!(avx2_pairs);
-    pub(super) static AVX2_BYTES: Microkernel = narrow!(avx2_bytes);
+    pub(in crate::matmul) static AVX512_BYTES: Microkernel = narrow!(avx512_bytes);
+    pub(in crate::matmul) static AVX2: Microkernel = narrow!(avx2);
+    pub(in crate::matmul) static AVX2_PAIRS: Microkernel = narrow!(avx2_pairs);
+    pub(in crate::matmul) static AVX2_BYTES: Microkernel = narrow!(avx2_bytes);
 }
 
 /// A register's worth of plain code, for the compiler to lower as well as it can.
 #[derive(Clone, Copy)]
-struct Plain([f32; 8]);
+pub(super) struct Plain([f32; 8]);
 
 impl Register for Plain {
     const LANES: usize = 8;

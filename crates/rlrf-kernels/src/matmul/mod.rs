@@ -7,6 +7,7 @@
 mod microkernel;
 mod panels;
 mod product;
+mod strip;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +19,9 @@ use rayon::prelude::*;
 
 use crate::bf16::left_words;
 use crate::int8::{BLOCK, BLOCK_STEPS, BLOCK_WORDS, left_blocks};
-pub(crate) use panels::{Panels, WIDTH};
+pub(crate) use panels::{Line, Panels, WIDTH};
 pub(crate) use product::{Block, Output, multiply};
+pub(crate) use strip::{Columns, Strips};
 
 /// Multiply-adds below which a second thread costs more than it gives.
 const PARALLEL: usize = 1 << 20;

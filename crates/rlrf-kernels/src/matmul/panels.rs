@@ -15,7 +15,7 @@ pub(crate) const WIDTH: usize = 32;
 /// One cache line; packed buffers are made of these so that no vector load straddles two.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; 16]);
+pub(crate) struct Line(pub(crate) [f32; 16]);
 
 /// A right operand `B[k, n]` packed into panels of [`WIDTH`] columns: `[panel][step][WIDTH]`, padded. A step holds one
 /// `k`, two in bf16, four in 8 bits.

@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use crate::common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
-use rlrf_kernels::attention::{DecodeScratch, Heads, KeyValueBlock, Query, Span, backward, decode, forward};
+use rlrf_kernels::attention::{
+    BLOCK, DecodeScratch, Heads, KeyValues, Query, Span, backward, decode, forward,
+};
 use rlrf_kernels::matmul::Operands;
 
 /// A packed batch.
@@ -286,42 +288,109 @@ fn bf16_is_within_its_rounding_of_f32() {
     }
 }
 
+/// The first `count` keys and values of one head, in blocks that lie anywhere; with the chain of them.
+fn cached(
+    data: &Data,
+    heads: Heads,
+    head: usize,
+    operands: Operands,
+    count: usize,
+) -> (KeyValues, Vec<usize>) {
+    let mut cached = KeyValues::new(operands, heads.dim);
+    let chain: Vec<usize> = (0..count.div_ceil(BLOCK)).map(|index| (index * 3 + 2) % 7).collect();
+    cached.resize(3);
+    cached.resize(7);
+    let of_head = |all: &'_ [f32]| -> Vec<Vec<f32>> {
+        all.chunks_exact(heads.key_value * heads.dim)
+            .map(|row| row[head * heads.dim..][..heads.dim].to_vec())
+            .collect()
+    };
+    let (k, v) = (of_head(&data.k), of_head(&data.v));
+    // Twice, as blocks are used again: what was there before must not matter.
+    for rows in [(0..count).rev().collect::<Vec<_>>(), (0..count).collect()] {
+        let place =
+            |row: &usize| (chain[row / BLOCK], row % BLOCK, &k[count - 1 - row][..], &v[count - 1 - row][..]);
+        cached.store(rows.iter().map(place));
+        let place = |row: &usize| (chain[row / BLOCK], row % BLOCK, &k[*row][..], &v[*row][..]);
+        cached.store(rows.iter().map(place));
+    }
+    (cached, chain)
+}
+
+/// What each of `rows` gets that sees `keys(row)`, where the first `shared` blocks are shared.
+fn decoded(
+    data: &Data,
+    heads: Heads,
+    operands: Operands,
+    rows: &[usize],
+    shared: usize,
+    keys: impl Fn(usize) -> Range<usize>,
+) -> Vec<f32> {
+    let query = heads.query * heads.dim;
+    let group = query / heads.key_value;
+    let mut outs = vec![vec![f32::NAN; query]; rows.len()];
+    let mut scratch = DecodeScratch::default();
+    for head in 0..heads.key_value {
+        let (cached, chain) = cached(data, heads, head, operands, data.k.len() / heads.key_value / heads.dim);
+        let mut queries: Vec<_> = rows
+            .iter()
+            .zip(&mut outs)
+            .map(|(&row, out)| {
+                let q = &data.q[row * query + head * group..][..group];
+                Query { q, chain: &chain, keys: keys(row), out: &mut out[head * group..][..group] }
+            })
+            .collect();
+        decode(&cached, &mut queries, shared, &mut scratch);
+    }
+    outs.concat()
+}
+
 #[test]
-fn decode_is_the_last_row_of_forward_however_blocks_are_cut_or_shared() {
+fn decode_is_a_row_of_forward_to_the_bit_however_blocks_are_shared() {
     for heads in HEADS {
         let heads = Heads { window: None, ..heads };
         let mut layout = Layout::default();
         layout.push(0..0, 75);
         let data = Data::new(75, heads);
         let (out, _) = data.forward(&layout, heads);
-        let (query, width) = (heads.query * heads.dim, heads.key_value * heads.dim);
-        let blocks = |cuts: &[usize]| -> Vec<KeyValueBlock<'_>> {
-            let range = |cut: &[usize]| cut[0] * width..cut[1] * width;
-            cuts.windows(2).map(|cut| (&data.k[range(cut)], &data.v[range(cut)])).collect()
-        };
-        // Each of `rows` sees everything up to itself, of which the first `shared` keys are shared.
-        let run = |rows: &[usize], shared: &[usize], own: &dyn Fn(usize) -> Vec<usize>| {
-            let mut outs = vec![vec![f32::NAN; query]; rows.len()];
-            let mut scratch = DecodeScratch::default();
-            let group = query / heads.key_value;
-            for head in 0..heads.key_value {
-                let mut queries = Vec::new();
-                for (&row, out) in rows.iter().zip(&mut outs) {
-                    let out = &mut out[head * group..][..group];
-                    let q = &data.q[row * query..][..query];
-                    queries.push(Query { q, blocks: blocks(&own(row)), out });
-                }
-                decode(&mut queries, &blocks(shared), heads, head, &mut scratch);
-            }
-            outs.concat()
-        };
+        let query = heads.query * heads.dim;
         let rows = [40, 74, 51, 33, 74];
-        let whole = run(&rows, &[], &|row| vec![0, row + 1]);
         let expected: Vec<f32> = rows.iter().flat_map(|row| &out[row * query..][..query]).copied().collect();
-        assert_close(&whole, &wide(&expected), 1e-5);
-        let cut = run(&rows, &[], &|row| vec![0, 1, 17, 33, 33, row + 1]);
-        assert_same_bits(&cut, &whole);
-        let shared = run(&rows, &[0, 16, 32], &|row| vec![32, row, row + 1]);
-        assert_same_bits(&shared, &whole);
+        for shared in [0, 1, 2] {
+            let found = decoded(&data, heads, Operands::F32, &rows, shared, |row| 0..row + 1);
+            assert_same_bits(&found, &expected);
+        }
+        let exact = &wide(&expected);
+        let rounded = decoded(&data, heads, Operands::Bf16, &rows, 0, |row| 0..row + 1);
+        assert!(rounded != expected, "nothing was rounded");
+        assert_close(&rounded, exact, 0.03);
+        for shared in [1, 2] {
+            let found = decoded(&data, heads, Operands::Bf16, &rows, shared, |row| 0..row + 1);
+            assert_same_bits(&found, &rounded);
+        }
+        let alone: Vec<f32> = rows
+            .iter()
+            .flat_map(|&row| decoded(&data, heads, Operands::Bf16, &[row], 0, |row| 0..row + 1))
+            .collect();
+        assert_same_bits(&alone, &rounded);
+    }
+}
+
+#[test]
+fn decode_sees_a_window_as_forward_does() {
+    for (heads, window) in
+        HEADS.into_iter().flat_map(|heads| [1, 5, 16, 17, 40].map(|window| (heads, window)))
+    {
+        let heads = Heads { window: Some(window), ..heads };
+        let mut layout = Layout::default();
+        layout.push(0..0, 75);
+        let data = Data::new(75, heads);
+        let (out, _) = data.forward(&layout, heads);
+        let query = heads.query * heads.dim;
+        let rows: Vec<usize> = (0..75).collect();
+        let expected: Vec<f32> = rows.iter().flat_map(|row| &out[row * query..][..query]).copied().collect();
+        let keys = |row: usize| (row + 1).saturating_sub(window)..row + 1;
+        assert_close(&decoded(&data, heads, Operands::F32, &rows, 0, keys), &wide(&expected), 1e-5);
+        assert_close(&decoded(&data, heads, Operands::Bf16, &rows, 0, keys), &wide(&expected), 0.03);
     }
 }

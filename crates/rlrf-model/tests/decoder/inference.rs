@@ -1,49 +1,62 @@
 //! Generation sees what training sees.
 
 use crate::support::{FAMILIES, decoder, relative_error, tokens};
-use rlrf_kernels::attention::{self, DecodeScratch, Query};
+use rlrf_kernels::attention::{self, BLOCK, DecodeScratch, KeyValues, Query};
 use rlrf_model::inference::{InferenceDecoder, Scratch};
 use rlrf_model::{Activations, Batch, Computation, Decoder, Precision, WeightFormat};
 
-/// One sequence's keys and values, per layer.
+/// One sequence's keys and values, per layer and key/value head.
 #[derive(Default, Clone)]
 struct Cache {
-    layers: Vec<(Vec<f32>, Vec<f32>)>,
+    layers: Vec<Vec<KeyValues>>,
     len: usize,
 }
 
 /// Continues several sequences in one call; returns the logits of their rows.
 fn run(decoder: &InferenceDecoder, scratch: &mut Scratch, parts: &mut [(&mut Cache, &[u32])]) -> Vec<f32> {
+    run_for(decoder, scratch, parts, |_| true)
+}
+
+/// [`run`], with the logits of some rows alone.
+fn run_for(
+    decoder: &InferenceDecoder,
+    scratch: &mut Scratch,
+    parts: &mut [(&mut Cache, &[u32])],
+    wanted: impl Fn(usize) -> bool,
+) -> Vec<f32> {
     let heads = decoder.config().heads();
     let (mut tokens, mut positions) = (Vec::new(), Vec::new());
     for (cache, part) in parts.iter_mut() {
-        cache.layers.resize_with(decoder.config().num_hidden_layers, Default::default);
+        let empty = vec![KeyValues::new(decoder.cache_operands(), heads.dim); heads.key_value];
+        cache.layers.resize(decoder.config().num_hidden_layers, empty);
         tokens.extend_from_slice(part);
         positions.extend((cache.len as u32..).take(part.len()));
         cache.len += part.len();
     }
     let mut attention_scratch = DecodeScratch::default();
-    let hidden = decoder.hidden(&tokens, &positions, scratch, &mut |layer, q, k, v, out| {
-        let (query, key_value) = (heads.query * heads.dim, heads.key_value * heads.dim);
+    let outputs: Vec<usize> = (0..tokens.len()).filter(|&row| wanted(row)).collect();
+    let hidden = decoder.hidden(&tokens, &positions, &outputs, scratch, &mut |layer, q, k, v, out| {
+        let (dim, group) = (heads.dim, heads.query / heads.key_value * heads.dim);
+        let (query, key_value) = (heads.query * dim, heads.key_value * dim);
         let mut rows =
             q.chunks(query).zip(k.chunks(key_value)).zip(v.chunks(key_value)).zip(out.chunks_mut(query));
         for (cache, part) in parts.iter_mut() {
-            let (keys, values) = &mut cache.layers[layer];
-            for (((q, k), v), out) in rows.by_ref().take(part.len()) {
-                keys.extend_from_slice(k);
-                values.extend_from_slice(v);
-                let unseen = heads.window.map_or(0, |window| keys.len().saturating_sub(window * key_value));
-                let blocks = vec![(&keys[unseen..], &values[unseen..])];
-                let group = query / heads.key_value;
-                for (head, out) in out.chunks_exact_mut(group).enumerate() {
-                    let mut query = [Query { q, blocks: blocks.clone(), out }];
-                    attention::decode(&mut query, &[], heads, head, &mut attention_scratch);
+            for (row, (((q, k), v), out)) in (cache.len - part.len()..).zip(rows.by_ref().take(part.len())) {
+                let chain: Vec<usize> = (0..=row / BLOCK).collect();
+                let keys = heads.window.map_or(0, |window| (row + 1).saturating_sub(window))..row + 1;
+                let of_head =
+                    q.chunks(group).zip(k.chunks(dim)).zip(v.chunks(dim)).zip(out.chunks_mut(group));
+                for (cached, (((q, k), v), out)) in cache.layers[layer].iter_mut().zip(of_head) {
+                    cached.resize(chain.len());
+                    cached.store(std::iter::once((row / BLOCK, row % BLOCK, k, v)));
+                    let mut query = [Query { q, chain: &chain, keys: keys.clone(), out }];
+                    attention::decode(cached, &mut query, 0, &mut attention_scratch);
                 }
             }
         }
     });
     let mut logits = Vec::new();
-    decoder.logits(hidden, tokens.len(), &mut logits);
+    decoder.logits(hidden, outputs.len(), &mut logits);
     logits
 }
 
@@ -56,12 +69,12 @@ fn training_logits(decoder: &Decoder, computation: Computation, tokens: &[u32]) 
 
 #[test]
 fn decoding_token_by_token_gives_the_logits_of_training() {
-    let sequence = tokens(12, 1);
+    let sequence = tokens(20, 1);
+    // Where embeddings are the head's, they are rounded with it; in training they are not. All else is the same to the bit.
     let formats = [
-        (WeightFormat::F32, Precision::F32, 1e-5),
-        // Embeddings that are the head's are rounded with it; in training they are not.
-        (WeightFormat::Bf16, Precision::Bf16, 2e-2),
-        (WeightFormat::Int8, Precision::F32, 3e-2),
+        (WeightFormat::F32, Precision::F32, [0.0, 0.0]),
+        (WeightFormat::Bf16, Precision::Bf16, [0.0, 2e-2]),
+        (WeightFormat::Int8, Precision::F32, [4e-2, 4e-2]),
     ];
     for ((format, precision, tolerance), (architecture, tied)) in
         formats.into_iter().flat_map(|format| FAMILIES.map(|family| (format, family)))
@@ -76,7 +89,10 @@ fn decoding_token_by_token_gives_the_logits_of_training() {
             .flat_map(|token| run(&inference, &mut scratch, &mut [(&mut cache, token)]))
             .collect();
         let error = relative_error(&logits, &expected);
-        assert!(error < tolerance, "{format:?} {architecture}, tied {tied}: relative error {error:.1e}");
+        assert!(
+            error <= tolerance[usize::from(tied)],
+            "{format:?} {architecture}, tied {tied}: relative error {error:.1e}"
+        );
     }
 }
 
@@ -100,5 +116,13 @@ fn a_row_does_not_depend_on_how_rows_are_cut_into_calls() {
         );
         in_two.extend(&beside_another[neighbour.len() * inference.config().vocab_size..]);
         assert_eq!(in_two, at_once, "{format:?} {architecture}, tied {tied}");
+
+        let vocab = inference.config().vocab_size;
+        let odd = at_once.chunks(vocab).skip(1).step_by(2).flatten().copied().collect::<Vec<_>>();
+        let parts = &mut [(&mut Cache::default(), &sequence[..])];
+        let some = run_for(&inference, &mut scratch, parts, |row| row % 2 == 1);
+        assert_eq!(some, odd, "{format:?} {architecture}, tied {tied}");
+        let parts = &mut [(&mut Cache::default(), &sequence[..])];
+        assert!(run_for(&inference, &mut scratch, parts, |_| false).is_empty());
     }
 }
