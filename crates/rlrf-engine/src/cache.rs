@@ -100,7 +100,7 @@ impl Cache {
                 SCRATCH.with_borrow_mut(|scratch| attention::decode(head, &mut queries, shared, scratch));
             };
             match parallel {
-                true => tasks.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(attend),
+                true => tasks.collect::<Vec<_>>().into_par_iter().for_each(attend),
                 false => tasks.for_each(attend),
             }
         };

@@ -1,5 +1,6 @@
 //! The engine: schedule, compute, draw, until every sample has ended.
 
+use std::iter::Sum;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use crate::cache::Cache;
 use crate::sampler::{Drawn, Sampler};
 use crate::scheduler::{Output, Scheduler};
 use crate::sequence::{Limits, Reading, Sequence};
+use crate::workers::{self, Queue};
 use crate::{Error, Generation, Request, Result};
 
 /// How weights are held, how much is computed together, and the room for it. None of it but `weights` changes a
@@ -69,6 +71,19 @@ pub struct Stats {
     pub seconds: f64,
 }
 
+impl Sum for Stats {
+    /// The longest time, and the sums of all else.
+    fn sum<I: Iterator<Item = Self>>(stats: I) -> Self {
+        stats.fold(Self::default(), |sum, other| Self {
+            prompt_tokens: sum.prompt_tokens + other.prompt_tokens,
+            computed_prompt_tokens: sum.computed_prompt_tokens + other.computed_prompt_tokens,
+            generated_tokens: sum.generated_tokens + other.generated_tokens,
+            steps: sum.steps + other.steps,
+            seconds: sum.seconds.max(other.seconds),
+        })
+    }
+}
+
 /// A model made ready to generate. It keeps its own packed copy of the weights.
 #[derive(Debug)]
 pub struct Engine {
@@ -79,7 +94,7 @@ pub struct Engine {
 }
 
 /// Receives each sample as it ends: index of the request, index of the sample, generation.
-type Done<'d> = &'d mut dyn FnMut(usize, usize, Generation) -> ControlFlow<()>;
+pub(crate) type Done<'d> = &'d mut dyn FnMut(usize, usize, Generation) -> ControlFlow<()>;
 
 impl Engine {
     /// Packs the weights of `model`. Errors: an option out of range; [`Error::RewardModel`].
@@ -100,19 +115,36 @@ impl Engine {
     /// break, and the rest is dropped.
     ///
     /// Prompts that begin alike are computed once as far as they do, in whole blocks of 16 tokens; this works best
-    /// when such requests stand together.
+    /// when such requests stand together. Where the model is small and the samples are many, each thread generates for requests of
+    /// its own; `done` is called on the calling thread.
     ///
     /// Errors: [`Error::Request`], for the first request that is not valid before anything is computed, and for one
     /// whose logits are not finite.
     pub fn generate(&self, requests: &[Request], done: Done<'_>) -> Result<Stats> {
-        let start = Instant::now();
         for (index, request) in requests.iter().enumerate() {
             self.validate(request).map_err(|error| error.of_request(index))?;
         }
+        let context = self.limits().context;
+        let longest = requests.iter().map(|request| request.longest_sequence(context)).max().unwrap_or(0);
+        match workers::share(requests, self.options, self.decoder.weight_bytes(), longest) {
+            (1, options) => self.run(requests, &Queue::new(requests.len(), 1), options, done),
+            (workers, options) => workers::generate(self, requests, workers, options, done),
+        }
+    }
+
+    /// Generates all samples of the requests that it takes from the queue.
+    pub(crate) fn run(
+        &self,
+        requests: &[Request],
+        queue: &Queue,
+        options: EngineOptions,
+        done: Done<'_>,
+    ) -> Result<Stats> {
+        let start = Instant::now();
         let config = self.decoder.config();
         let operands = self.decoder.cache_operands();
-        let mut cache = Cache::new(config.num_hidden_layers, config.heads(), operands, self.options.blocks());
-        let mut scheduler = Scheduler::new(requests, self.options);
+        let mut cache = Cache::new(config.num_hidden_layers, config.heads(), operands, options.blocks());
+        let mut scheduler = Scheduler::new(requests, queue, options);
         let mut scratch = Default::default();
         let mut logits = Vec::new();
         let mut stats = Stats::default();

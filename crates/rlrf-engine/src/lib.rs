@@ -10,6 +10,8 @@
 //! sequence that has caught up; *stop* strings end texts. Prefill, decoding, forced verdict prefixes and the
 //! return of a displaced sequence are all the same thing: tokens that are not in the cache yet.
 //!
+//! With a small model and many samples, each thread does all of this for requests of its own (*workers*).
+//!
 //! A sample depends on the model, its prompt, its sampling and its random stream alone: never on who shares
 //! its batch, on the options of the engine, or on the number of threads.
 
@@ -22,6 +24,7 @@ mod sampler;
 mod scheduler;
 mod sequence;
 mod stop;
+mod workers;
 
 pub use engine::{Engine, EngineOptions, Stats};
 pub use error::{Error, Result};

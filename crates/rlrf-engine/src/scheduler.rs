@@ -6,10 +6,12 @@
 //! again later. So the first running sequence always advances, and everything ends.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::blocks::{BLOCK_TOKENS, BlockPool};
 use crate::cache::{Cache, Query};
 use crate::sequence::{Sequence, Stage};
+use crate::workers::Queue;
 use crate::{EngineOptions, Request};
 
 /// The rows of one decoder call.
@@ -39,8 +41,9 @@ pub(crate) struct Output {
 pub(crate) struct Scheduler<'r> {
     requests: &'r [Request],
     options: EngineOptions,
-    /// The next request whose prompt has not entered.
-    next_request: usize,
+    queue: &'r Queue,
+    /// Those that were taken from the queue, and whose prompts have not entered.
+    next_requests: Range<usize>,
     waiting: VecDeque<Sequence>,
     /// In the order in which they entered.
     pub(crate) running: Vec<Sequence>,
@@ -48,11 +51,12 @@ pub(crate) struct Scheduler<'r> {
 }
 
 impl<'r> Scheduler<'r> {
-    pub(crate) fn new(requests: &'r [Request], options: EngineOptions) -> Self {
+    pub(crate) fn new(requests: &'r [Request], queue: &'r Queue, options: EngineOptions) -> Self {
         Self {
             requests,
             options,
-            next_request: 0,
+            queue,
+            next_requests: 0..0,
             waiting: VecDeque::new(),
             running: Vec::new(),
             blocks: BlockPool::new(options.blocks()),
@@ -125,11 +129,18 @@ impl<'r> Scheduler<'r> {
     }
 
     fn next_prompt(&mut self) -> Option<Sequence> {
-        let requests = &self.requests[self.next_request..];
-        let skipped = requests.iter().position(|request| !request.streams.is_empty())?;
-        let index = self.next_request + skipped;
-        self.next_request = index + 1;
-        Some(Sequence::prompt(index, &self.requests[index]))
+        loop {
+            let Some(index) = self.next_requests.next() else {
+                self.next_requests = self.queue.take();
+                if self.next_requests.is_empty() {
+                    return None;
+                }
+                continue;
+            };
+            if !self.requests[index].streams.is_empty() {
+                return Some(Sequence::prompt(index, &self.requests[index]));
+            }
+        }
     }
 
     /// Rows that a sequence takes or, if it is a prompt, will take.

@@ -100,6 +100,11 @@ impl InferenceDecoder {
         hidden
     }
 
+    /// Bytes of the packed weights that every row of a call meets.
+    pub fn weight_bytes(&self) -> usize {
+        self.layers.iter().map(LayerWeights::bytes).sum::<usize>() + self.lm_head.bytes()
+    }
+
     /// How the caller holds keys and values best: in f32 beside weights in f32, in bf16 beside others.
     pub fn cache_operands(&self) -> Operands {
         match self.lm_head.operands() {

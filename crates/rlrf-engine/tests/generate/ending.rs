@@ -156,8 +156,11 @@ fn damaged_weights_are_an_error_not_a_text() {
     model.decoder.parameters_mut()[5000..].fill(f32::NAN);
     let engine = Engine::new(&model, EngineOptions::default()).unwrap();
     for sampling in [Sampling::default(), Sampling::greedy(4)] {
-        let error =
-            engine.generate(&[request(vec![BOS], [0], sampling)], &mut |_, _, _| ControlFlow::Continue(()));
-        assert!(error.unwrap_err().to_string().contains("not finite"));
+        // One sample, and so many that every thread generates for itself.
+        for samples in [1, 40] {
+            let requests = [0, 1].map(|_| request(vec![BOS], 0..samples, sampling.clone()));
+            let error = engine.generate(&requests, &mut |_, _, _| ControlFlow::Continue(()));
+            assert!(error.unwrap_err().to_string().contains("not finite"));
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! A sample depends on its model, prompt, sampling and stream alone.
 
+use std::ops::ControlFlow;
+
 use crate::common::{generate, prompt, request, stories};
-use rlrf_engine::{Choice, EngineOptions, Request, Sampling};
+use rlrf_engine::{Choice, Engine, EngineOptions, Request, Sampling};
 use rlrf_model::{Model, WeightFormat};
 
 /// Samples of prompts that partly begin alike, of all kinds of sampling and ending.
@@ -52,16 +54,21 @@ fn options_of_the_engine_change_nothing() {
     }
 }
 
+/// Tokens, in whole blocks, that the longest sequence takes.
+fn smallest_cache(requests: &[Request]) -> usize {
+    let needed = requests.iter().map(|request| {
+        let choice = request.choice.as_ref().map_or(0, |choice| choice.prefix.len());
+        request.prompt.len() + request.sampling.max_new_tokens + choice
+    });
+    needed.max().unwrap().div_ceil(16) * 16
+}
+
 #[test]
 fn a_cache_too_small_for_all_changes_nothing_but_the_work() {
     let model = stories();
     let requests = requests(&model);
     let (expected, ample) = generate(&model, EngineOptions::default(), &requests);
-    let needed = requests.iter().map(|request| {
-        let choice = request.choice.as_ref().map_or(0, |choice| choice.prefix.len());
-        request.prompt.len() + request.sampling.max_new_tokens + choice
-    });
-    let smallest = needed.max().unwrap().div_ceil(16) * 16;
+    let smallest = smallest_cache(&requests);
     for (cache_tokens, prefill_tokens) in [(smallest, 512), (smallest + 64, 5), (2 * smallest, 40)] {
         let options = EngineOptions { cache_tokens, prefill_tokens, ..EngineOptions::default() };
         let (generations, tight) = generate(&model, options, &requests);
@@ -108,6 +115,53 @@ fn threads_change_nothing() {
         assert_eq!(one, two);
         assert_eq!(one, three);
     }
+}
+
+/// So many samples that every thread gets requests of its own.
+fn many_requests(model: &Model) -> Vec<Request> {
+    let shifted = |mut request: Request, round: u64| {
+        request.streams.iter_mut().for_each(|stream| *stream += 1000 * round);
+        request
+    };
+    (0..6).flat_map(|round| requests(model).into_iter().map(move |request| shifted(request, round))).collect()
+}
+
+#[test]
+fn threads_with_requests_of_their_own_change_nothing() {
+    let model = stories();
+    let requests = many_requests(&model);
+    let with = |threads: usize, options: EngineOptions| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| generate(&model, options, &requests))
+    };
+    let options = EngineOptions::default();
+    let (expected, alone) = with(1, options);
+    let smallest = smallest_cache(&requests);
+    // The longest requests just fit into a third of the second cache, and not into one of the third.
+    for (threads, cache_tokens) in [(2, 65_536), (3, 3 * smallest), (3, 3 * smallest - 16)] {
+        let (generations, stats) = with(threads, EngineOptions { cache_tokens, ..options });
+        assert_eq!(generations, expected, "{threads} {cache_tokens}");
+        assert_eq!(stats.generated_tokens, alone.generated_tokens);
+        assert_eq!(stats.prompt_tokens, alone.prompt_tokens);
+    }
+}
+
+#[test]
+fn threads_with_requests_of_their_own_stop_when_told() {
+    let model = stories();
+    let requests = many_requests(&model);
+    let engine = Engine::new(&model, EngineOptions::default()).unwrap();
+    let mut seen = 0;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let stats = pool.install(|| {
+        engine.generate(&requests, &mut |_, _, _| {
+            seen += 1;
+            if seen == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    });
+    assert_eq!(seen, 3);
+    let (_, whole) = generate(&model, EngineOptions::default(), &requests);
+    assert!(stats.unwrap().generated_tokens < whole.generated_tokens / 2);
 }
 
 #[test]

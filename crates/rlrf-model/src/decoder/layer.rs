@@ -128,6 +128,14 @@ impl<L: Linear> LayerWeights<'_, L> {
     }
 }
 
+impl LayerWeights<'_, PackedLinear> {
+    /// Bytes of the projections.
+    pub(crate) fn bytes(&self) -> usize {
+        let Self { q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, .. } = self;
+        [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj].map(PackedLinear::bytes).iter().sum()
+    }
+}
+
 impl<'a> LayerWeights<'a, FlatLinear<'a>> {
     /// The layer whose tensors lie at `places` of the flat `parameters`; with the adapters at these places of theirs,
     /// all else is frozen.
