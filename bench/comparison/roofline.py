@@ -150,7 +150,7 @@ def of(name, precision, shape):
         return train(shape, precision, 32, 64)
     if name.startswith("tiny-train"):
         return train_lengths(shape, precision, 32, WORD_PROBLEM_LENGTHS)
-    if name == "tiny-sample":
+    if name.startswith("tiny-sample"):
         return decode(shape, precision, 64, 8, 64, 40)
     if kind in ("train", "lora"):
         return train(shape, precision, 4, 256, rank)

@@ -10,14 +10,14 @@
 //! the mean is over the instructions of a step, each with one such response ([`PreferenceGroup::mismatch`]), where TRL takes one for each
 //! example.
 
-use rlrf_model::{Activations, Decoder, ModelConfig};
+use rlrf_model::{Decoder, ModelConfig};
 
 use crate::fingerprint::hash_tokens;
 use crate::packing::{Microbatch, ResponseTree, pack};
 use crate::pairs::{self, PairTree, PlacedPair};
 use crate::preference_loss::{Response, pair_loss};
 use crate::{
-    DpoConfig, Error, Objective, PreferenceLoss, PreferenceMetrics, Result, StepLoss, TrainingConfig,
+    DpoConfig, Error, Lanes, Objective, PreferenceLoss, PreferenceMetrics, Result, StepLoss, TrainingConfig,
     TrainingControl, TrainingSummary, train,
 };
 
@@ -97,7 +97,7 @@ impl PreferenceGroup {
 }
 
 /// Sums over the pairs of a step.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct PairSums<'a> {
     config: &'a DpoConfig,
     kl_baseline: f64,
@@ -110,7 +110,7 @@ struct PairSums<'a> {
     rejected: ResponseSums,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct ResponseSums {
     logprob: f64,
     ref_logprob: f64,
@@ -148,6 +148,16 @@ impl<'a> PairSums<'a> {
             chosen: ResponseSums::default(),
             rejected: ResponseSums::default(),
         }
+    }
+
+    /// [`PairSums::add`] of several trees, whose completions follow each other.
+    fn add_all(&mut self, trees: &[(&PreferenceGroup, PairTree<'_>)], logprobs: &[f64]) -> Vec<f64> {
+        let mut d_completions = Vec::with_capacity(logprobs.len());
+        for (group, tree) in trees {
+            let first = d_completions.len();
+            d_completions.extend(self.add(group, tree, &logprobs[first..first + tree.members.len()]));
+        }
+        d_completions
     }
 
     /// Adds the pairs of a tree; returns the derivative of the step's loss by the log-probability of each completion.
@@ -228,8 +238,7 @@ impl<'a> DpoObjective<'a> {
         &self,
         decoder: &Decoder,
         groups: &[&PreferenceGroup],
-        tokens_per_microbatch: usize,
-        activations: &mut Activations,
+        lanes: &mut Lanes,
     ) -> Result<(f64, u64)> {
         if self.config.loss != PreferenceLoss::Kto {
             return Ok((0.0, 0));
@@ -237,9 +246,10 @@ impl<'a> DpoObjective<'a> {
         let (trees, ref_logprobs): (Vec<_>, Vec<_>) =
             groups.iter().filter_map(|group| group.mismatched_tree()).unzip();
         let (mut log_ratios, mut tokens) = (-ref_logprobs.iter().sum::<f64>(), 0);
-        for run in pack(trees.iter().map(ResponseTree::rows), tokens_per_microbatch) {
+        for run in pack(trees.iter().map(ResponseTree::rows), lanes.tokens_per_microbatch()) {
             let microbatch = Microbatch::new(&trees[run]);
-            log_ratios += microbatch.completion_logprobs(decoder, activations)?.iter().sum::<f64>();
+            let logprobs = microbatch.completion_logprobs(decoder, lanes.activations())?;
+            log_ratios += logprobs.iter().sum::<f64>();
             tokens += microbatch.tokens() as u64;
         }
         Ok(((log_ratios / trees.len().max(1) as f64).max(0.0), tokens))
@@ -274,31 +284,31 @@ impl Objective for DpoObjective<'_> {
         &self,
         decoder: &Decoder,
         indices: &[usize],
-        tokens_per_microbatch: usize,
-        activations: &mut Activations,
+        lanes: &mut Lanes,
         gradients: &mut [f32],
     ) -> Result<StepLoss> {
         let groups: Vec<_> = indices.iter().map(|&index| &self.groups[index]).collect();
         let trees: Vec<_> = groups
             .iter()
-            .flat_map(|group| group.trees(tokens_per_microbatch).into_iter().map(move |tree| (group, tree)))
+            .flat_map(|group| {
+                group.trees(lanes.tokens_per_microbatch()).into_iter().map(move |tree| (*group, tree))
+            })
             .collect();
-        let (kl_baseline, mut tokens) =
-            self.kl_baseline(decoder, &groups, tokens_per_microbatch, activations)?;
+        let (kl_baseline, baseline_tokens) = self.kl_baseline(decoder, &groups, lanes)?;
         let mut sums = PairSums::new(self.config, &groups, kl_baseline);
-        for run in pack(trees.iter().map(|(_, tree)| tree.tree.rows()), tokens_per_microbatch) {
+        let rows: Vec<usize> = trees.iter().map(|(_, tree)| tree.tree.rows()).collect();
+        let passes = lanes.each(decoder, &rows, gradients, |run, activations, gradients| {
             let trees = &trees[run];
             let microbatch = Microbatch::new(trees.iter().map(|(_, tree)| &tree.tree));
             let logprobs = microbatch.completion_logprobs(decoder, activations)?;
-            tokens += microbatch.tokens() as u64;
-            let mut d_completions = Vec::with_capacity(logprobs.len());
-            for (group, tree) in trees {
-                let first = d_completions.len();
-                d_completions.extend(sums.add(group, tree, &logprobs[first..first + tree.members.len()]));
-            }
+            let d_completions = sums.clone().add_all(trees, &logprobs);
             microbatch.backward(decoder, activations, &d_completions, gradients);
+            Ok(logprobs)
+        })?;
+        for (run, logprobs) in passes {
+            sums.add_all(&trees[run], &logprobs);
         }
-        Ok(sums.finish(tokens))
+        Ok(sums.finish(baseline_tokens + rows.into_iter().sum::<usize>() as u64))
     }
 }
 

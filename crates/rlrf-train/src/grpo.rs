@@ -5,13 +5,13 @@
 //! under a prompt that shows draft and feedback, but is trained on as a sample of its instruction alone: its ratio is to the reference
 //! model given the instruction, and no importance weight accounts for the other prompt.
 
-use rlrf_model::{Activations, Decoder, ModelConfig};
+use rlrf_model::{Decoder, ModelConfig};
 
 use crate::fingerprint::hash_tokens;
-use crate::packing::{Microbatch, ResponseTree, pack};
+use crate::packing::{Microbatch, ResponseTree};
 use crate::policy_loss::token_loss;
 use crate::{
-    Error, GrpoConfig, Objective, PolicyMetrics, Result, StepLoss, TrainingConfig, TrainingControl,
+    Error, GrpoConfig, Lanes, Objective, PolicyMetrics, Result, StepLoss, TrainingConfig, TrainingControl,
     TrainingSummary, train,
 };
 
@@ -67,6 +67,7 @@ impl ScoredGroup {
 }
 
 /// Sums over the samples of a step.
+#[derive(Debug, Clone)]
 struct SampleSums<'a> {
     config: &'a GrpoConfig,
     samples: f64,
@@ -81,6 +82,16 @@ impl<'a> SampleSums<'a> {
     fn new(config: &'a GrpoConfig, samples: usize) -> Self {
         let samples = samples as f64;
         Self { config, samples, loss: 0.0, kl: 0.0, clipped: 0.0, tokens: 0.0, advantage: 0.0 }
+    }
+
+    /// [`SampleSums::add`] of all candidates of a microbatch.
+    fn add_all(&mut self, pieces: &[Piece<'_>], microbatch: &Microbatch, logprobs: &[f32]) -> Vec<f32> {
+        let candidates = pieces.iter().flat_map(|piece| piece.advantages.iter().zip(piece.ref_logprobs));
+        let mut d_logprobs = Vec::with_capacity(logprobs.len());
+        for (logprobs, (advantages, ref_logprobs)) in microbatch.by_completion(logprobs).zip(candidates) {
+            d_logprobs.extend(self.add(advantages, logprobs, ref_logprobs));
+        }
+        d_logprobs
     }
 
     /// Adds the samples of one candidate; returns the derivative of the step's loss by the log-probability of each token.
@@ -192,29 +203,26 @@ impl Objective for GrpoObjective<'_> {
         &self,
         decoder: &Decoder,
         indices: &[usize],
-        tokens_per_microbatch: usize,
-        activations: &mut Activations,
+        lanes: &mut Lanes,
         gradients: &mut [f32],
     ) -> Result<StepLoss> {
         let groups = || indices.iter().map(|&index| &self.groups[index]);
         let pieces: Vec<Piece<'_>> =
-            groups().flat_map(|group| self.pieces(group, tokens_per_microbatch)).collect();
+            groups().flat_map(|group| self.pieces(group, lanes.tokens_per_microbatch())).collect();
         let mut sums = SampleSums::new(self.config, groups().map(|group| group.samples.len()).sum());
-        let mut tokens = 0;
-        for run in pack(pieces.iter().map(|piece| piece.tree.rows()), tokens_per_microbatch) {
+        let rows: Vec<usize> = pieces.iter().map(|piece| piece.tree.rows()).collect();
+        let passes = lanes.each(decoder, &rows, gradients, |run, activations, gradients| {
             let pieces = &pieces[run];
             let microbatch = Microbatch::new(pieces.iter().map(|piece| &piece.tree));
             let logprobs = microbatch.token_logprobs(decoder, activations)?;
-            tokens += microbatch.tokens() as u64;
-            let candidates = pieces.iter().flat_map(|piece| piece.advantages.iter().zip(piece.ref_logprobs));
-            let mut d_logprobs = Vec::with_capacity(logprobs.len());
-            for (logprobs, (advantages, ref_logprobs)) in microbatch.by_completion(&logprobs).zip(candidates)
-            {
-                d_logprobs.extend(sums.add(advantages, logprobs, ref_logprobs));
-            }
+            let d_logprobs = sums.clone().add_all(pieces, &microbatch, &logprobs);
             microbatch.backward_tokens(decoder, activations, &d_logprobs, gradients);
+            Ok((microbatch, logprobs))
+        })?;
+        for (run, (microbatch, logprobs)) in passes {
+            sums.add_all(&pieces[run], &microbatch, &logprobs);
         }
-        Ok(sums.finish(tokens))
+        Ok(sums.finish(rows.into_iter().sum::<usize>() as u64))
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a training run minimises.
 
-use rlrf_model::{Activations, Decoder};
+use rlrf_model::Decoder;
 
-use crate::{Result, StepLoss};
+use crate::{Lanes, Result, StepLoss};
 
 /// A loss over a fixed list of examples.
 pub trait Objective {
@@ -15,14 +15,13 @@ pub trait Objective {
     /// Feeds everything that the loss depends on, the examples included, into the digest that ties a checkpoint to its run.
     fn digest(&self, hasher: &mut blake3::Hasher);
     /// Adds the gradient of the mean loss of one step, over the examples `indices`, into `gradients` (flat, as
-    /// what the decoder trains). At most about `tokens_per_microbatch` tokens pass through the model at once; how many
-    /// changes nothing but rounding. Errors: the model's.
+    /// what the decoder trains). How many tokens pass through the model at once, which `lanes` know, changes nothing but
+    /// rounding. Errors: the model's.
     fn loss_and_gradients(
         &self,
         decoder: &Decoder,
         indices: &[usize],
-        tokens_per_microbatch: usize,
-        activations: &mut Activations,
+        lanes: &mut Lanes,
         gradients: &mut [f32],
     ) -> Result<StepLoss>;
 }

@@ -4,16 +4,16 @@
 //! The loss is the mean over pairs of `-log sigmoid(r(x, y+) - r(x, y-) - margin)`; the margin, of each pair, is that of
 //! Touvron et al. (2023), equation 2, and TRL's `RewardTrainer`, and is 0 where nobody gives one.
 
-use rlrf_model::{Activations, Decoder, ModelConfig};
+use rlrf_model::{Decoder, ModelConfig};
 
 use crate::fingerprint::hash_tokens;
-use crate::packing::{ResponseTree, pack};
+use crate::packing::ResponseTree;
 use crate::pairs::{self, PairTree, PlacedPair};
 use crate::preference_loss::{sigmoid, softplus};
 use crate::scoring::{ScoredBatch, scored_rows};
 use crate::{
-    Error, Objective, Result, RewardMetrics, StepLoss, TrainingConfig, TrainingControl, TrainingSummary,
-    train,
+    Error, Lanes, Objective, Result, RewardMetrics, StepLoss, TrainingConfig, TrainingControl,
+    TrainingSummary, train,
 };
 
 /// One response is better than another.
@@ -63,7 +63,7 @@ impl RewardGroup {
 }
 
 /// Sums over the pairs of a step.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct PairSums {
     pairs: f64,
     loss: f64,
@@ -73,6 +73,16 @@ struct PairSums {
 }
 
 impl PairSums {
+    /// [`PairSums::add`] of several trees, whose completions follow each other.
+    fn add_all(&mut self, trees: &[(&RewardGroup, PairTree<'_>)], scores: &[f64]) -> Vec<f64> {
+        let mut d_scores = Vec::with_capacity(scores.len());
+        for (group, tree) in trees {
+            let first = d_scores.len();
+            d_scores.extend(self.add(group, tree, &scores[first..first + tree.members.len()]));
+        }
+        d_scores
+    }
+
     /// Adds the pairs of a tree; returns the derivative of the step's loss by the score of each completion.
     fn add(&mut self, group: &RewardGroup, tree: &PairTree<'_>, scores: &[f64]) -> Vec<f64> {
         let mut d_scores = vec![0.0; scores.len()];
@@ -150,31 +160,31 @@ impl Objective for RewardObjective<'_> {
         &self,
         decoder: &Decoder,
         indices: &[usize],
-        tokens_per_microbatch: usize,
-        activations: &mut Activations,
+        lanes: &mut Lanes,
         gradients: &mut [f32],
     ) -> Result<StepLoss> {
         let groups: Vec<_> = indices.iter().map(|&index| &self.groups[index]).collect();
         let trees: Vec<_> = groups
             .iter()
-            .flat_map(|group| group.trees(tokens_per_microbatch).into_iter().map(move |tree| (group, tree)))
+            .flat_map(|group| {
+                group.trees(lanes.tokens_per_microbatch()).into_iter().map(move |tree| (*group, tree))
+            })
             .collect();
         let pairs: usize = groups.iter().map(|group| group.pairs.len()).sum();
         let mut sums = PairSums { pairs: pairs as f64, ..PairSums::default() };
-        let mut tokens = 0;
-        for run in pack(trees.iter().map(|(_, tree)| scored_rows(&tree.tree)), tokens_per_microbatch) {
+        let rows: Vec<usize> = trees.iter().map(|(_, tree)| scored_rows(&tree.tree)).collect();
+        let passes = lanes.each(decoder, &rows, gradients, |run, activations, gradients| {
             let trees = &trees[run];
             let batch = ScoredBatch::new(trees.iter().map(|(_, tree)| &tree.tree));
             let scores = batch.scores(decoder, activations)?;
-            tokens += batch.tokens() as u64;
-            let mut d_scores = Vec::with_capacity(scores.len());
-            for (group, tree) in trees {
-                let first = d_scores.len();
-                d_scores.extend(sums.add(group, tree, &scores[first..first + tree.members.len()]));
-            }
+            let d_scores = sums.clone().add_all(trees, &scores);
             batch.backward(decoder, activations, &d_scores, gradients);
+            Ok(scores)
+        })?;
+        for (run, scores) in passes {
+            sums.add_all(&trees[run], &scores);
         }
-        Ok(sums.finish(tokens))
+        Ok(sums.finish(rows.into_iter().sum::<usize>() as u64))
     }
 }
 

@@ -33,11 +33,6 @@ impl ScoredBatch {
         scored
     }
 
-    /// Rows of the batch.
-    pub(crate) fn tokens(&self) -> usize {
-        self.batch.len()
-    }
-
     /// Forward pass: the score of each completion.
     pub(crate) fn scores(&self, decoder: &Decoder, activations: &mut Activations) -> Result<Vec<f64>> {
         decoder.forward_rows(&self.batch, &self.last_rows, activations)?;

@@ -1,10 +1,12 @@
 //! Supervised fine-tuning: the mean negative log-likelihood over all completion tokens of a step.
 
-use rlrf_model::{Activations, Decoder, ModelConfig};
+use rlrf_model::{Decoder, ModelConfig};
 
 use crate::fingerprint::hash_tokens;
-use crate::packing::{Microbatch, ResponseTree, pack};
-use crate::{Error, Objective, Result, StepLoss, TrainingConfig, TrainingControl, TrainingSummary, train};
+use crate::packing::{Microbatch, ResponseTree};
+use crate::{
+    Error, Lanes, Objective, Result, StepLoss, TrainingConfig, TrainingControl, TrainingSummary, train,
+};
 
 /// A prompt, and the completion to be learnt; the loss is on the completion only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +59,7 @@ impl Objective for SftObjective<'_> {
         &self,
         decoder: &Decoder,
         indices: &[usize],
-        tokens_per_microbatch: usize,
-        activations: &mut Activations,
+        lanes: &mut Lanes,
         gradients: &mut [f32],
     ) -> Result<StepLoss> {
         let trees: Vec<_> = indices.iter().map(|&index| self.examples[index].tree()).collect();
@@ -67,14 +68,16 @@ impl Objective for SftObjective<'_> {
         let per_token = 1.0 / completion_tokens as f64;
         let mut loss =
             StepLoss { loss: 0.0, tokens: 0, preference: None, policy: None, reward: None, warning: None };
-        for run in pack(trees.iter().map(ResponseTree::rows), tokens_per_microbatch) {
+        let rows: Vec<usize> = trees.iter().map(ResponseTree::rows).collect();
+        let passes = lanes.each(decoder, &rows, gradients, |run, activations, gradients| {
             let microbatch = Microbatch::new(&trees[run.clone()]);
             let d_completions = vec![-per_token; run.len()];
-            let logprobs =
-                microbatch.logprobs_and_backward(decoder, activations, &d_completions, gradients)?;
+            microbatch.logprobs_and_backward(decoder, activations, &d_completions, gradients)
+        })?;
+        for (_, logprobs) in passes {
             loss.loss -= logprobs.iter().sum::<f64>() * per_token;
-            loss.tokens += microbatch.tokens() as u64;
         }
+        loss.tokens = rows.into_iter().sum::<usize>() as u64;
         Ok(loss)
     }
 }

@@ -6,13 +6,13 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use rlrf_model::{Activations, Adapter, Decoder};
+use rlrf_model::{Adapter, Decoder};
 
 use crate::checkpoint::{self, Found, Progress, Vectors};
 use crate::fingerprint::Fingerprint;
 use crate::optimizer::{norm, zeros};
 use crate::{
-    Error, Objective, Optimizer, Result, Schedule, StepMetrics, TrainingConfig, TrainingControl,
+    Error, Lanes, Objective, Optimizer, Result, Schedule, StepMetrics, TrainingConfig, TrainingControl,
     TrainingSummary,
 };
 
@@ -95,7 +95,7 @@ struct Trainer<'a> {
     optimizer: Optimizer,
     /// Zero between steps.
     gradients: Vec<f32>,
-    activations: Activations,
+    lanes: Lanes,
     order: EpochOrder,
     progress: Progress,
     /// Present where there is a place for checkpoints.
@@ -115,7 +115,7 @@ impl<'a> Trainer<'a> {
             schedule: config.learning_rate_schedule(config.total_steps(objective.len())),
             optimizer: Optimizer::new(decoder.trainable_entries(), config),
             gradients: zeros(decoder.trainable().len()),
-            activations: Activations::new(config.computation()),
+            lanes: Lanes::new(config.computation(), config.tokens_per_microbatch),
             order: EpochOrder::new(config.seed, objective.len()),
             progress: Progress::default(),
             fingerprint,
@@ -151,13 +151,8 @@ impl<'a> Trainer<'a> {
     fn step(&mut self) -> Result<StepMetrics> {
         let started = Instant::now();
         let indices = self.order.batch(self.progress.step, self.config.batch_size);
-        let loss = self.objective.loss_and_gradients(
-            self.decoder,
-            indices,
-            self.config.tokens_per_microbatch,
-            &mut self.activations,
-            &mut self.gradients,
-        )?;
+        let loss =
+            self.objective.loss_and_gradients(self.decoder, indices, &mut self.lanes, &mut self.gradients)?;
         self.check_finite("the loss", loss.loss)?;
         let gradient_norm = norm(&self.gradients);
         self.check_finite("the gradient norm", gradient_norm)?;

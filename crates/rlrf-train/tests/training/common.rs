@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rlrf_model::{Activations, Decoder, Layout, ModelConfig, Precision};
+use rlrf_model::{Computation, Decoder, Layout, ModelConfig, Precision};
 use rlrf_train::{
-    DpoConfig, DpoObjective, Objective, PreferenceGroup, ScheduleShape, SftExample, StepLoss, TrainingConfig,
-    reference_logprobs,
+    DpoConfig, DpoObjective, Lanes, Objective, PreferenceGroup, ScheduleShape, SftExample, StepLoss,
+    TrainingConfig, reference_logprobs,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -166,7 +166,12 @@ pub(crate) fn gradients(decoder: &Decoder, objective: &dyn Objective, budget: us
     let indices: Vec<usize> = (0..objective.len()).collect();
     let mut gradients = vec![0.0; decoder.layout().len()];
     let loss = objective
-        .loss_and_gradients(decoder, &indices, budget, &mut Activations::default(), &mut gradients)
+        .loss_and_gradients(
+            decoder,
+            &indices,
+            &mut Lanes::new(Computation::default(), budget),
+            &mut gradients,
+        )
         .unwrap();
     (loss, gradients)
 }

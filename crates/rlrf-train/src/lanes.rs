@@ -1,0 +1,161 @@
+//! How the microbatches of a step pass through the model: one after the other with all threads or, where the model is small, in two
+//! lanes with half of the threads each, which then wait less for each other.
+
+use std::ops::Range;
+use std::panic::resume_unwind;
+use std::thread;
+
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use rlrf_model::{Activations, Computation, Decoder};
+
+use crate::Result;
+use crate::optimizer::zeros;
+use crate::packing::pack;
+
+/// Parameters of the largest model that counts as small.
+const SMALL: usize = 8 << 20;
+
+/// Gradients per parallel task.
+const CHUNK: usize = 64 * 1024;
+
+/// Buffers for microbatches, reused from step to step.
+#[derive(Debug)]
+pub struct Lanes {
+    budget: usize,
+    /// Of each lane.
+    activations: [Activations; 2],
+    /// Of the second lane; zero between steps.
+    gradients: Vec<f32>,
+    /// One for each lane; none before they are needed, or where there is a single thread.
+    pools: Option<[ThreadPool; 2]>,
+}
+
+impl Lanes {
+    /// At most about `tokens_per_microbatch` tokens pass through the model at once.
+    pub fn new(computation: Computation, tokens_per_microbatch: usize) -> Self {
+        let activations = || Activations::new(computation);
+        Self {
+            budget: tokens_per_microbatch,
+            activations: [activations(), activations()],
+            gradients: Vec::new(),
+            pools: None,
+        }
+    }
+
+    /// Tokens that pass through the model at once at most, a single larger tree aside.
+    pub fn tokens_per_microbatch(&self) -> usize {
+        self.budget
+    }
+
+    /// Buffers for a pass that has no gradients.
+    pub fn activations(&mut self) -> &mut Activations {
+        &mut self.activations[0]
+    }
+
+    /// Cuts a list of trees of these `rows` into microbatches, and has `pass` run each: `pass(trees, activations, gradients)` adds its
+    /// gradients; they end up in `gradients`, to the bit the same for any number of threads. Returns what the passes return, in
+    /// the order of the trees, or the first error.
+    pub fn each<T: Send>(
+        &mut self,
+        decoder: &Decoder,
+        rows: &[usize],
+        gradients: &mut [f32],
+        pass: impl Fn(Range<usize>, &mut Activations, &mut [f32]) -> Result<T> + Sync,
+    ) -> Result<Vec<(Range<usize>, T)>> {
+        let small = decoder.parameters().len() <= SMALL;
+        let runs = match small {
+            true => pack_evenly(rows, self.budget),
+            false => pack(rows.iter().copied(), self.budget),
+        };
+        let work = |runs: &[Range<usize>], activations: &mut Activations, gradients: &mut [f32]| {
+            let pass = |run: &Range<usize>| Ok((run.clone(), pass(run.clone(), activations, gradients)?));
+            runs.iter().map(pass).collect::<Result<Vec<_>>>()
+        };
+        let [first_activations, second_activations] = &mut self.activations;
+        if !small || runs.len() < 2 {
+            return work(&runs, first_activations, gradients);
+        }
+        if self.gradients.len() != gradients.len() {
+            self.gradients = zeros(gradients.len());
+        }
+        let (first, second) = runs.split_at(runs.len().div_ceil(2));
+        let second_gradients = &mut self.gradients[..];
+        let (first, second) = match lane_pools(&mut self.pools) {
+            None => {
+                let first = work(first, first_activations, gradients);
+                (first, work(second, second_activations, second_gradients))
+            }
+            Some([here, there]) => {
+                let gradients = &mut *gradients;
+                thread::scope(|scope| {
+                    let first = scope.spawn(|| here.install(|| work(first, first_activations, gradients)));
+                    let second =
+                        scope.spawn(|| there.install(|| work(second, second_activations, second_gradients)));
+                    let [first, second] =
+                        [first, second].map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic)));
+                    (first, second)
+                })
+            }
+        };
+        let (mut results, second) = (first?, second?);
+        results.extend(second);
+        add(gradients, &mut self.gradients);
+        Ok(results)
+    }
+}
+
+/// A pool of half of the threads for each lane, where there are two.
+fn lane_pools(pools: &mut Option<[ThreadPool; 2]>) -> Option<&[ThreadPool; 2]> {
+    let threads = rayon::current_num_threads();
+    if pools.is_none() && threads > 1 {
+        let pool = || ThreadPoolBuilder::new().num_threads(threads / 2).build();
+        // Without pools the lanes take turns.
+        *pools = pool().and_then(|first| Ok([first, pool()?])).ok();
+    }
+    pools.as_ref()
+}
+
+/// Adds and clears the gradients of the second lane.
+fn add(gradients: &mut [f32], second: &mut [f32]) {
+    let chunks = gradients.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
+    chunks.for_each(|(sums, gradients)| {
+        for (sum, gradient) in sums.iter_mut().zip(gradients) {
+            *sum += std::mem::take(gradient);
+        }
+    });
+}
+
+/// [`pack`] into runs of nearly equal length, two for each budget, so that both lanes together keep to it.
+fn pack_evenly(rows: &[usize], budget: usize) -> Vec<Range<usize>> {
+    let total: usize = rows.iter().sum();
+    let runs = 2 * total.div_ceil(budget).max(1);
+    let mut most = total.div_ceil(runs).max(1);
+    loop {
+        let packed = pack(rows.iter().copied(), most);
+        if packed.len() <= runs || most >= budget {
+            return packed;
+        }
+        most = (most + most / 16 + 1).min(budget);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_nearly_equal_and_within_the_budget() {
+        assert_eq!(pack_evenly(&[10; 8], 100), [0..4, 4..8]);
+        assert_eq!(pack_evenly(&[10; 9], 45), [0..3, 3..6, 6..9]);
+        assert_eq!(pack_evenly(&[7, 7], 100), [0..1, 1..2]);
+        assert_eq!(pack_evenly(&[30, 1, 1], 10), [0..1, 1..3]);
+        assert!(pack_evenly(&[], 10).is_empty());
+        let rows: Vec<usize> = (0..100).map(|i| 30 + i * 7919 % 100).collect();
+        let runs = pack_evenly(&rows, 1024);
+        let sums: Vec<usize> = runs.iter().map(|run| rows[run.clone()].iter().sum()).collect();
+        assert!(sums.iter().all(|sum| *sum <= 1024), "{sums:?}");
+        assert!(runs.len() <= 2 * rows.iter().sum::<usize>().div_ceil(1024), "{sums:?}");
+        assert!(runs.iter().flat_map(Clone::clone).eq(0..100));
+    }
+}
