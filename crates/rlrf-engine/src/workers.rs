@@ -109,9 +109,9 @@ pub(crate) fn generate(
     })
 }
 
-/// Runs `work` with the calling thread alone; with others where no pool of one thread is to be had, which changes no result.
+/// Runs `work` with one thread; with others where no thread is to be had, which changes no result.
 fn alone<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    match rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build() {
+    match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
         Ok(pool) => pool.install(work),
         Err(_) => work(),
     }

@@ -297,7 +297,7 @@ impl Objective for DpoObjective<'_> {
         let (kl_baseline, baseline_tokens) = self.kl_baseline(decoder, &groups, lanes)?;
         let mut sums = PairSums::new(self.config, &groups, kl_baseline);
         let rows: Vec<usize> = trees.iter().map(|(_, tree)| tree.tree.rows()).collect();
-        let passes = lanes.each(decoder, &rows, gradients, |run, activations, gradients| {
+        let passes = lanes.each(&rows, gradients, |run, activations, gradients| {
             let trees = &trees[run];
             let microbatch = Microbatch::new(trees.iter().map(|(_, tree)| &tree.tree));
             let logprobs = microbatch.completion_logprobs(decoder, activations)?;

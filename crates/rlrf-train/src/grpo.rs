@@ -211,7 +211,7 @@ impl Objective for GrpoObjective<'_> {
             groups().flat_map(|group| self.pieces(group, lanes.tokens_per_microbatch())).collect();
         let mut sums = SampleSums::new(self.config, groups().map(|group| group.samples.len()).sum());
         let rows: Vec<usize> = pieces.iter().map(|piece| piece.tree.rows()).collect();
-        let passes = lanes.each(decoder, &rows, gradients, |run, activations, gradients| {
+        let passes = lanes.each(&rows, gradients, |run, activations, gradients| {
             let pieces = &pieces[run];
             let microbatch = Microbatch::new(pieces.iter().map(|piece| &piece.tree));
             let logprobs = microbatch.token_logprobs(decoder, activations)?;

@@ -1,5 +1,5 @@
-//! How the microbatches of a step pass through the model: one after the other with all threads or, where the model is small, in two
-//! lanes with half of the threads each, which then wait less for each other.
+//! How the microbatches of a step pass through the model: one after the other with all threads or, where little is trained (a small
+//! model, adapters), in two lanes with half of the threads each, which then wait less for each other.
 
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -7,14 +7,14 @@ use std::thread;
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use rlrf_model::{Activations, Computation, Decoder};
+use rlrf_model::{Activations, Computation};
 
 use crate::Result;
 use crate::optimizer::zeros;
 use crate::packing::pack;
 
-/// Parameters of the largest model that counts as small.
-const SMALL: usize = 8 << 20;
+/// Trained parameters up to which a second lane's gradients cost little.
+const FEW: usize = 8 << 20;
 
 /// Gradients per parallel task.
 const CHUNK: usize = 64 * 1024;
@@ -58,13 +58,12 @@ impl Lanes {
     /// the order of the trees, or the first error.
     pub fn each<T: Send>(
         &mut self,
-        decoder: &Decoder,
         rows: &[usize],
         gradients: &mut [f32],
         pass: impl Fn(Range<usize>, &mut Activations, &mut [f32]) -> Result<T> + Sync,
     ) -> Result<Vec<(Range<usize>, T)>> {
-        let small = decoder.parameters().len() <= SMALL;
-        let runs = match small {
+        let few = gradients.len() <= FEW;
+        let runs = match few {
             true => pack_evenly(rows, self.budget),
             false => pack(rows.iter().copied(), self.budget),
         };
@@ -73,7 +72,7 @@ impl Lanes {
             runs.iter().map(pass).collect::<Result<Vec<_>>>()
         };
         let [first_activations, second_activations] = &mut self.activations;
-        if !small || runs.len() < 2 {
+        if !few || runs.len() < 2 {
             return work(&runs, first_activations, gradients);
         }
         if self.gradients.len() != gradients.len() {

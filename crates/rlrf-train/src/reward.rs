@@ -173,7 +173,7 @@ impl Objective for RewardObjective<'_> {
         let pairs: usize = groups.iter().map(|group| group.pairs.len()).sum();
         let mut sums = PairSums { pairs: pairs as f64, ..PairSums::default() };
         let rows: Vec<usize> = trees.iter().map(|(_, tree)| scored_rows(&tree.tree)).collect();
-        let passes = lanes.each(decoder, &rows, gradients, |run, activations, gradients| {
+        let passes = lanes.each(&rows, gradients, |run, activations, gradients| {
             let trees = &trees[run];
             let batch = ScoredBatch::new(trees.iter().map(|(_, tree)| &tree.tree));
             let scores = batch.scores(decoder, activations)?;

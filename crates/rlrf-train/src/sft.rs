@@ -69,7 +69,7 @@ impl Objective for SftObjective<'_> {
         let mut loss =
             StepLoss { loss: 0.0, tokens: 0, preference: None, policy: None, reward: None, warning: None };
         let rows: Vec<usize> = trees.iter().map(ResponseTree::rows).collect();
-        let passes = lanes.each(decoder, &rows, gradients, |run, activations, gradients| {
+        let passes = lanes.each(&rows, gradients, |run, activations, gradients| {
             let microbatch = Microbatch::new(&trees[run.clone()]);
             let d_completions = vec![-per_token; run.len()];
             microbatch.logprobs_and_backward(decoder, activations, &d_completions, gradients)
