@@ -5,10 +5,13 @@
 
 use std::sync::OnceLock;
 
-use crate::matmul::Line;
-
 /// Elements in the fixed accumulator groups: one AVX-512 register.
 pub(crate) const LANES: usize = 16;
+
+/// One cache line; packed buffers are made of these so that no vector load straddles two.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [f32; LANES]);
 
 /// The instruction sets that loops are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Cached keys and values of one head, in blocks, in the words and the order in which products read them.
 
 use crate::bf16::{pair_row, round};
-use crate::matmul::{Columns, Line, Operands};
-use crate::simd::{self, LANES};
+use crate::matmul::{Columns, Operands};
+use crate::simd::{self, LANES, Line};
 
 /// Keys of one block.
 pub const BLOCK: usize = LANES;

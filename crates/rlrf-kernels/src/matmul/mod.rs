@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use crate::bf16::left_words;
 use crate::int8::{BLOCK, BLOCK_STEPS, BLOCK_WORDS, left_blocks};
-pub(crate) use panels::{Line, Panels, WIDTH};
+pub(crate) use panels::{Panels, WIDTH};
 pub(crate) use product::{Block, Output, multiply};
 pub(crate) use strip::{Columns, Strips};
 

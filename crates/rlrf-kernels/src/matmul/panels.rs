@@ -5,17 +5,12 @@ use super::{Operands, View};
 use crate::bf16::avx512;
 use crate::bf16::{pair, unpair};
 use crate::int8::{OFFSET, quantise_weights};
-use crate::simd::InstructionSet;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::has_bf16_products;
+use crate::simd::{InstructionSet, Line};
 
 /// Columns of a panel.
 pub(crate) const WIDTH: usize = 32;
-
-/// One cache line; packed buffers are made of these so that no vector load straddles two.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Line(pub(crate) [f32; 16]);
 
 /// A right operand `B[k, n]` packed into panels of [`WIDTH`] columns: `[panel][step][WIDTH]`, padded. A step holds one
 /// `k`, two in bf16, four in 8 bits.

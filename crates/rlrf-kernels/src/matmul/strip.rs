@@ -4,10 +4,9 @@ use super::Operands;
 #[cfg(target_arch = "x86_64")]
 use super::microkernel::x86::Bf16;
 use super::microkernel::{Pairs, Plain, Register};
-use super::panels::Line;
-use crate::simd::InstructionSet;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::has_bf16_products;
+use crate::simd::{InstructionSet, Line};
 
 /// What one strip computes: `C (+)= A B` over `depth` steps of one word.
 struct Strip {
