@@ -20,7 +20,7 @@ use crate::{
 /// configuration has `lora`, which then stay attached for the caller to merge ([`Decoder::merge`]). Adapters that are
 /// attached before are merged first.
 ///
-/// Holds gradients and two moments of what is trained, 12 bytes per parameter (16 where they are few, see [`Lanes`](crate::Lanes)), beside the weights
+/// Holds gradients and two moments of what is trained, 12 bytes per parameter (16 where they are few, see [`Lanes`]), beside the weights
 /// and the activations of a microbatch. If
 /// the control names a checkpoint folder, the run resumes from it when it was written by the same run (same
 /// configuration, data and starting model), and otherwise says so and starts afresh; the caller removes it with
