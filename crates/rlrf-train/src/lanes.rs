@@ -32,7 +32,7 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// At most about `tokens_per_microbatch` tokens pass through the model at once.
+    /// At most about `tokens_per_microbatch` tokens pass through the model at once, both lanes together.
     pub fn new(computation: Computation, tokens_per_microbatch: usize) -> Self {
         let activations = || Activations::new(computation);
         Self {
@@ -62,19 +62,15 @@ impl Lanes {
         gradients: &mut [f32],
         pass: impl Fn(Range<usize>, &mut Activations, &mut [f32]) -> Result<T> + Sync,
     ) -> Result<Vec<(Range<usize>, T)>> {
-        let few = gradients.len() <= FEW;
-        let runs = match few {
-            true => pack_evenly(rows, self.budget),
-            false => pack(rows.iter().copied(), self.budget),
-        };
         let work = |runs: &[Range<usize>], activations: &mut Activations, gradients: &mut [f32]| {
             let pass = |run: &Range<usize>| Ok((run.clone(), pass(run.clone(), activations, gradients)?));
             runs.iter().map(pass).collect::<Result<Vec<_>>>()
         };
         let [first_activations, second_activations] = &mut self.activations;
-        if !few || runs.len() < 2 {
-            return work(&runs, first_activations, gradients);
-        }
+        let runs = (gradients.len() <= FEW).then(|| pack_for_two(rows, self.budget)).flatten();
+        let Some(runs) = runs else {
+            return work(&pack(rows.iter().copied(), self.budget), first_activations, gradients);
+        };
         if self.gradients.len() != gradients.len() {
             self.gradients = zeros(gradients.len());
         }
@@ -125,7 +121,17 @@ fn add(gradients: &mut [f32], second: &mut [f32]) {
     });
 }
 
-/// [`pack`] into runs of nearly equal length, two for each budget, so that both lanes together keep to it.
+/// The runs of two lanes, the first half for the first: of nearly equal length, two for each budget. None where there is only one, or
+/// where trees are so large that two at once would be a quarter over the budget.
+fn pack_for_two(rows: &[usize], budget: usize) -> Option<Vec<Range<usize>>> {
+    let runs = pack_evenly(rows, budget);
+    let (first, second) = runs.split_at(runs.len().div_ceil(2));
+    let longest =
+        |runs: &[Range<usize>]| runs.iter().map(|run| rows[run.clone()].iter().sum::<usize>()).max();
+    (longest(first)? + longest(second)? <= budget + budget / 4).then_some(runs)
+}
+
+/// [`pack`] into runs of nearly equal length, two for each budget where the trees allow it.
 fn pack_evenly(rows: &[usize], budget: usize) -> Vec<Range<usize>> {
     let total: usize = rows.iter().sum();
     let runs = 2 * total.div_ceil(budget).max(1);
@@ -142,6 +148,15 @@ fn pack_evenly(rows: &[usize], budget: usize) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_lanes_keep_to_the_budget_or_are_one() {
+        assert_eq!(pack_for_two(&[10; 8], 100), Some(vec![0..4, 4..8]));
+        assert_eq!(pack_for_two(&[60, 60], 100), Some(vec![0..1, 1..2]));
+        assert_eq!(pack_for_two(&[100, 100], 100), None);
+        assert_eq!(pack_for_two(&[70], 100), None);
+        assert_eq!(pack_for_two(&[], 100), None);
+    }
 
     #[test]
     fn runs_are_nearly_equal_and_within_the_budget() {
