@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::matmul::{Operands, View};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::has_bf16_products;
+use crate::simd::{LANES, has_bf16_tiles};
 
 /// Elements per parallel task.
 const CHUNK: usize = 32 * 1024;
@@ -148,25 +149,33 @@ pub(crate) fn left_words(
     words: &mut Vec<f32>,
     parallel: bool,
 ) -> Place {
-    let steps = depth.div_ceil(2);
-    let len = rows * steps;
+    let (steps, padded) = (depth.div_ceil(2), Operands::Bf16.padded_steps(depth));
+    let transposed = a.by_column() && has_bf16_tiles();
+    let by_column = a.by_column() && !transposed;
+    let (line, lines) = if by_column { (rows, steps) } else { (padded, rows) };
+    let (outer, inner) = if by_column { (1, rows) } else { (padded, 1) };
+    let len = line * lines;
     if words.len() < len {
         words.resize(len, 0.0);
     }
     let words = &mut words[..len];
-    let by_column = a.by_column();
-    let line = if by_column { rows } else { steps };
-    let place =
-        if by_column { Place { outer: 1, inner: rows, len } } else { Place { outer: steps, inner: 1, len } };
     if len == 0 {
-        return place;
+        return Place { outer, inner, len };
     }
     let tasks = (len / CHUNK).clamp(1, 2 * rayon::current_num_threads());
-    let lines = (len / line).div_ceil(tasks);
+    let lines = lines.div_ceil(tasks).next_multiple_of(if transposed { LANES } else { 1 });
     let fill = |(chunk, words): (usize, &mut [f32])| {
-        for (index, words) in (chunk * lines..).zip(words.chunks_exact_mut(line)) {
+        let first = chunk * lines;
+        if transposed {
+            return transpose(a.offset(first, 0), words.len() / padded, depth, words, padded);
+        }
+        for (index, words) in (first..).zip(words.chunks_exact_mut(line)) {
             match by_column {
-                false => pair_row(a.row(index, depth), words),
+                false => {
+                    let (words, padding) = words.split_at_mut(steps);
+                    pair_row(a.row(index, depth), words);
+                    padding.fill(0.0);
+                }
                 true if 2 * index + 1 < depth => {
                     pair_rows(a.column(2 * index, rows), a.column(2 * index + 1, rows), words);
                 }
@@ -178,7 +187,20 @@ pub(crate) fn left_words(
         true => words.par_chunks_mut(lines * line).enumerate().for_each(fill),
         false => words.chunks_mut(lines * line).enumerate().for_each(fill),
     }
-    place
+    Place { outer, inner, len }
+}
+
+/// Writes `rows` rows of a view whose columns lie side by side as words, row by row, `stride` words apart and padded with zeros.
+fn transpose(a: View<'_>, rows: usize, depth: usize, words: &mut [f32], stride: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for first in (0..rows).step_by(LANES) {
+        let count = (rows - first).min(LANES);
+        let words = &mut words[first * stride..(first + count) * stride];
+        // SAFETY: whoever has tiles has AVX-512; the view holds the rows, `words` as many lines.
+        unsafe { avx512::transpose_columns(a.offset(first, 0), count, depth, words.as_mut_ptr(), stride) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (a, rows, depth, words, stride);
 }
 
 /// `a` as the products take it, in `words` if need be; with the calling thread alone unless
@@ -201,7 +223,7 @@ pub(crate) fn left<'w>(
 pub(crate) mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{pair, round};
+    use super::{View, pair, round};
 
     /// The 8 words of 16 neighbours.
     ///
@@ -224,6 +246,77 @@ pub(crate) mod avx512 {
         // SAFETY: the caller vouches for the elements.
         let (first, second) = unsafe { (words(first), words(second)) };
         _mm512_or_si512(_mm512_cvtepu16_epi32(first), _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(second)))
+    }
+
+    /// Transposes a square of words.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
+        // In each quarter: element e of rows 2p and 2p + 1, then of four rows.
+        let mut pairs = [_mm512_setzero_si512(); 16];
+        for p in 0..8 {
+            pairs[2 * p] = _mm512_unpacklo_epi32(rows[2 * p], rows[2 * p + 1]);
+            pairs[2 * p + 1] = _mm512_unpackhi_epi32(rows[2 * p], rows[2 * p + 1]);
+        }
+        let mut fours = [_mm512_setzero_si512(); 16];
+        for q in 0..4 {
+            for half in 0..2 {
+                let (upper, lower) = (pairs[4 * q + half], pairs[4 * q + 2 + half]);
+                fours[4 * q + 2 * half] = _mm512_unpacklo_epi64(upper, lower);
+                fours[4 * q + 2 * half + 1] = _mm512_unpackhi_epi64(upper, lower);
+            }
+        }
+        // `fours[4 q + e]` holds, in its quarter c, element 4 c + e of rows 4 q to 4 q + 3.
+        let mut columns = [_mm512_setzero_si512(); 16];
+        for e in 0..4 {
+            let [first, second, third, fourth] = std::array::from_fn(|q| fours[4 * q + e]);
+            let even = _mm512_shuffle_i32x4::<0x88>(first, second);
+            let odd = _mm512_shuffle_i32x4::<0xDD>(first, second);
+            let even_below = _mm512_shuffle_i32x4::<0x88>(third, fourth);
+            let odd_below = _mm512_shuffle_i32x4::<0xDD>(third, fourth);
+            columns[e] = _mm512_shuffle_i32x4::<0x88>(even, even_below);
+            columns[8 + e] = _mm512_shuffle_i32x4::<0xDD>(even, even_below);
+            columns[4 + e] = _mm512_shuffle_i32x4::<0x88>(odd, odd_below);
+            columns[12 + e] = _mm512_shuffle_i32x4::<0xDD>(odd, odd_below);
+        }
+        columns
+    }
+
+    /// The words of up to 16 rows whose columns lie side by side, row by row, padded with zeros to whole groups of 16.
+    ///
+    /// # Safety
+    /// `a` holds `rows x depth` elements, `to` `rows` lines of `stride` words.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) unsafe fn transpose_columns(
+        a: View<'_>,
+        rows: usize,
+        depth: usize,
+        to: *mut f32,
+        stride: usize,
+    ) {
+        let mask = u16::MAX >> (16 - rows);
+        for step in (0..depth.div_ceil(2)).step_by(16) {
+            let mut words = [_mm512_setzero_si512(); 16];
+            for (k, words) in (2 * step..depth).step_by(2).zip(&mut words) {
+                // SAFETY: the caller vouches for the elements.
+                *words = unsafe {
+                    let column = |k: usize| {
+                        let elements = _mm512_maskz_loadu_ps(mask, a.column(k, rows).as_ptr());
+                        std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(elements))
+                    };
+                    let (first, second) =
+                        (column(k), if k + 1 < depth { column(k + 1) } else { _mm256_setzero_si256() });
+                    _mm512_or_si512(
+                        _mm512_cvtepu16_epi32(first),
+                        _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(second)),
+                    )
+                };
+            }
+            for (row, words) in transpose(words).into_iter().enumerate().take(rows) {
+                // SAFETY: the caller vouches for the lines.
+                unsafe { _mm512_storeu_si512(to.add(row * stride + step).cast(), words) };
+            }
+        }
     }
 
     #[target_feature(enable = "avx512f,avx512bf16")]

@@ -273,11 +273,12 @@ pub fn forward_backward(
     CHUNK.set((logits, logsumexp));
 }
 
-/// Rows of a chunk: nearly equal chunks, of no more rows than have their logits at once. Even numbers, for a chunk's last row
-/// to be paired with its neighbour.
+/// Rows of a chunk: nearly equal chunks, of no more rows than have their logits at once. Whole steps of the products that add up
+/// the rows, which so are the same as over all rows.
 fn rows_at_once(rows: usize, vocab: usize) -> usize {
-    let most = (CHUNK_LOGITS / vocab.max(1)).max(2) & !1;
-    rows.div_ceil(rows.div_ceil(most).max(1)).next_multiple_of(2).max(2)
+    const STEP: usize = 2 * simd::LANES;
+    let most = (CHUNK_LOGITS / vocab.max(1) / STEP * STEP).max(STEP);
+    rows.div_ceil(rows.div_ceil(most).max(1)).next_multiple_of(STEP).max(STEP)
 }
 
 /// Writes the target's logit, if this block of a row has it.
@@ -446,6 +447,7 @@ impl<'a> LogitGradients<'a> {
             if operands == Operands::Bf16 {
                 for logits in logits.chunks_exact_mut(size) {
                     pair_in_place(&mut logits[..columns], words);
+                    logits[columns.div_ceil(2)..operands.padded_steps(columns)].fill(0.0);
                 }
             }
         });

@@ -58,6 +58,44 @@ pub(crate) fn has_bf16_products() -> bool {
     *DETECTED.get_or_init(|| is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"))
 }
 
+/// Whether the processor multiplies tiles of bf16 (AMX), and the system lets this process do so.
+pub(crate) fn has_bf16_tiles() -> bool {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    {
+        static DETECTED: OnceLock<bool> = OnceLock::new();
+        *DETECTED.get_or_init(|| {
+            const TILES: u32 = 1 << 24;
+            const BF16: u32 = 1 << 22;
+            let features = std::arch::x86_64::__cpuid_count(7, 0).edx;
+            features & TILES != 0 && features & BF16 != 0 && has_bf16_products() && tiles_are_permitted()
+        })
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    false
+}
+
+/// Asks the system for the tile registers, for all threads of the process.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn tiles_are_permitted() -> bool {
+    const ARCH_PRCTL: usize = 158;
+    const REQUEST_PERMISSION: usize = 0x1023;
+    const TILE_DATA: usize = 18;
+    let answer: usize;
+    // SAFETY: this system call takes two numbers and touches no memory of the process.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") ARCH_PRCTL => answer,
+            in("rdi") REQUEST_PERMISSION,
+            in("rsi") TILE_DATA,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack)
+        );
+    }
+    answer == 0
+}
+
 /// Whether the processor adds four 8-bit products at once.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_byte_products() -> bool {

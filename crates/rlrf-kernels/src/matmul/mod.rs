@@ -3,7 +3,12 @@
 //! Each output element is one chain of fused multiply-adds over `k` in ascending order (bf16: in pairs, the second of
 //! each first), whatever the tile it falls in: a row's result is bit-identical for any number of rows, columns or
 //! threads, and on any instruction set (in bf16 but for subnormal numbers, which some processors take for zero).
+//!
+//! On processors with AMX, products of bf16 add in an order of their own, as independent of rows, columns and threads: of each 32 `k`,
+//! the products of even and of odd `k` in a chain each, from zero; then both, added, to the sum.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod microkernel;
 mod panels;
 mod product;
@@ -19,6 +24,7 @@ use rayon::prelude::*;
 
 use crate::bf16::left_words;
 use crate::int8::{BLOCK, BLOCK_STEPS, BLOCK_WORDS, left_blocks};
+use crate::simd::{LANES, has_bf16_tiles};
 pub(crate) use panels::{Panels, WIDTH};
 pub(crate) use product::{Block, Output, multiply};
 pub(crate) use strip::{Columns, Strips};
@@ -31,6 +37,11 @@ const TASK: usize = 1 << 19;
 
 /// Bias gradients per parallel task.
 const BIAS: usize = 256;
+
+/// Whether products of bf16 run in AMX tiles, which add in another order (see the module's page) than all other processors.
+pub fn bf16_in_tiles() -> bool {
+    has_bf16_tiles()
+}
 
 /// How the operands of a product are held. Sums are f32 always.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -52,6 +63,14 @@ impl Operands {
             Self::F32 => depth,
             Self::Bf16 => depth.div_ceil(2),
             Self::Int8 => depth.div_ceil(BLOCK) * BLOCK_STEPS,
+        }
+    }
+
+    /// [`Self::steps`] and the padding of zeros that the products want behind them.
+    pub(crate) fn padded_steps(self, depth: usize) -> usize {
+        match self {
+            Self::Bf16 if has_bf16_tiles() => self.steps(depth).next_multiple_of(LANES),
+            _ => self.steps(depth),
         }
     }
 

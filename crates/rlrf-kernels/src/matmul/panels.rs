@@ -28,8 +28,8 @@ impl Panels {
     /// Packs `columns x depth` elements of `source`, keeping the buffer of earlier calls.
     pub(crate) fn pack(&mut self, operands: Operands, source: View<'_>, columns: usize, depth: usize) {
         let panels = columns.div_ceil(WIDTH);
-        let steps = operands.steps(depth);
-        let lines = panels * steps * (WIDTH / 16);
+        let (steps, stride) = (operands.steps(depth), operands.padded_steps(depth));
+        let lines = panels * stride * (WIDTH / 16);
         if self.lines.len() < lines {
             self.lines.resize(lines, Line([0.0; 16]));
         }
@@ -46,12 +46,14 @@ impl Panels {
         }
         for panel in 0..panels {
             let first = panel * WIDTH;
+            let padding = panel * stride + steps..(panel + 1) * stride;
+            self.lines[padding.start * (WIDTH / 16)..padding.end * (WIDTH / 16)].fill(Line([0.0; 16]));
             for half in 0..WIDTH / 16 {
                 let start = first + half * 16;
                 let valid = columns.saturating_sub(start).min(16);
                 // SAFETY: the panel lies in the buffer, and `source` holds the `valid` columns from `start`.
                 unsafe {
-                    let to = self.lines.as_mut_ptr().add(panel * steps * (WIDTH / 16) + half).cast();
+                    let to = self.lines.as_mut_ptr().add(panel * stride * (WIDTH / 16) + half).cast();
                     let source = source.offset(start.min(columns), 0);
                     match operands {
                         Operands::Bf16 => pack_group::<true>(source, valid, depth, to, WIDTH),
@@ -110,6 +112,11 @@ impl Panels {
         self.operands.steps(self.depth)
     }
 
+    /// Steps from one panel to the next: those of the inner dimension, and padding of zeros.
+    pub(crate) fn stride(&self) -> usize {
+        self.operands.padded_steps(self.depth)
+    }
+
     /// Bytes of the packed weights.
     pub(crate) fn bytes(&self) -> usize {
         self.lines.len() * size_of::<Line>() + self.scales.len() * size_of::<f32>()
@@ -145,7 +152,7 @@ impl Panels {
 
     /// The first column's word of a panel at `step`.
     pub(super) fn panel(&self, panel: usize, step: usize) -> *const f32 {
-        let line = (panel * self.steps() + step) * (WIDTH / 16);
+        let line = (panel * self.stride() + step) * (WIDTH / 16);
         self.lines[line..].as_ptr().cast()
     }
 }

@@ -4,6 +4,11 @@ use super::View;
 use super::microkernel::{Microkernel, Tile};
 use super::panels::{Panels, WIDTH};
 use crate::int8::BLOCK_STEPS;
+#[cfg(target_arch = "x86_64")]
+use crate::{
+    matmul::{Operands, amx},
+    simd::has_bf16_tiles,
+};
 
 /// Steps of the inner dimension per pass: the rows of `A` that a tile reads then stay in the first-level cache,
 /// so that `A` needs no packing.
@@ -62,6 +67,11 @@ pub(crate) struct Block<'a> {
 /// `a` holds `rows x block.depth` elements; `c` is valid for `rows x block.columns`, and no other thread
 /// touches these.
 pub(crate) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Output, accumulate: bool) {
+    #[cfg(target_arch = "x86_64")]
+    if block.panels.operands() == Operands::Bf16 && block.depth > 0 && has_bf16_tiles() {
+        // SAFETY: passed on; left operands and panels are padded.
+        return unsafe { amx::multiply(a, rows, block, c, accumulate) };
+    }
     // SAFETY: passed on.
     unsafe { multiply_with(Microkernel::detect(block.panels.operands()), a, rows, block, c, accumulate) }
 }
@@ -100,7 +110,7 @@ pub(super) unsafe fn multiply_with(
         for step in (0..block.depth).step_by(pass_depth) {
             let pass = Pass {
                 b: block.panels.panel((block.first_column + column) / WIDTH, block.first_step + step),
-                b_panel: block.panels.steps(),
+                b_panel: block.panels.stride(),
                 columns: pass_columns.min(block.columns - column),
                 depth: pass_depth.min(block.depth - step),
                 accumulate: accumulate || step > 0,

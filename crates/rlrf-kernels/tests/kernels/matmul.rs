@@ -3,7 +3,7 @@
 use crate::common::{assert_close, assert_same_bits, noise, wide, with_threads};
 use rlrf_kernels::matmul::Operands::{self, Bf16, F32, Int8};
 use rlrf_kernels::matmul::{
-    InputGradient, PackedLinear, Weights, backward_inputs, linear, linear_backward_input,
+    InputGradient, PackedLinear, Weights, backward_inputs, bf16_in_tiles, linear, linear_backward_input,
     linear_backward_weight, project,
 };
 
@@ -16,7 +16,8 @@ fn bf16(x: f32) -> f32 {
     if x == 0.0 { x } else { ((f64::from(x) / ulp).round_ties_even() * ulp) as f32 }
 }
 
-/// One chain of fused multiply-adds per element: in ascending `k`, or by pairs of `k` from the second to the first.
+/// One chain of fused multiply-adds per element: in ascending `k`, or by pairs of `k` from the second to the first. In tiles:
+/// of 32 `k`, those of even and of odd `k` in a chain each, both then added to the sum.
 fn chain(
     operands: Operands,
     a: impl Fn(usize, usize) -> f32,
@@ -26,13 +27,17 @@ fn chain(
     k: usize,
 ) {
     for (at, c) in c.iter_mut().enumerate() {
-        for l in 0..k.next_multiple_of(2) {
-            let l = if operands == Bf16 { l ^ 1 } else { l };
-            if l < k {
-                let (a, b) = (a(at / n, l), b(at % n, l));
-                *c = if operands == Bf16 { bf16(a).mul_add(bf16(b), *c) } else { a.mul_add(b, *c) };
-            }
-        }
+        let (a, b) = (|l| a(at / n, l), |l| b(at % n, l));
+        let add = |sum: f32, l: usize| bf16(a(l)).mul_add(bf16(b(l)), sum);
+        *c = match operands {
+            Bf16 if bf16_in_tiles() => (0..k).step_by(32).fold(*c, |sum, first| {
+                let end = k.min(first + 32);
+                let chain = |first| (first..end).step_by(2).fold(0.0, add);
+                sum + (chain(first) + chain(first + 1))
+            }),
+            Bf16 => (0..k.next_multiple_of(2)).map(|l| l ^ 1).filter(|&l| l < k).fold(*c, add),
+            _ => (0..k).fold(*c, |sum, l| a(l).mul_add(b(l), sum)),
+        };
     }
 }
 

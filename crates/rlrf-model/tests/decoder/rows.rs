@@ -1,8 +1,10 @@
-//! Where few rows are asked for, the last layer computes few; their results are the same to the bit.
+//! Where few rows are asked for, the last layer computes few; their results are the same to the bit, and the gradients of weights
+//! too, but in AMX tiles, whose sums over rows depend on which there are.
 
+use rlrf_kernels::matmul::bf16_in_tiles;
 use rlrf_model::{Activations, Batch, Computation, Precision};
 
-use crate::support::{FAMILIES, Loss, decoder, noise, tokens};
+use crate::support::{FAMILIES, Loss, assert_close, decoder, noise, tokens};
 
 /// Two trees, and a sequence; 131 rows, more than any sum over rows takes together.
 fn batch() -> Batch {
@@ -51,7 +53,14 @@ fn rows_that_are_asked_for_are_as_if_all_were() {
                     let mut found = vec![0.0; gradients.len()];
                     let (targets, weights) = (&loss.targets, &loss.weights);
                     decoder.backward(&batch, &mut activations, rows, targets, weights, &mut found);
-                    assert_eq!(found, gradients, "{architecture} {precision:?} {recompute} {rows:?}");
+                    match precision {
+                        Precision::Bf16 if bf16_in_tiles() && !rows.is_empty() => {
+                            assert_close(decoder.layout(), &found, &gradients, 1e-5);
+                        }
+                        _ => {
+                            assert_eq!(found, gradients, "{architecture} {precision:?} {recompute} {rows:?}")
+                        }
+                    }
                 }
             }
         }

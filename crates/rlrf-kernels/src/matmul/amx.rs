@@ -1,0 +1,239 @@
+//! Products of bf16 in the tile registers of AMX.
+//!
+//! One instruction multiplies 16 rows of 32 bf16 with 32 rows of 16, more than ten times the rate of `vdpbf16ps`. It adds the 16
+//! products of even `k` and those of odd `k` in two chains from zero, then both to the sum: other bits than the chains of
+//! the other instruction sets, but as independent of what else is computed. Tiles read `A` in whole steps of 16 words, `B`
+//! as [`Panels`](super::Panels) hold it; both are padded with zeros.
+
+use std::arch::asm;
+
+use super::View;
+use super::panels::WIDTH;
+use super::product::{Block, Output};
+
+/// Words of `A` and steps of `B` that one instruction takes.
+pub(crate) const STEPS: usize = 16;
+
+/// Rows of a tile.
+const ROWS: usize = 16;
+
+/// Steps of the inner dimension per pass: two tiles' rows of `A` and a panel of `B` then share the first-level cache.
+const DEPTH: usize = 160;
+
+/// Words of `B` that are gone through for each pair of row tiles: they stay in the second-level cache.
+const PACKED: usize = 128 * 1024;
+
+/// Shapes of the eight tile registers: 0 to 3 are sums, 4 and 5 rows of `A`, 6 and 7 columns of `B`.
+#[repr(C, align(64))]
+struct Shapes {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+impl Shapes {
+    /// For up to two tiles of rows.
+    fn new(rows: usize) -> Self {
+        let (first, second) = (rows.min(ROWS) as u8, rows.saturating_sub(ROWS).max(1) as u8);
+        let mut shapes =
+            Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        shapes.row_bytes[..8].fill(64);
+        shapes.rows[..8].copy_from_slice(&[first, first, second, second, first, second, 16, 16]);
+        shapes
+    }
+
+    /// # Safety
+    /// [`has_bf16_tiles`](crate::simd::has_bf16_tiles) said so.
+    unsafe fn load(&self) {
+        // SAFETY: the caller asked; the shapes are valid.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) self, options(nostack, readonly)) };
+    }
+}
+
+/// Up to 32 rows of one panel.
+struct Tile {
+    a: *const f32,
+    /// Bytes from one row of `A` to the next.
+    a_row: usize,
+    b: *const f32,
+    /// Instructions along the inner dimension.
+    steps: usize,
+    c: *mut f32,
+    /// Bytes from one row of `C` to the next.
+    c_row: usize,
+    accumulate: bool,
+}
+
+/// As [`super::product::multiply`].
+///
+/// # Safety
+/// [`has_bf16_tiles`](crate::simd::has_bf16_tiles) said so; `a` holds `rows` rows of `block.depth` words padded to whole [`STEPS`] with zeros, side by side;
+/// `c` is valid for `rows x block.columns`, and no other thread touches these.
+pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Output, accumulate: bool) {
+    debug_assert!(a.inner == 1 && block.first_step.is_multiple_of(STEPS));
+    let steps = block.depth.next_multiple_of(STEPS);
+    debug_assert!(a.holds(rows, steps) && block.first_step + steps <= block.panels.stride());
+    let pass_depth = steps.div_ceil(steps.div_ceil(DEPTH)).next_multiple_of(STEPS);
+    let pass_columns = PACKED / pass_depth / WIDTH * WIDTH;
+    // SAFETY: the caller vouches for the operands; the shapes are those of the tiles that follow.
+    unsafe {
+        for column in (0..block.columns).step_by(pass_columns) {
+            let end = block.columns.min(column + pass_columns);
+            for step in (0..steps).step_by(pass_depth) {
+                let mut shaped = 0;
+                for row in (0..rows).step_by(2 * ROWS) {
+                    let count = (rows - row).min(2 * ROWS);
+                    if count != shaped {
+                        Shapes::new(count).load();
+                        shaped = count;
+                    }
+                    for column in (column..end).step_by(WIDTH) {
+                        let panel = (block.first_column + column) / WIDTH;
+                        let corner = c.offset(row, column);
+                        let tile = Tile {
+                            a: a.offset(row, step).data,
+                            a_row: a.outer * size_of::<f32>(),
+                            b: block.panels.panel(panel, block.first_step + step),
+                            steps: (steps - step).min(pass_depth) / STEPS,
+                            c: corner.data,
+                            c_row: c.row * size_of::<f32>(),
+                            accumulate: accumulate || step > 0,
+                        };
+                        match end - column {
+                            WIDTH.. => tile.compute(count),
+                            columns => tile.compute_beside(count, columns),
+                        }
+                    }
+                }
+            }
+        }
+        asm!("tilerelease", options(nostack, nomem));
+    }
+}
+
+impl Tile {
+    /// # Safety
+    /// The tile registers have the shapes of `rows` rows; the pointers are valid for them.
+    unsafe fn compute(&self, rows: usize) {
+        // SAFETY: passed on.
+        unsafe { if rows > ROWS { self.compute_two() } else { self.compute_one() } }
+    }
+
+    /// [`Self::compute`] where `C` has fewer columns than the panel.
+    ///
+    /// # Safety
+    /// As [`Self::compute`].
+    #[cold]
+    unsafe fn compute_beside(&self, rows: usize, columns: usize) {
+        let mut copy = [0f32; 2 * ROWS * WIDTH];
+        let inside = copy.as_mut_ptr();
+        // SAFETY: the copy holds the rows, `C` those columns of them.
+        unsafe {
+            let outside = |row: usize| self.c.byte_add(row * self.c_row);
+            if self.accumulate {
+                for row in 0..rows {
+                    std::ptr::copy_nonoverlapping(outside(row), inside.add(row * WIDTH), columns);
+                }
+            }
+            Self { c: inside, c_row: WIDTH * size_of::<f32>(), ..*self }.compute(rows);
+            for row in 0..rows {
+                std::ptr::copy_nonoverlapping(inside.add(row * WIDTH), outside(row), columns);
+            }
+        }
+    }
+
+    /// Two tiles of rows.
+    ///
+    /// # Safety
+    /// As [`Self::compute`].
+    unsafe fn compute_two(&self) {
+        // SAFETY: passed on.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "test {accumulate:e}, {accumulate:e}",
+                "jz 2f",
+                "tileloadd tmm0, [{c} + {c_row}*1]",
+                "tileloadd tmm1, [{c} + {c_row}*1 + 64]",
+                "tileloadd tmm2, [{below} + {c_row}*1]",
+                "tileloadd tmm3, [{below} + {c_row}*1 + 64]",
+                "2:",
+                "tileloadd tmm4, [{a} + {a_row}*1]",
+                "tileloadd tmm6, [{b} + {b_row}*1]",
+                "tileloadd tmm7, [{b} + {b_row}*1 + 64]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{second} + {a_row}*1]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a}, 64",
+                "add {second}, 64",
+                "add {b}, 2048",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{c} + {c_row}*1], tmm0",
+                "tilestored [{c} + {c_row}*1 + 64], tmm1",
+                "tilestored [{below} + {c_row}*1], tmm2",
+                "tilestored [{below} + {c_row}*1 + 64], tmm3",
+                accumulate = in(reg) u32::from(self.accumulate),
+                a = inout(reg) self.a => _,
+                second = inout(reg) self.a.wrapping_byte_add(ROWS * self.a_row) => _,
+                a_row = in(reg) self.a_row,
+                b = inout(reg) self.b => _,
+                b_row = in(reg) WIDTH * size_of::<f32>(),
+                steps = inout(reg) self.steps => _,
+                c = in(reg) self.c,
+                below = in(reg) self.c.wrapping_byte_add(ROWS * self.c_row),
+                c_row = in(reg) self.c_row,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack)
+            );
+        }
+    }
+
+    /// One tile of rows.
+    ///
+    /// # Safety
+    /// As [`Self::compute`].
+    unsafe fn compute_one(&self) {
+        // SAFETY: passed on.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "test {accumulate:e}, {accumulate:e}",
+                "jz 2f",
+                "tileloadd tmm0, [{c} + {c_row}*1]",
+                "tileloadd tmm1, [{c} + {c_row}*1 + 64]",
+                "2:",
+                "tileloadd tmm4, [{a} + {a_row}*1]",
+                "tileloadd tmm6, [{b} + {b_row}*1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b} + {b_row}*1 + 64]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "add {a}, 64",
+                "add {b}, 2048",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{c} + {c_row}*1], tmm0",
+                "tilestored [{c} + {c_row}*1 + 64], tmm1",
+                accumulate = in(reg) u32::from(self.accumulate),
+                a = inout(reg) self.a => _,
+                a_row = in(reg) self.a_row,
+                b = inout(reg) self.b => _,
+                b_row = in(reg) WIDTH * size_of::<f32>(),
+                steps = inout(reg) self.steps => _,
+                c = in(reg) self.c,
+                c_row = in(reg) self.c_row,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                options(nostack)
+            );
+        }
+    }
+}
