@@ -17,11 +17,14 @@ pub(crate) const STEPS: usize = 16;
 /// Rows of a tile.
 const ROWS: usize = 16;
 
-/// Steps of the inner dimension per pass: two tiles' rows of `A` and a panel of `B` then share the first-level cache.
-const DEPTH: usize = 160;
+/// Steps of the inner dimension per pass: two tiles' rows of `A` then stay in the first-level cache, or nearly so.
+const DEPTH: usize = 288;
 
-/// Words of `B` that are gone through for each pair of row tiles: they stay in the second-level cache.
-const PACKED: usize = 128 * 1024;
+/// Words of `B` that are gone through for each block of rows: with it and its sums, they stay in the second-level cache.
+const PACKED: usize = 192 * 1024;
+
+/// Rows whose sums are in the cache from one pass to the next.
+const BLOCK_ROWS: usize = 64;
 
 /// Shapes of the eight tile registers: 0 to 3 are sums, 4 and 5 rows of `A`, 6 and 7 columns of `B`.
 #[repr(C, align(64))]
@@ -76,41 +79,44 @@ pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Out
     let steps = block.depth.next_multiple_of(STEPS);
     debug_assert!(a.holds(rows, steps) && block.first_step + steps <= block.panels.stride());
     let pass_depth = steps.div_ceil(steps.div_ceil(DEPTH)).next_multiple_of(STEPS);
-    let pass_columns = PACKED / pass_depth / WIDTH * WIDTH;
-    // SAFETY: the caller vouches for the operands; the shapes are those of the tiles that follow.
-    unsafe {
-        for column in (0..block.columns).step_by(pass_columns) {
-            let end = block.columns.min(column + pass_columns);
+    let block_columns = (PACKED / steps / WIDTH).max(2) * WIDTH;
+    let mut shaped = 0;
+    for column in (0..block.columns).step_by(block_columns) {
+        let columns = column..block.columns.min(column + block_columns);
+        for row in (0..rows).step_by(BLOCK_ROWS) {
+            let rows = row..rows.min(row + BLOCK_ROWS);
             for step in (0..steps).step_by(pass_depth) {
-                let mut shaped = 0;
-                for row in (0..rows).step_by(2 * ROWS) {
-                    let count = (rows - row).min(2 * ROWS);
-                    if count != shaped {
-                        Shapes::new(count).load();
-                        shaped = count;
-                    }
-                    for column in (column..end).step_by(WIDTH) {
-                        let panel = (block.first_column + column) / WIDTH;
-                        let corner = c.offset(row, column);
-                        let tile = Tile {
-                            a: a.offset(row, step).data,
-                            a_row: a.outer * size_of::<f32>(),
-                            b: block.panels.panel(panel, block.first_step + step),
-                            steps: (steps - step).min(pass_depth) / STEPS,
-                            c: corner.data,
-                            c_row: c.row * size_of::<f32>(),
-                            accumulate: accumulate || step > 0,
-                        };
-                        match end - column {
-                            WIDTH.. => tile.compute(count),
-                            columns => tile.compute_beside(count, columns),
+                for row in rows.clone().step_by(2 * ROWS) {
+                    let count = (rows.end - row).min(2 * ROWS);
+                    // SAFETY: the caller vouches for the operands; the shapes are those of the tiles that follow.
+                    unsafe {
+                        if count != shaped {
+                            Shapes::new(count).load();
+                            shaped = count;
+                        }
+                        for column in columns.clone().step_by(WIDTH) {
+                            let panel = (block.first_column + column) / WIDTH;
+                            let tile = Tile {
+                                a: a.offset(row, step).data,
+                                a_row: a.outer * size_of::<f32>(),
+                                b: block.panels.panel(panel, block.first_step + step),
+                                steps: (steps - step).min(pass_depth) / STEPS,
+                                c: c.offset(row, column).data,
+                                c_row: c.row * size_of::<f32>(),
+                                accumulate: accumulate || step > 0,
+                            };
+                            match columns.end - column {
+                                WIDTH.. => tile.compute(count),
+                                columns => tile.compute_beside(count, columns),
+                            }
                         }
                     }
                 }
             }
         }
-        asm!("tilerelease", options(nostack, nomem));
     }
+    // SAFETY: nothing is left in the tiles.
+    unsafe { asm!("tilerelease", options(nostack, nomem)) };
 }
 
 impl Tile {
