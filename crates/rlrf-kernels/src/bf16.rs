@@ -152,8 +152,10 @@ pub(crate) fn left_words(
     let (steps, padded) = (depth.div_ceil(2), Operands::Bf16.padded_steps(depth));
     let transposed = a.by_column() && has_bf16_tiles();
     let by_column = a.by_column() && !transposed;
-    let (line, lines) = if by_column { (rows, steps) } else { (padded, rows) };
-    let (outer, inner) = if by_column { (1, rows) } else { (padded, 1) };
+    // Lines a power of two apart would share few places of the cache.
+    let apart = if has_bf16_tiles() && padded.is_multiple_of(4 * LANES) { padded + LANES } else { padded };
+    let (line, lines) = if by_column { (rows, steps) } else { (apart, rows) };
+    let (outer, inner) = if by_column { (1, rows) } else { (apart, 1) };
     let len = line * lines;
     if words.len() < len {
         words.resize(len, 0.0);
@@ -167,7 +169,7 @@ pub(crate) fn left_words(
     let fill = |(chunk, words): (usize, &mut [f32])| {
         let first = chunk * lines;
         if transposed {
-            return transpose(a.offset(first, 0), words.len() / padded, depth, words, padded);
+            return transpose(a.offset(first, 0), words.len() / line, depth, words, line);
         }
         for (index, words) in (first..).zip(words.chunks_exact_mut(line)) {
             match by_column {
