@@ -153,7 +153,7 @@ pub(crate) fn left_words(
     let transposed = a.by_column() && has_bf16_tiles();
     let by_column = a.by_column() && !transposed;
     // Lines a power of two apart would share few places of the cache.
-    let apart = if has_bf16_tiles() && padded.is_multiple_of(4 * LANES) { padded + LANES } else { padded };
+    let apart = if has_bf16_tiles() && padded.is_multiple_of(16 * LANES) { padded + LANES } else { padded };
     let (line, lines) = if by_column { (rows, steps) } else { (apart, rows) };
     let (outer, inner) = if by_column { (1, rows) } else { (apart, 1) };
     let len = line * lines;

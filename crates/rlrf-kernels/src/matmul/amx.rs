@@ -17,14 +17,11 @@ pub(crate) const STEPS: usize = 16;
 /// Rows of a tile.
 const ROWS: usize = 16;
 
-/// Steps of the inner dimension per pass: two tiles' rows of `A` then stay in the first-level cache, or nearly so.
-const DEPTH: usize = 288;
+/// Steps of the inner dimension per pass: two tiles' rows of `A` then stay in the first-level cache.
+const DEPTH: usize = 144;
 
-/// Words of `B` that are gone through for each block of rows: with it and its sums, they stay in the second-level cache.
-const PACKED: usize = 192 * 1024;
-
-/// Rows whose sums are in the cache from one pass to the next.
-const BLOCK_ROWS: usize = 64;
+/// Words of `B` that are gone through for each pair of row tiles: with the sums of these, they stay in the second-level cache.
+pub(super) const PACKED: usize = 224 * 1024;
 
 /// Shapes of the eight tile registers: 0 to 3 are sums, 4 and 5 rows of `A`, 6 and 7 columns of `B`.
 #[repr(C, align(64))]
@@ -83,32 +80,30 @@ pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Out
     let mut shaped = 0;
     for column in (0..block.columns).step_by(block_columns) {
         let columns = column..block.columns.min(column + block_columns);
-        for row in (0..rows).step_by(BLOCK_ROWS) {
-            let rows = row..rows.min(row + BLOCK_ROWS);
+        for row in (0..rows).step_by(2 * ROWS) {
+            let count = (rows - row).min(2 * ROWS);
+            if count != shaped {
+                // SAFETY: the caller asked.
+                unsafe { Shapes::new(count).load() };
+                shaped = count;
+            }
             for step in (0..steps).step_by(pass_depth) {
-                for row in rows.clone().step_by(2 * ROWS) {
-                    let count = (rows.end - row).min(2 * ROWS);
-                    // SAFETY: the caller vouches for the operands; the shapes are those of the tiles that follow.
+                for column in columns.clone().step_by(WIDTH) {
+                    let panel = (block.first_column + column) / WIDTH;
+                    // SAFETY: the caller vouches for the operands; the shapes are those of this tile.
                     unsafe {
-                        if count != shaped {
-                            Shapes::new(count).load();
-                            shaped = count;
-                        }
-                        for column in columns.clone().step_by(WIDTH) {
-                            let panel = (block.first_column + column) / WIDTH;
-                            let tile = Tile {
-                                a: a.offset(row, step).data,
-                                a_row: a.outer * size_of::<f32>(),
-                                b: block.panels.panel(panel, block.first_step + step),
-                                steps: (steps - step).min(pass_depth) / STEPS,
-                                c: c.offset(row, column).data,
-                                c_row: c.row * size_of::<f32>(),
-                                accumulate: accumulate || step > 0,
-                            };
-                            match columns.end - column {
-                                WIDTH.. => tile.compute(count),
-                                columns => tile.compute_beside(count, columns),
-                            }
+                        let tile = Tile {
+                            a: a.offset(row, step).data,
+                            a_row: a.outer * size_of::<f32>(),
+                            b: block.panels.panel(panel, block.first_step + step),
+                            steps: (steps - step).min(pass_depth) / STEPS,
+                            c: c.offset(row, column).data,
+                            c_row: c.row * size_of::<f32>(),
+                            accumulate: accumulate || step > 0,
+                        };
+                        match columns.end - column {
+                            WIDTH.. => tile.compute(count),
+                            columns => tile.compute_beside(count, columns),
                         }
                     }
                 }

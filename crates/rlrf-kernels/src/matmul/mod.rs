@@ -507,10 +507,10 @@ unsafe fn product_part(
                 unreachable!("8-bit weights have their scales over the whole depth, and are packed before")
             }
             Right::Plain(b) => PANELS.with_borrow_mut(|panels| {
-                for first_column in columns.clone().step_by(product::COLUMNS) {
-                    let count = (columns.end - first_column).min(product::COLUMNS);
-                    let (steps, per_step) = (operands.steps(k), operands.per_step());
-                    let pass_depth = product::pass_depth(steps);
+                let (steps, per_step) = (operands.steps(k), operands.per_step());
+                let (pass_depth, pass_columns) = product::packed_at_once(operands, steps);
+                for first_column in columns.clone().step_by(pass_columns) {
+                    let count = (columns.end - first_column).min(pass_columns);
                     for first_step in (0..steps.max(1)).step_by(pass_depth) {
                         let depth = (steps - first_step).min(pass_depth);
                         let first = first_step * per_step;

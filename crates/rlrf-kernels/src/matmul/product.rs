@@ -1,14 +1,11 @@
 //! The loops around the micro-kernel, in the order of Goto and van de Geijn (2008), on one thread.
 
-use super::View;
 use super::microkernel::{Microkernel, Tile};
 use super::panels::{Panels, WIDTH};
+use super::{Operands, View};
 use crate::int8::BLOCK_STEPS;
 #[cfg(target_arch = "x86_64")]
-use crate::{
-    matmul::{Operands, amx},
-    simd::has_bf16_tiles,
-};
+use crate::{matmul::amx, simd::has_bf16_tiles};
 
 /// Steps of the inner dimension per pass: the rows of `A` that a tile reads then stay in the first-level cache,
 /// so that `A` needs no packing.
@@ -17,12 +14,25 @@ pub(super) const DEPTH: usize = 512;
 /// Elements of `B` per pass, about: two threads' share of a second-level cache.
 const PACKED: usize = 96 * 1024;
 
-/// Columns per pass.
-pub(super) const COLUMNS: usize = PACKED / DEPTH;
-
 /// Cuts the steps of an inner dimension into nearly equal passes of at most [`DEPTH`], of whole blocks.
 pub(super) fn pass_depth(steps: usize) -> usize {
-    steps.div_ceil(steps.div_ceil(DEPTH).max(1)).max(1).next_multiple_of(BLOCK_STEPS)
+    nearly_equal(steps, DEPTH)
+}
+
+/// Into parts of at most `most`.
+fn nearly_equal(steps: usize, most: usize) -> usize {
+    steps.div_ceil(steps.div_ceil(most).max(1)).max(1).next_multiple_of(BLOCK_STEPS)
+}
+
+/// How many steps and columns of `B` are packed at once.
+pub(super) fn packed_at_once(operands: Operands, steps: usize) -> (usize, usize) {
+    #[cfg(target_arch = "x86_64")]
+    if operands == Operands::Bf16 && has_bf16_tiles() {
+        let depth = nearly_equal(steps, 2 * DEPTH);
+        return (depth, amx::PACKED / depth / WIDTH * WIDTH);
+    }
+    let _ = operands;
+    (pass_depth(steps), PACKED / DEPTH)
 }
 
 /// Where a product goes: the first element, and the distance between rows.
