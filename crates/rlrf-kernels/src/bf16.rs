@@ -238,6 +238,25 @@ pub(crate) mod avx512 {
         unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(from))) }
     }
 
+    /// The words of up to 32 neighbours, and zeros.
+    ///
+    /// # Safety
+    /// The `count` elements exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(crate) unsafe fn row_words(from: *const f32, count: usize) -> __m512i {
+        let mask = u32::MAX >> (32 - count.clamp(1, 32));
+        // SAFETY: masked elements are not read.
+        let (first, second) = unsafe {
+            (
+                _mm512_maskz_loadu_ps(mask as u16, from),
+                _mm512_maskz_loadu_ps((mask >> 16) as u16, from.wrapping_add(16)),
+            )
+        };
+        // SAFETY: the cast changes the type of the same bits.
+        unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first)) }
+    }
+
     /// The words of 16 elements each of two rows.
     ///
     /// # Safety

@@ -12,6 +12,10 @@ use crate::simd::{InstructionSet, Line};
 /// Columns of a panel.
 pub(crate) const WIDTH: usize = 32;
 
+/// Elements of the inner dimension that are packed for all columns, before the next ones, where columns lie side by side: as many
+/// streams as a processor follows.
+const COLUMN_DEPTH: usize = 32;
+
 /// A right operand `B[k, n]` packed into panels of [`WIDTH`] columns: `[panel][step][WIDTH]`, padded. A step holds one
 /// `k`, two in bf16, four in 8 bits.
 #[derive(Debug, Clone, Default)]
@@ -45,19 +49,25 @@ impl Panels {
             return self.quantise(source);
         }
         for panel in 0..panels {
-            let first = panel * WIDTH;
             let padding = panel * stride + steps..(panel + 1) * stride;
             self.lines[padding.start * (WIDTH / 16)..padding.end * (WIDTH / 16)].fill(Line([0.0; 16]));
-            for half in 0..WIDTH / 16 {
-                let start = first + half * 16;
-                let valid = columns.saturating_sub(start).min(16);
+        }
+        // Where a step's columns lie side by side, some steps of all panels: memory is then read in its order.
+        let at_once = if source.by_column() { COLUMN_DEPTH } else { depth };
+        for first in (0..depth).step_by(at_once) {
+            let (step, count) = (operands.steps(first), at_once.min(depth - first));
+            for (panel, half) in (0..panels).flat_map(|panel| (0..WIDTH / 16).map(move |half| (panel, half)))
+            {
+                let start = (panel * WIDTH + half * 16).min(columns);
+                let valid = (columns - start).min(16);
                 // SAFETY: the panel lies in the buffer, and `source` holds the `valid` columns from `start`.
                 unsafe {
-                    let to = self.lines.as_mut_ptr().add(panel * stride * (WIDTH / 16) + half).cast();
-                    let source = source.offset(start.min(columns), 0);
+                    let line = (panel * stride + step) * (WIDTH / 16) + half;
+                    let to = self.lines.as_mut_ptr().add(line).cast();
+                    let source = source.offset(start, first);
                     match operands {
-                        Operands::Bf16 => pack_group::<true>(source, valid, depth, to, WIDTH),
-                        _ => pack_group::<false>(source, valid, depth, to, WIDTH),
+                        Operands::Bf16 => pack_group::<true>(source, valid, count, to, WIDTH),
+                        _ => pack_group::<false>(source, valid, count, to, WIDTH),
                     }
                 }
             }
@@ -326,18 +336,25 @@ unsafe fn transpose_avx2<const PAIRS: bool>(
     unsafe { transpose::<PAIRS>(|from| load_words::<PAIRS>(from), source, rows, depth, to, stride) };
 }
 
-/// [`transpose`] where the processor rounds to bf16 itself.
+/// Packs rows whose elements are adjacent where the processor rounds to bf16 itself, in squares of 16 x 16 words.
 ///
 /// # Safety
-/// As [`transpose`].
+/// As [`pack_group`], with `source.inner == 1`.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bf16,avx2")]
+#[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn transpose_bf16(source: View<'_>, rows: usize, depth: usize, to: *mut f32, stride: usize) {
-    use std::arch::x86_64::_mm256_castsi256_ps;
-    // SAFETY: passed on.
-    unsafe {
-        let load = |from| _mm256_castsi256_ps(avx512::words(from));
-        transpose::<true>(load, source, rows, depth, to, stride);
+    use std::arch::x86_64::*;
+    for k in (0..depth).step_by(32) {
+        let count = (depth - k).min(32);
+        let mut words = [_mm512_setzero_si512(); 16];
+        for (row, words) in words.iter_mut().enumerate().take(rows) {
+            // SAFETY: the caller vouches for `count` elements.
+            *words = unsafe { avx512::row_words(source.data.add(row * source.outer + k), count) };
+        }
+        for (step, words) in avx512::transpose(words).into_iter().enumerate().take(count.div_ceil(2)) {
+            // SAFETY: the caller vouches for every step.
+            unsafe { _mm512_storeu_si512(to.add((k / 2 + step) * stride).cast(), words) };
+        }
     }
 }
 
