@@ -8,8 +8,13 @@ use crate::bf16;
 use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, multiply};
 use crate::simd;
 
-/// Most queries of a block: whole strips of the widest tile.
-const QUERIES: usize = 48;
+/// Most queries of a block.
+const QUERIES: usize = 64;
+
+/// Queries of a block in a long span: whole strips of the widest tile, or whole tiles.
+fn queries(operands: Operands) -> usize {
+    if operands == Operands::Bf16 && simd::has_bf16_tiles() { QUERIES } else { 48 }
+}
 
 /// What the forward left for the backward, and the gradient that comes in.
 #[derive(Clone, Copy)]
@@ -349,7 +354,8 @@ fn row_of_key(span: &Span, key: usize) -> usize {
 fn query_blocks<'a>(inputs: Inputs<'a>, span: &'a Span) -> impl Iterator<Item = QueryBlock> + 'a {
     let (prefix, len) = (span.prefix.len(), span.rows.len());
     // Fewer queries waste less beyond the diagonal of a short span, and keep the scores of a long one in cache.
-    let size = if len <= 96 || prefix + len > 2048 { QUERIES / 2 } else { QUERIES };
+    let most = queries(inputs.operands);
+    let size = if len <= 96 || prefix + len > 2048 { most / 2 } else { most };
     (0..len).step_by(size).map(move |start| {
         let end = (start + size).min(len);
         let rows = span.rows.start + start..span.rows.start + end;
