@@ -66,8 +66,8 @@ pub(crate) fn has_bf16_tiles() -> bool {
         *DETECTED.get_or_init(|| {
             const TILES: u32 = 1 << 24;
             const BF16: u32 = 1 << 22;
-            let features = std::arch::x86_64::__cpuid_count(7, 0).edx;
-            features & TILES != 0 && features & BF16 != 0 && has_bf16_products() && tiles_are_permitted()
+            let features = || std::arch::x86_64::__cpuid_count(7, 0).edx;
+            has_bf16_products() && features() & (TILES | BF16) == TILES | BF16 && tiles_are_permitted()
         })
     }
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]

@@ -255,13 +255,14 @@ pub fn linear_backward_input(
     out: usize,
     accumulate: bool,
 ) {
-    backward_inputs(operands, dy, rows, out, &mut [InputGradient { w, dx, inp, accumulate }]);
+    let weights = Weights::Plain { w, bias: None, out };
+    backward_inputs(operands, dy, rows, out, &mut [InputGradient { weights, dx, inp, accumulate }]);
 }
 
 /// The gradient of one projection's input.
 pub struct InputGradient<'a> {
-    /// `[out, inp]`.
-    pub w: &'a [f32],
+    /// `[out, inp]`, of which a bias is left out; packed ones by [`PackedLinear::transposed`].
+    pub weights: Weights<'a>,
     /// `[rows, inp]`: overwritten, or added into.
     pub dx: &'a mut [f32],
     /// Number of inputs.
@@ -281,9 +282,17 @@ pub fn backward_inputs(
     assert_eq!(dy.len(), rows * out);
     let jobs: Vec<Job<'_>> = gradients
         .iter_mut()
-        .map(|InputGradient { w, dx, inp, accumulate }| {
-            assert_eq!(w.len(), *inp * out);
-            let right = Right::Plain(View::new(w, 1, *inp));
+        .map(|InputGradient { weights, dx, inp, accumulate }| {
+            let right = match *weights {
+                Weights::Plain { w, out: of_weights, .. } => {
+                    assert!(of_weights == out && w.len() == *inp * out);
+                    Right::Plain(View::new(w, 1, *inp))
+                }
+                Weights::Packed(PackedLinear { panels, .. }) => {
+                    assert_eq!((panels.operands(), panels.depth(), panels.columns()), (operands, out, *inp));
+                    Right::Packed(panels)
+                }
+            };
             Job { accumulate: *accumulate, ..Job::new(right, dx, rows, *inp) }
         })
         .collect();
@@ -328,6 +337,14 @@ impl PackedLinear {
         let mut panels = Panels::default();
         panels.pack(operands, View::new(w, inp, 1), out, inp);
         Self { panels, bias: bias.map(<[f32]>::to_vec) }
+    }
+
+    /// Packs `w[out, in]` for the gradients of inputs, [`backward_inputs`].
+    pub fn transposed(operands: Operands, w: &[f32], inp: usize, out: usize) -> Self {
+        assert_eq!(w.len(), inp * out);
+        let mut panels = Panels::default();
+        panels.pack(operands, View::new(w, 1, inp), inp, out);
+        Self { panels, bias: None }
     }
 
     /// Bytes of the packed weights.

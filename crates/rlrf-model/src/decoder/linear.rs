@@ -106,6 +106,24 @@ impl<'a> LowRank<'a> {
     }
 }
 
+/// The weights of a frozen projection, packed once for the products of both directions.
+#[derive(Debug, Clone)]
+pub(crate) struct PackedWeights {
+    forward: PackedLinear,
+    backward: PackedLinear,
+}
+
+impl PackedWeights {
+    /// Of the projection at `place` of the flat `parameters`.
+    pub(super) fn new(operands: Operands, place: &LinearPlace, parameters: &[f32]) -> Self {
+        let ((weight, bias), inputs, outputs) = (place.of(parameters), place.inputs, place.outputs);
+        Self {
+            forward: PackedLinear::new(operands, weight, bias, inputs, outputs),
+            backward: PackedLinear::transposed(operands, weight, inputs, outputs),
+        }
+    }
+}
+
 /// A projection in a flat vector of parameters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FlatLinear<'a> {
@@ -115,13 +133,16 @@ pub(crate) struct FlatLinear<'a> {
     pub(crate) operands: Operands,
     /// Whether weight and bias have no gradient.
     pub(crate) frozen: bool,
+    /// Frozen weights as products read them, where they are kept so.
+    pub(crate) packed: Option<&'a PackedWeights>,
     pub(crate) adapter: Option<LowRank<'a>>,
 }
 
 impl Linear for FlatLinear<'_> {
     fn weights(&self) -> (Operands, Weights<'_>) {
         let (w, bias) = self.place.of(self.parameters);
-        (self.operands, Weights::Plain { w, bias, out: self.place.outputs })
+        let plain = Weights::Plain { w, bias, out: self.place.outputs };
+        (self.operands, self.packed.map_or(plain, |packed| Weights::Packed(&packed.forward)))
     }
 
     fn inputs(&self) -> usize {
@@ -161,7 +182,9 @@ impl FlatLinear<'_> {
             linear_backward_weight(operands, dy, x, d_weight, d_bias, rows, inputs, outputs);
         }
         let (w, _) = self.place.of(self.parameters);
-        let input = InputGradient { w, dx: &mut *dx, inp: inputs, accumulate };
+        let plain = Weights::Plain { w, bias: None, out: outputs };
+        let weights = self.packed.map_or(plain, |packed| Weights::Packed(&packed.backward));
+        let input = InputGradient { weights, dx: &mut *dx, inp: inputs, accumulate };
         let Some(adapter) = self.adapter else {
             return backward_inputs(operands, dy, rows, outputs, &mut [input]);
         };
@@ -169,7 +192,8 @@ impl FlatLinear<'_> {
         let mut between = BETWEEN.take();
         let [down, d_down, _] = &mut between;
         let (down, d_down) = (resized(down, rows * rank), resized(d_down, rows * rank));
-        let of_adapter = InputGradient { w: adapter.b(), dx: &mut *d_down, inp: rank, accumulate: false };
+        let weights = Weights::Plain { w: adapter.b(), bias: None, out: outputs };
+        let of_adapter = InputGradient { weights, dx: &mut *d_down, inp: rank, accumulate: false };
         backward_inputs(operands, dy, rows, outputs, &mut [input, of_adapter]);
         adapter.scale(d_down);
         linear(operands, x, adapter.a(), None, down, rows, inputs, rank);
