@@ -238,14 +238,14 @@ pub(crate) mod avx512 {
         unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(from))) }
     }
 
-    /// The words of up to 32 neighbours, and zeros.
+    /// The words of 1 to 32 neighbours, and zeros.
     ///
     /// # Safety
     /// The `count` elements exist.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub(crate) unsafe fn row_words(from: *const f32, count: usize) -> __m512i {
-        let mask = u32::MAX >> (32 - count.clamp(1, 32));
+        let mask = u32::MAX >> (32 - count);
         // SAFETY: masked elements are not read.
         let (first, second) = unsafe {
             (

@@ -225,7 +225,8 @@ pub fn backward_kept(
 }
 
 /// [`forward`] and [`backward`] in one, for `d_logprobs` that are known beforehand: to the bit the same, but every logit is
-/// computed once, and those of a chunk of rows exist at once.
+/// computed once, and those of a chunk of rows exist at once. In AMX
+/// tiles `d_head` is so where no row has a gradient of zero, which [`backward`] leaves out of the sums.
 ///
 /// # Panics
 /// As both.

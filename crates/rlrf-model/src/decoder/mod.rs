@@ -216,7 +216,8 @@ impl Decoder {
     }
 
     /// [`Decoder::forward`] where the final hidden states of `rows` alone are needed (they may repeat): the last layer leaves out what only
-    /// the others would need. The results of these rows, and all gradients, are to the bit the same.
+    /// the others would need. The results of these rows are to the bit the same, and all gradients, too; those of weights but for bf16
+    /// in AMX tiles, whose sums over rows depend on which there are.
     ///
     /// # Errors
     /// As [`Decoder::forward`].
