@@ -82,6 +82,8 @@ def _decode(samples, precision, program, peer, goal, variants):
 
 
 FLASH_ATTENTION = tuple((f"flash attention {way}", {"flash-attention": way}) for way in ("on", "off"))
+# Repacked 8-bit weights use AMX where there is any, and llama.cpp's products with them fail on some of these processors.
+NO_REPACKING = tuple((f"{way}, no repacking", {**options, "no-repacking": True}) for way, options in FLASH_ATTENTION)
 GENERATION = (("generate", {}), ("continuous batching", {"continuous-batching": True}))
 
 
@@ -136,7 +138,7 @@ WORKLOADS = [
     _decode(16, "bf16", "decode_transformers", "transformers", 4.0, GENERATION),
     _decode(16, "bf16", "decode_llamacpp", "llama.cpp", 1.5, FLASH_ATTENTION),
     _decode(1, "bf16", "decode_llamacpp", "llama.cpp", 1.0, FLASH_ATTENTION),
-    _decode(1, "int8", "decode_llamacpp", "llama.cpp q8_0", 1.1, FLASH_ATTENTION),
+    _decode(1, "int8", "decode_llamacpp", "llama.cpp q8_0", 1.1, FLASH_ATTENTION + NO_REPACKING),
     _feedback("f32"),
     _feedback("bf16"),
     *(

@@ -19,6 +19,7 @@ arguments.add_argument("--samples", type=int, default=16)
 arguments.add_argument("--prompt-tokens", type=int, default=128)
 arguments.add_argument("--new-tokens", type=int, default=64)
 arguments.add_argument("--flash-attention", choices=FLASH_ATTENTION, default="auto")
+arguments.add_argument("--no-repacking", action="store_true", help="weights as the file has them, without AMX")
 arguments = arguments.parse_args()
 samples, prompt_tokens = arguments.samples, arguments.prompt_tokens
 
@@ -26,6 +27,7 @@ llama_cpp.llama_backend_init()
 gguf = f"{arguments.model}-{GGUF_TYPES[arguments.precision]}.gguf"
 model_parameters = llama_cpp.llama_model_default_params()
 model_parameters.n_gpu_layers = 0
+model_parameters.use_extra_bufts = not arguments.no_repacking
 model = llama_cpp.llama_model_load_from_file(gguf.encode(), model_parameters)
 assert model, f"{gguf}: cannot be loaded"
 vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
@@ -70,4 +72,5 @@ emit(
     "decode", f"llama-cpp-python {llama_cpp.__version__}", arguments, samples * arguments.new_tokens, "tokens", stopwatch,
     gguf=gguf, samples=samples, prompt_tokens=prompt_tokens,
     new_tokens=arguments.new_tokens, flash_attention=arguments.flash_attention, temperature=1.0,
+    repacking=not arguments.no_repacking,
 )

@@ -21,14 +21,97 @@ pub(crate) fn round(x: f32) -> u32 {
 
 /// The word of two neighbours: the first in the lower half.
 #[inline(always)]
-pub(crate) fn pair(first: f32, second: f32) -> f32 {
-    f32::from_bits(round(first) >> 16 | round(second) & 0xFFFF_0000)
+pub(crate) fn pair<T: Element>(first: T, second: T) -> f32 {
+    f32::from_bits(first.round() >> 16 | second.round() & 0xFFFF_0000)
 }
 
 /// The two neighbours of a word.
 #[inline(always)]
 pub(crate) fn unpair(word: f32) -> [f32; 2] {
     [f32::from_bits(word.to_bits() << 16), f32::from_bits(word.to_bits() & 0xFFFF_0000)]
+}
+
+/// What words are made of: f32, which is rounded, or the bits of bf16.
+pub(crate) trait Element: Copy + Send + Sync {
+    const ZERO: Self;
+    /// The bits as bf16 in the upper half; what the lower half holds is of no meaning.
+    fn round(self) -> u32;
+    /// The words of one row of neighbours; an odd last element is paired with zero.
+    fn pair_row(row: &[Self], words: &mut [f32]);
+    /// The words of two rows: each element with the one below it.
+    fn pair_rows(first: &[Self], second: &[Self], words: &mut [f32]);
+    /// The words of a last row that has none below it.
+    fn pair_last_row(row: &[Self], words: &mut [f32]);
+    /// 16 neighbours, of which those are read that the mask has a bit for; the others are zero.
+    ///
+    /// # Safety
+    /// The elements exist, and [`has_bf16_products`] said so.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn halves(from: *const Self, mask: u16) -> std::arch::x86_64::__m256i;
+}
+
+impl Element for f32 {
+    const ZERO: Self = 0.0;
+
+    #[inline(always)]
+    fn round(self) -> u32 {
+        round(self)
+    }
+
+    fn pair_row(row: &[Self], words: &mut [f32]) {
+        pair_row(row, words);
+    }
+
+    fn pair_rows(first: &[Self], second: &[Self], words: &mut [f32]) {
+        pair_rows(first, second, words);
+    }
+
+    fn pair_last_row(row: &[Self], words: &mut [f32]) {
+        pair_last_row(row, words);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn halves(from: *const Self, mask: u16) -> std::arch::x86_64::__m256i {
+        use std::arch::x86_64::*;
+        // SAFETY: the caller vouches for the elements and for the processor; the cast changes the type of the same bits.
+        unsafe {
+            let elements = _mm512_maskz_loadu_ps(mask, from);
+            std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(elements))
+        }
+    }
+}
+
+impl Element for u16 {
+    const ZERO: Self = 0;
+
+    #[inline(always)]
+    fn round(self) -> u32 {
+        u32::from(self) << 16
+    }
+
+    fn pair_row(row: &[Self], words: &mut [f32]) {
+        for (neighbours, word) in row.chunks(2).zip(words) {
+            *word = pair(neighbours[0], neighbours.get(1).copied().unwrap_or(0));
+        }
+    }
+
+    fn pair_rows(first: &[Self], second: &[Self], words: &mut [f32]) {
+        pair_rows_of_halves(first, second, words);
+    }
+
+    fn pair_last_row(row: &[Self], words: &mut [f32]) {
+        for (first, word) in row.iter().zip(words) {
+            *word = pair(*first, 0);
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn halves(from: *const Self, mask: u16) -> std::arch::x86_64::__m256i {
+        // SAFETY: passed on.
+        unsafe { std::arch::x86_64::_mm256_maskz_loadu_epi16(mask, from.cast()) }
+    }
 }
 
 simd! {
@@ -50,7 +133,7 @@ fn narrow_chunk(x: &[f32], y: &mut [u16]) {
 }
 
 simd! {
-    fn widen_chunk(x: &[u16], y: &mut [f32]) {
+    pub(crate) fn widen_chunk(x: &[u16], y: &mut [f32]) {
         for (x, y) in x.iter().zip(y) {
             *y = f32::from_bits(u32::from(*x) << 16);
         }
@@ -61,13 +144,9 @@ simd! {
 pub(crate) fn pair_row(x: &[f32], words: &mut [f32]) {
     let (pairs, rest) = x.as_chunks::<2>();
     let (whole, last) = words.split_at_mut(pairs.len());
-    if cfg!(target_endian = "little") {
-        // SAFETY: a word is two halves of any bits, the first in memory being the lower one.
-        let halves = unsafe { std::slice::from_raw_parts_mut(whole.as_mut_ptr().cast(), 2 * whole.len()) };
-        narrow_chunk(pairs.as_flattened(), halves);
-    } else {
-        whole.iter_mut().zip(pairs).for_each(|(word, [first, second])| *word = pair(*first, *second));
-    }
+    // SAFETY: a word is two halves of any bits, the first in memory being the lower one.
+    let halves = unsafe { std::slice::from_raw_parts_mut(whole.as_mut_ptr().cast(), 2 * whole.len()) };
+    narrow_chunk(pairs.as_flattened(), halves);
     if let ([rest], [last, ..]) = (rest, last) {
         *last = pair(*rest, 0.0);
     }
@@ -75,6 +154,14 @@ pub(crate) fn pair_row(x: &[f32], words: &mut [f32]) {
 
 simd! {
     fn pair_rows_in_code(first: &[f32], second: &[f32], words: &mut [f32]) {
+        for ((first, second), word) in first.iter().zip(second).zip(words) {
+            *word = pair(*first, *second);
+        }
+    }
+}
+
+simd! {
+    fn pair_rows_of_halves(first: &[u16], second: &[u16], words: &mut [f32]) {
         for ((first, second), word) in first.iter().zip(second).zip(words) {
             *word = pair(*first, *second);
         }
@@ -140,20 +227,25 @@ impl Place {
     }
 }
 
+/// Words from one row of a left operand to the next, where it lies row by row.
+pub(crate) fn left_stride(depth: usize) -> usize {
+    let padded = Operands::Bf16.padded_steps(depth);
+    // Lines a power of two apart would share few places of the cache.
+    if has_bf16_tiles() && padded.is_multiple_of(16 * LANES) { padded + LANES } else { padded }
+}
+
 /// Writes the left operand `A[rows, depth]` as words, in the order in which it lies in memory; with the calling thread
 /// alone unless `parallel`.
-pub(crate) fn left_words(
-    a: View<'_>,
+pub(crate) fn left_words<T: Element>(
+    a: View<'_, T>,
     rows: usize,
     depth: usize,
     words: &mut Vec<f32>,
     parallel: bool,
 ) -> Place {
-    let (steps, padded) = (depth.div_ceil(2), Operands::Bf16.padded_steps(depth));
+    let (steps, apart) = (depth.div_ceil(2), left_stride(depth));
     let transposed = a.by_column() && has_bf16_tiles();
     let by_column = a.by_column() && !transposed;
-    // Lines a power of two apart would share few places of the cache.
-    let apart = if has_bf16_tiles() && padded.is_multiple_of(16 * LANES) { padded + LANES } else { padded };
     let (line, lines) = if by_column { (rows, steps) } else { (apart, rows) };
     let (outer, inner) = if by_column { (1, rows) } else { (apart, 1) };
     let len = line * lines;
@@ -175,13 +267,13 @@ pub(crate) fn left_words(
             match by_column {
                 false => {
                     let (words, padding) = words.split_at_mut(steps);
-                    pair_row(a.row(index, depth), words);
+                    T::pair_row(a.row(index, depth), words);
                     padding.fill(0.0);
                 }
                 true if 2 * index + 1 < depth => {
-                    pair_rows(a.column(2 * index, rows), a.column(2 * index + 1, rows), words);
+                    T::pair_rows(a.column(2 * index, rows), a.column(2 * index + 1, rows), words);
                 }
-                true => pair_last_row(a.column(2 * index, rows), words),
+                true => T::pair_last_row(a.column(2 * index, rows), words),
             }
         }
     };
@@ -193,12 +285,12 @@ pub(crate) fn left_words(
 }
 
 /// Writes `rows` rows of a view whose columns lie side by side as words, row by row, `stride` words apart and padded with zeros.
-fn transpose(a: View<'_>, rows: usize, depth: usize, words: &mut [f32], stride: usize) {
+fn transpose<T: Element>(a: View<'_, T>, rows: usize, depth: usize, words: &mut [f32], stride: usize) {
     #[cfg(target_arch = "x86_64")]
     for first in (0..rows).step_by(LANES) {
         let count = (rows - first).min(LANES);
         let words = &mut words[first * stride..(first + count) * stride];
-        // SAFETY: whoever has tiles has AVX-512; the view holds the rows, `words` as many lines.
+        // SAFETY: whoever has tiles has AVX-512 with bf16; the view holds the rows, `words` as many lines.
         unsafe { avx512::transpose_columns(a.offset(first, 0), count, depth, words.as_mut_ptr(), stride) };
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -225,7 +317,7 @@ pub(crate) fn left<'w>(
 pub(crate) mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{View, pair, round};
+    use super::{Element, View, pair, round};
 
     /// The 8 words of 16 neighbours.
     ///
@@ -262,10 +354,10 @@ pub(crate) mod avx512 {
     /// # Safety
     /// The elements exist.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(crate) unsafe fn words_of_rows(first: *const f32, second: *const f32) -> __m512i {
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512bf16")]
+    pub(crate) unsafe fn words_of_rows<T: Element>(first: *const T, second: *const T) -> __m512i {
         // SAFETY: the caller vouches for the elements.
-        let (first, second) = unsafe { (words(first), words(second)) };
+        let (first, second) = unsafe { (T::halves(first, u16::MAX), T::halves(second, u16::MAX)) };
         _mm512_or_si512(_mm512_cvtepu16_epi32(first), _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(second)))
     }
 
@@ -307,9 +399,9 @@ pub(crate) mod avx512 {
     ///
     /// # Safety
     /// `a` holds `rows x depth` elements, `to` `rows` lines of `stride` words.
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) unsafe fn transpose_columns(
-        a: View<'_>,
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512bf16")]
+    pub(super) unsafe fn transpose_columns<T: Element>(
+        a: View<'_, T>,
         rows: usize,
         depth: usize,
         to: *mut f32,
@@ -321,10 +413,7 @@ pub(crate) mod avx512 {
             for (k, words) in (2 * step..depth).step_by(2).zip(&mut words) {
                 // SAFETY: the caller vouches for the elements.
                 *words = unsafe {
-                    let column = |k: usize| {
-                        let elements = _mm512_maskz_loadu_ps(mask, a.column(k, rows).as_ptr());
-                        std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(elements))
-                    };
+                    let column = |k: usize| T::halves(a.column(k, rows).as_ptr(), mask);
                     let (first, second) =
                         (column(k), if k + 1 < depth { column(k + 1) } else { _mm256_setzero_si256() });
                     _mm512_or_si512(
@@ -353,7 +442,7 @@ pub(crate) mod avx512 {
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512bf16")]
     pub(super) fn pair_rows(first: &[f32], second: &[f32], words: &mut [f32]) {
         let (first, first_rest) = first.as_chunks::<16>();
         let (second, second_rest) = second.as_chunks::<16>();

@@ -6,6 +6,9 @@
 //!
 //! Matrix products can take their operands rounded to bf16, or weights of 8 bits ([`matmul::Operands`]); sums are f32.
 
+#[cfg(not(target_endian = "little"))]
+compile_error!("pairs of bf16 lie in memory as little-endian processors read them");
+
 #[macro_use]
 mod simd;
 
@@ -18,5 +21,6 @@ pub mod matmul;
 pub mod norm;
 mod parallel;
 pub mod rope;
+pub mod rows;
 pub mod softmax;
 pub mod swiglu;

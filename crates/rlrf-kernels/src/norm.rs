@@ -4,45 +4,46 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::rows::{Chunk, RowsMut, with_scratch};
 use crate::{parallel, simd};
 
 /// Rows per parallel task; fixed, because the weight gradient is summed per task.
 const ROWS: usize = 32;
 
 /// `y = x * r * weight` with `r = 1/sqrt(mean(x^2) + eps)` per row of length `weight.len()`; keeps `r` per row.
-pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inv_rms: &mut [f32]) {
-    let width = weight.len();
-    assert!(x.len() == y.len() && x.len() == inv_rms.len() * width);
+pub fn rms_norm<'y>(x: &[f32], weight: &[f32], eps: f32, y: impl Into<RowsMut<'y>>, inv_rms: &mut [f32]) {
+    let (y, width) = (y.into(), weight.len());
+    assert!(y.is(inv_rms.len(), width) && x.len() == inv_rms.len() * width);
     x.par_chunks(ROWS * width)
-        .zip(y.par_chunks_mut(ROWS * width))
+        .zip(y.chunks(ROWS, width))
         .zip(inv_rms.par_chunks_mut(ROWS))
         .with_min_len(parallel::chunks(ROWS * width))
-        .for_each(|((x, y), inv_rms)| norm_rows(x, weight, eps, y, inv_rms));
+        .for_each(|((x, y), inv_rms)| norm_chunk(x, weight, eps, y, inv_rms));
 }
 
 /// `sum = residual + delta`, then [`rms_norm`] of it.
-pub fn add_rms_norm(
+pub fn add_rms_norm<'y>(
     residual: &[f32],
     delta: &[f32],
     weight: &[f32],
     eps: f32,
     sum: &mut [f32],
-    y: &mut [f32],
+    y: impl Into<RowsMut<'y>>,
     inv_rms: &mut [f32],
 ) {
-    let width = weight.len();
+    let (y, width) = (y.into(), weight.len());
     assert!(sum.len() == residual.len() && sum.len() == delta.len());
-    assert!(sum.len() == y.len() && sum.len() == inv_rms.len() * width);
+    assert!(y.is(inv_rms.len(), width) && sum.len() == inv_rms.len() * width);
     residual
         .par_chunks(ROWS * width)
         .zip(delta.par_chunks(ROWS * width))
         .zip(sum.par_chunks_mut(ROWS * width))
-        .zip(y.par_chunks_mut(ROWS * width))
+        .zip(y.chunks(ROWS, width))
         .zip(inv_rms.par_chunks_mut(ROWS))
         .with_min_len(parallel::chunks(ROWS * width))
         .for_each(|((((residual, delta), sum), y), inv_rms)| {
             sum_rows(residual, delta, sum);
-            norm_rows(sum, weight, eps, y, inv_rms);
+            norm_chunk(sum, weight, eps, y, inv_rms);
         });
 }
 
@@ -81,7 +82,7 @@ pub fn rms_norm_backward(
     });
     assert_eq!(dweight.len(), width);
     for partial in partials.chunks_exact(width) {
-        add(dweight, partial);
+        simd::add(dweight, partial);
     }
 }
 
@@ -108,6 +109,20 @@ simd! {
             *sum = x + delta;
         }
     }
+}
+
+/// The rows of one task.
+fn norm_chunk(x: &[f32], weight: &[f32], eps: f32, mut y: Chunk<'_>, inv_rms: &mut [f32]) {
+    if let Some(y) = y.f32() {
+        return norm_rows(x, weight, eps, y, inv_rms);
+    }
+    let width = weight.len();
+    with_scratch(width, |normed| {
+        for (row, (x, inv_rms)) in x.chunks_exact(width).zip(inv_rms.chunks_mut(1)).enumerate() {
+            norm_rows(x, weight, eps, normed, inv_rms);
+            y.round(row, normed);
+        }
+    });
 }
 
 simd! {
@@ -149,14 +164,6 @@ simd! {
             for ((dweight, dy), x) in dweight.iter_mut().zip(dy).zip(x) {
                 *dweight = (dy * r).mul_add(*x, *dweight);
             }
-        }
-    }
-}
-
-simd! {
-    fn add(x: &mut [f32], delta: &[f32]) {
-        for (x, delta) in x.iter_mut().zip(delta) {
-            *x += delta;
         }
     }
 }

@@ -51,11 +51,13 @@ impl InstructionSet {
     }
 }
 
-/// Whether the processor multiplies pairs of bf16 itself.
+/// Whether the processor multiplies pairs of bf16 itself; it has [`InstructionSet::Avx512`] then.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_bf16_products() -> bool {
     static DETECTED: OnceLock<bool> = OnceLock::new();
-    *DETECTED.get_or_init(|| is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"))
+    *DETECTED.get_or_init(|| {
+        InstructionSet::detect() == InstructionSet::Avx512 && is_x86_feature_detected!("avx512bf16")
+    })
 }
 
 /// Whether the processor multiplies tiles of bf16 (AMX), and the system lets this process do so.
@@ -108,19 +110,22 @@ pub(crate) fn has_byte_products() -> bool {
 /// The body must be plain loops and `#[inline(always)]` functions: only what is inlined into it is
 /// compiled for the chosen set.
 macro_rules! simd {
-    ($(#[$meta:meta])* $visibility:vis unsafe fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block) => {
+    (
+        $(#[$meta:meta])*
+        $visibility:vis unsafe fn $name:ident$(<$generic:ident: $bound:ident>)?($($argument:ident: $type:ty),* $(,)?) $body:block
+    ) => {
         $(#[$meta])*
-        $visibility unsafe fn $name($($argument: $type),*) {
+        $visibility unsafe fn $name$(<$generic: $bound>)?($($argument: $type),*) {
             #[inline(always)]
-            unsafe fn body($($argument: $type),*) $body
+            unsafe fn body$(<$generic: $bound>)?($($argument: $type),*) $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
             // SAFETY: passed on.
-            unsafe fn avx512($($argument: $type),*) { unsafe { body($($argument),*) } }
+            unsafe fn avx512$(<$generic: $bound>)?($($argument: $type),*) { unsafe { body($($argument),*) } }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             // SAFETY: passed on.
-            unsafe fn avx2($($argument: $type),*) { unsafe { body($($argument),*) } }
+            unsafe fn avx2$(<$generic: $bound>)?($($argument: $type),*) { unsafe { body($($argument),*) } }
             // SAFETY: `detect` found every feature that the callee enables; the rest is the caller's.
             unsafe {
                 match $crate::simd::InstructionSet::detect() {
@@ -155,6 +160,15 @@ macro_rules! simd {
             }
         }
     };
+}
+
+simd! {
+    /// `x += delta`.
+    pub(crate) fn add(x: &mut [f32], delta: &[f32]) {
+        for (x, delta) in x.iter_mut().zip(delta) {
+            *x += delta;
+        }
+    }
 }
 
 /// Asks for data that is read soon, where the processor takes such a hint.

@@ -96,7 +96,7 @@ impl InferenceDecoder {
         }
         let LayerActivations { middle, input, .. } = kept;
         let sum = &mut input[..hidden.len()];
-        add_rms_norm(middle, &forward.delta[..sum.len()], &self.norm, eps, sum, hidden, inv_rms);
+        add_rms_norm(middle, &forward.delta[..sum.len()], &self.norm, eps, sum, &mut *hidden, inv_rms);
         hidden
     }
 

@@ -1,6 +1,6 @@
 //! Log-probabilities under the reference model, computed once before training.
 
-use rlrf_model::{Activations, Computation, Decoder, Precision};
+use rlrf_model::{Activations, Decoder, Precision};
 
 use crate::packing::{Microbatch, ResponseTree, pack};
 use crate::{Error, Result};
@@ -32,7 +32,7 @@ pub fn reference_token_logprobs(
     }
     let pieces: Vec<_> = trees.iter().flat_map(|tree| tree.split(tokens_per_microbatch)).collect();
     // No backward follows: what it would need is not kept.
-    let mut activations = Activations::new(Computation { precision, recompute: true });
+    let mut activations = Activations::forward_only(precision);
     let mut logprobs = Vec::new();
     for run in pack(pieces.iter().map(ResponseTree::rows), tokens_per_microbatch) {
         let microbatch = Microbatch::new(&pieces[run]);

@@ -1,6 +1,6 @@
 //! Scores of completions by a reward model: what its head says at the last token of each, the end of its turn.
 
-use rlrf_model::{Activations, Batch, Computation, Decoder, Precision};
+use rlrf_model::{Activations, Batch, Decoder, Precision};
 
 use crate::packing::{ResponseTree, pack};
 use crate::{Error, Result};
@@ -69,7 +69,7 @@ pub fn completion_scores(
     let pieces: Vec<_> =
         trees.iter().flat_map(|tree| tree.split_by(<[u32]>::len, tokens_per_microbatch)).collect();
     // No backward follows: what it would need is not kept.
-    let mut activations = Activations::new(Computation { precision, recompute: true });
+    let mut activations = Activations::forward_only(precision);
     let mut scores = Vec::new();
     for run in pack(pieces.iter().map(scored_rows), tokens_per_microbatch) {
         scores.extend(ScoredBatch::new(&pieces[run]).scores(decoder, &mut activations)?);

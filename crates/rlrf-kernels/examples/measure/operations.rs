@@ -6,7 +6,8 @@ use rlrf_kernels::adamw::AdamW;
 use rlrf_kernels::attention::{self, BLOCK, DecodeScratch, Heads, KeyValues, Span};
 use rlrf_kernels::matmul::Operands;
 use rlrf_kernels::rope::RopeTable;
-use rlrf_kernels::{logprobs, norm, swiglu};
+use rlrf_kernels::swiglu::{Values, swiglu, swiglu_backward};
+use rlrf_kernels::{logprobs, norm};
 
 use crate::{best, noise};
 
@@ -182,8 +183,9 @@ fn elementwise(rows: usize, dim: usize) {
     time("rms_norm_backward (elements)", &mut |y, _| {
         norm::rms_norm_backward(&dy, &x, &weight, &inv_rms, None, y, Some(&mut dweight));
     });
-    time("swiglu (elements)", &mut |y, _| swiglu::swiglu(&x, &dy, y));
-    time("swiglu_backward (elements)", &mut |y, z| swiglu::swiglu_backward(&dy, &x, &dy, y, z));
+    time("swiglu (elements)", &mut |y, _| swiglu(&x, &dy, y));
+    let (gate, up, mut dup) = (Values::F32(&x), Values::F32(&dy), vec![0.0; len]);
+    time("swiglu_backward (elements)", &mut |y, z| swiglu_backward(&dy, gate, up, y, z, &mut dup));
     let table = RopeTable::new(&noise(32), rows, 1.0);
     let positions: Vec<u32> = (0..rows as u32).collect();
     time("rope (elements)", &mut |y, _| table.rotate(y, &positions, dim / 64));

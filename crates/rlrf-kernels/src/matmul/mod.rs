@@ -24,7 +24,8 @@ use rayon::prelude::*;
 
 use crate::bf16::left_words;
 use crate::int8::{BLOCK, BLOCK_STEPS, BLOCK_WORDS, left_blocks};
-use crate::simd::{LANES, has_bf16_tiles};
+use crate::rows::RowsRef;
+use crate::simd::{LANES, add, has_bf16_tiles};
 pub(crate) use panels::{Panels, WIDTH};
 pub(crate) use product::{Block, Output, multiply};
 pub(crate) use strip::{Columns, Strips};
@@ -34,9 +35,6 @@ const PARALLEL: usize = 1 << 20;
 
 /// Multiply-adds that a task should hold at least.
 const TASK: usize = 1 << 19;
-
-/// Bias gradients per parallel task.
-const BIAS: usize = 256;
 
 /// Whether products of bf16 run in AMX tiles, which add in another order (see the module's page) than all other processors.
 pub fn bf16_in_tiles() -> bool {
@@ -87,22 +85,22 @@ impl Operands {
 
 /// A read-only matrix: element `(i, k)` lies at `i * outer + k * inner`.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    data: *const f32,
-    end: *const f32,
+pub(crate) struct View<'a, T = f32> {
+    data: *const T,
+    end: *const T,
     outer: usize,
     inner: usize,
-    lifetime: PhantomData<&'a [f32]>,
+    lifetime: PhantomData<&'a [T]>,
 }
 
 // SAFETY: a view only reads what its lifetime borrows.
-unsafe impl Send for View<'_> {}
+unsafe impl<T: Sync> Send for View<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for View<'_> {}
+unsafe impl<T: Sync> Sync for View<'_, T> {}
 
-impl<'a> View<'a> {
+impl<'a, T: Copy> View<'a, T> {
     /// Element `(i, k)` is `data[i * outer + k * inner]`.
-    pub(crate) fn new(data: &'a [f32], outer: usize, inner: usize) -> Self {
+    pub(crate) fn new(data: &'a [T], outer: usize, inner: usize) -> Self {
         let range = data.as_ptr_range();
         Self { data: range.start, end: range.end, outer, inner, lifetime: PhantomData }
     }
@@ -132,25 +130,35 @@ impl<'a> View<'a> {
     }
 
     /// Row `i` of a view whose rows lie side by side.
-    pub(crate) fn row(&self, i: usize, depth: usize) -> &'a [f32] {
+    pub(crate) fn row(&self, i: usize, depth: usize) -> &'a [T] {
         assert!(self.inner == 1 && (depth == 0 || self.holds(i + 1, depth)));
         // SAFETY: the elements exist.
         unsafe { std::slice::from_raw_parts(self.data.add(i * self.outer), depth) }
     }
 
     /// Column `k` of a view whose columns lie side by side.
-    pub(crate) fn column(&self, k: usize, rows: usize) -> &'a [f32] {
+    pub(crate) fn column(&self, k: usize, rows: usize) -> &'a [T] {
         assert!(self.outer == 1 && (rows == 0 || self.holds(rows, k + 1)));
         // SAFETY: the elements exist.
         unsafe { std::slice::from_raw_parts(self.data.add(k * self.inner), rows) }
     }
 
+    /// Element (`i`, `k`).
+    ///
+    /// # Safety
+    /// It exists.
+    #[inline(always)]
+    unsafe fn get(&self, i: usize, k: usize) -> T {
+        // SAFETY: passed on.
+        unsafe { *self.data.add(i * self.outer + k * self.inner) }
+    }
+
     /// Copies the first row.
-    fn read_row(&self, to: &mut [f32]) {
+    fn read_row(&self, to: &mut [T]) {
         assert!(self.holds(1, to.len()));
         for (k, element) in to.iter_mut().enumerate() {
             // SAFETY: the elements exist.
-            *element = unsafe { *self.data.add(k * self.inner) };
+            *element = unsafe { self.get(0, k) };
         }
     }
 
@@ -167,9 +175,9 @@ impl<'a> View<'a> {
 ///
 /// # Panics
 /// If a length is wrong, or the operands are for packed weights only; the same holds for the functions below.
-pub fn linear(
+pub fn linear<'x>(
     operands: Operands,
-    x: &[f32],
+    x: impl Into<RowsRef<'x>>,
     w: &[f32],
     bias: Option<&[f32]>,
     y: &mut [f32],
@@ -200,15 +208,16 @@ pub enum Weights<'a> {
 /// left operand is rounded once, and threads meet once.
 ///
 /// # Panics
-/// If a length is wrong, or packed weights are of other operands.
-pub fn project(
+/// If a length is wrong, or packed weights or rounded rows are of other operands.
+pub fn project<'x>(
     operands: Operands,
-    x: &[f32],
+    x: impl Into<RowsRef<'x>>,
     rows: usize,
     inp: usize,
     projections: &mut [(Weights<'_>, &mut [f32])],
 ) {
-    assert_eq!(x.len(), rows * inp);
+    let x = x.into();
+    assert!(x.is(rows, inp));
     let jobs: Vec<Job<'_>> = projections
         .iter_mut()
         .map(|(weights, y)| {
@@ -226,7 +235,7 @@ pub fn project(
             Job { bias, ..Job::new(right, y, rows, n) }
         })
         .collect();
-    products(operands, View::new(x, inp, 1), &jobs, rows, inp);
+    products(operands, Left::by_row(x, inp), &jobs, rows, inp);
 }
 
 /// `y[t, o] += sum_i x[t, i] w[o, i]`.
@@ -241,13 +250,13 @@ pub fn linear_add(
 ) {
     assert!(x.len() == rows * inp && w.len() == inp * out && y.len() == rows * out);
     let right = Right::Plain(View::new(w, inp, 1));
-    product(operands, View::new(x, inp, 1), right, y, [rows, out, inp], true);
+    product(operands, Left::F32(View::new(x, inp, 1)), right, y, [rows, out, inp], true);
 }
 
 /// `dx[t, i] (+)= sum_o dy[t, o] w[o, i]`; adds into `dx` if `accumulate`.
-pub fn linear_backward_input(
+pub fn linear_backward_input<'y>(
     operands: Operands,
-    dy: &[f32],
+    dy: impl Into<RowsRef<'y>>,
     w: &[f32],
     dx: &mut [f32],
     rows: usize,
@@ -272,14 +281,15 @@ pub struct InputGradient<'a> {
 }
 
 /// Several [`linear_backward_input`] of the same `dy: [rows, out]` at once, as [`project`] is several projections.
-pub fn backward_inputs(
+pub fn backward_inputs<'y>(
     operands: Operands,
-    dy: &[f32],
+    dy: impl Into<RowsRef<'y>>,
     rows: usize,
     out: usize,
     gradients: &mut [InputGradient<'_>],
 ) {
-    assert_eq!(dy.len(), rows * out);
+    let dy = dy.into();
+    assert!(dy.is(rows, out));
     let jobs: Vec<Job<'_>> = gradients
         .iter_mut()
         .map(|InputGradient { weights, dx, inp, accumulate }| {
@@ -296,30 +306,30 @@ pub fn backward_inputs(
             Job { accumulate: *accumulate, ..Job::new(right, dx, rows, *inp) }
         })
         .collect();
-    products(operands, View::new(dy, out, 1), &jobs, rows, out);
+    products(operands, Left::by_row(dy, out), &jobs, rows, out);
 }
 
 /// `dw[o, i] += sum_t dy[t, o] x[t, i]`, and `db[o] += sum_t dy[t, o]` where `db` is given.
-pub fn linear_backward_weight(
+pub fn linear_backward_weight<'a>(
     operands: Operands,
-    dy: &[f32],
-    x: &[f32],
+    dy: impl Into<RowsRef<'a>>,
+    x: impl Into<RowsRef<'a>>,
     dw: &mut [f32],
     db: Option<&mut [f32]>,
     rows: usize,
     inp: usize,
     out: usize,
 ) {
-    assert!(dy.len() == rows * out && x.len() == rows * inp && dw.len() == out * inp);
-    let right = Right::Plain(View::new(x, 1, inp));
-    product(operands, View::new(dy, 1, out), right, dw, [out, inp, rows], true);
+    let (dy, x) = (dy.into(), x.into());
+    assert!(dy.is(rows, out) && x.is(rows, inp) && dw.len() == out * inp);
+    let right = match x.f32() {
+        Some(x) => Right::Plain(View::new(x, 1, inp)),
+        None => Right::Rounded(x.by_column()),
+    };
+    product(operands, Left::by_column(dy, out), right, dw, [out, inp, rows], true);
     if let Some(db) = db {
         assert_eq!(db.len(), out);
-        db.par_chunks_mut(BIAS).enumerate().for_each(|(chunk, db)| {
-            for dy in dy.chunks_exact(out) {
-                add(db, &dy[chunk * BIAS..][..db.len()]);
-            }
-        });
+        dy.add_columns(db);
     }
 }
 
@@ -377,10 +387,35 @@ impl PackedLinear {
     }
 }
 
+/// A left operand `A`: (row, `k`).
+#[derive(Clone, Copy)]
+enum Left<'a> {
+    F32(View<'a>),
+    /// Words already.
+    Words(View<'a>),
+    /// In bf16, the rows of each `k` side by side.
+    Rounded(View<'a, u16>),
+}
+
+impl<'a> Left<'a> {
+    /// `rows` as they are.
+    fn by_row(rows: RowsRef<'a>, width: usize) -> Self {
+        rows.f32().map_or_else(|| Self::Words(rows.words()), |values| Self::F32(View::new(values, width, 1)))
+    }
+
+    /// `rows` transposed.
+    fn by_column(rows: RowsRef<'a>, width: usize) -> Self {
+        let rounded = || Self::Rounded(rows.by_column());
+        rows.f32().map_or_else(rounded, |values| Self::F32(View::new(values, 1, width)))
+    }
+}
+
 /// A right operand `B`: as it lies in memory, `(column, k)`, or packed before.
 #[derive(Clone, Copy)]
 enum Right<'a> {
     Plain(View<'a>),
+    /// In bf16, the columns of each `k` side by side.
+    Rounded(View<'a, u16>),
     Packed(&'a Panels),
 }
 
@@ -403,7 +438,7 @@ impl<'a> Job<'a> {
 /// One product, in parallel where that pays.
 fn product(
     operands: Operands,
-    a: View<'_>,
+    a: Left<'_>,
     right: Right<'_>,
     c: &mut [f32],
     [m, n, k]: [usize; 3],
@@ -413,18 +448,20 @@ fn product(
 }
 
 /// Products of the left operand `a: [m, k]`.
-fn products(operands: Operands, a: View<'_>, jobs: &[Job<'_>], m: usize, k: usize) {
-    if operands == Operands::F32 {
-        return products_of_words(operands, a, jobs, m, k);
-    }
+fn products(operands: Operands, a: Left<'_>, jobs: &[Job<'_>], m: usize, k: usize) {
     // Taken, not borrowed: while this thread waits for others, it may be lent to another product.
     let mut words = LEFT.take();
-    let a = match operands {
-        Operands::Int8 => {
+    let a = match (operands, a) {
+        (Operands::F32, Left::F32(a)) | (Operands::Bf16, Left::Words(a)) => a,
+        (Operands::Bf16, Left::F32(a)) => left_words(a, m, k, &mut words, true).view(&words),
+        (Operands::Bf16, Left::Rounded(a)) => left_words(a, m, k, &mut words, true).view(&words),
+        (Operands::Int8, Left::F32(a)) => {
             let row = left_blocks(a, m, k, &mut words);
             View::new(&words[..m * row], row, 1)
         }
-        _ => left_words(a, m, k, &mut words, true).view(&words),
+        (Operands::F32 | Operands::Int8, _) => {
+            panic!("rows that are rounded to bf16 are for products of bf16")
+        }
     };
     products_of_words(operands, a, jobs, m, k);
     LEFT.set(words);
@@ -520,10 +557,10 @@ unsafe fn product_part(
                     }
                 }
             }
-            Right::Plain(_) if operands == Operands::Int8 => {
+            Right::Plain(_) | Right::Rounded(_) if operands == Operands::Int8 => {
                 unreachable!("8-bit weights have their scales over the whole depth, and are packed before")
             }
-            Right::Plain(b) => PANELS.with_borrow_mut(|panels| {
+            Right::Plain(_) | Right::Rounded(_) => PANELS.with_borrow_mut(|panels| {
                 let (steps, per_step) = (operands.steps(k), operands.per_step());
                 let (pass_depth, pass_columns) = product::packed_at_once(operands, steps);
                 for first_column in columns.clone().step_by(pass_columns) {
@@ -532,7 +569,16 @@ unsafe fn product_part(
                         let depth = (steps - first_step).min(pass_depth);
                         let first = first_step * per_step;
                         let elements = (depth * per_step).min(k - first);
-                        panels.pack(operands, b.offset(first_column, first), count, elements);
+                        match right {
+                            Right::Plain(b) => {
+                                panels.pack(operands, b.offset(first_column, first), count, elements);
+                            }
+                            Right::Rounded(b) => {
+                                assert_eq!(operands, Operands::Bf16);
+                                panels.pack_rounded(b.offset(first_column, first), count, elements);
+                            }
+                            Right::Packed(_) => unreachable!(),
+                        }
                         let block = Block { panels, first_column: 0, columns: count, first_step: 0, depth };
                         let (a, c) = (a.offset(0, first_step), c.offset(0, first_column));
                         multiply(a, rows.len(), block, c, accumulate || first_step > 0);
@@ -546,14 +592,6 @@ unsafe fn product_part(
                 let y = c.offset(row, columns.start).data;
                 add(std::slice::from_raw_parts_mut(y, bias.len()), bias);
             }
-        }
-    }
-}
-
-simd! {
-    fn add(x: &mut [f32], delta: &[f32]) {
-        for (x, delta) in x.iter_mut().zip(delta) {
-            *x += delta;
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Operands, View};
 #[cfg(target_arch = "x86_64")]
 use crate::bf16::avx512;
-use crate::bf16::{pair, unpair};
+use crate::bf16::{Element, pair, unpair};
 use crate::int8::{OFFSET, quantise_weights};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::has_bf16_products;
@@ -31,6 +31,24 @@ pub(crate) struct Panels {
 impl Panels {
     /// Packs `columns x depth` elements of `source`, keeping the buffer of earlier calls.
     pub(crate) fn pack(&mut self, operands: Operands, source: View<'_>, columns: usize, depth: usize) {
+        assert!(source.holds(columns, depth));
+        self.fit(operands, columns, depth);
+        match operands {
+            Operands::F32 => self.pack_groups(source, pack_group::<false>),
+            Operands::Bf16 => self.pack_groups(source, pack_group::<true>),
+            Operands::Int8 => self.quantise(source),
+        }
+    }
+
+    /// Packs elements that are in bf16 already, the columns of each step side by side.
+    pub(crate) fn pack_rounded(&mut self, source: View<'_, u16>, columns: usize, depth: usize) {
+        assert!(source.holds(columns, depth) && source.outer == 1);
+        self.fit(Operands::Bf16, columns, depth);
+        self.pack_groups(source, pack_lines);
+    }
+
+    /// Makes room, and fills the padding behind the steps of each panel with zeros.
+    fn fit(&mut self, operands: Operands, columns: usize, depth: usize) {
         let panels = columns.div_ceil(WIDTH);
         let (steps, stride) = (operands.steps(depth), operands.padded_steps(depth));
         let lines = panels * stride * (WIDTH / 16);
@@ -41,21 +59,20 @@ impl Panels {
         self.depth = depth;
         self.columns = columns;
         self.scales.clear();
-        assert!(source.holds(columns, depth));
-        if lines == 0 {
-            return;
-        }
-        if operands == Operands::Int8 {
-            return self.quantise(source);
-        }
         for panel in 0..panels {
             let padding = panel * stride + steps..(panel + 1) * stride;
             self.lines[padding.start * (WIDTH / 16)..padding.end * (WIDTH / 16)].fill(Line([0.0; 16]));
         }
+    }
+
+    /// Has `pack` write every 16 columns.
+    fn pack_groups<T: Element>(&mut self, source: View<'_, T>, pack: Pack<T>) {
+        let (columns, depth, stride) = (self.columns, self.depth, self.stride());
+        let panels = columns.div_ceil(WIDTH);
         // Where a step's columns lie side by side, some steps of all panels: memory is then read in its order.
-        let at_once = if source.by_column() { COLUMN_DEPTH } else { depth };
+        let at_once = if source.by_column() { COLUMN_DEPTH } else { depth.max(1) };
         for first in (0..depth).step_by(at_once) {
-            let (step, count) = (operands.steps(first), at_once.min(depth - first));
+            let (step, count) = (self.operands.steps(first), at_once.min(depth - first));
             for (panel, half) in (0..panels).flat_map(|panel| (0..WIDTH / 16).map(move |half| (panel, half)))
             {
                 let start = (panel * WIDTH + half * 16).min(columns);
@@ -64,11 +81,7 @@ impl Panels {
                 unsafe {
                     let line = (panel * stride + step) * (WIDTH / 16) + half;
                     let to = self.lines.as_mut_ptr().add(line).cast();
-                    let source = source.offset(start, first);
-                    match operands {
-                        Operands::Bf16 => pack_group::<true>(source, valid, count, to, WIDTH),
-                        _ => pack_group::<false>(source, valid, count, to, WIDTH),
-                    }
+                    pack(source.offset(start, first), valid, count, to, WIDTH);
                 }
             }
         }
@@ -167,6 +180,9 @@ impl Panels {
     }
 }
 
+/// [`pack_group`] or [`pack_lines`].
+type Pack<T> = unsafe fn(View<'_, T>, usize, usize, *mut f32, usize);
+
 /// Packs up to 16 rows of `source` (its outer dimension), padded to 16: step `s` to `to[s * stride..][..16]`. In `PAIRS`
 /// a step is a word of two bf16.
 ///
@@ -191,20 +207,16 @@ unsafe fn pack_group<const PAIRS: bool>(
                 }
                 InstructionSet::Portable => copy_elements::<PAIRS>(source, rows, depth, to, stride),
             }
+        } else if source.outer == 1 && PAIRS {
+            pack_lines(source, rows, depth, to, stride);
         } else if source.outer == 1 {
             // Whole groups even where fewer rows are asked for: what is beyond them is never used.
             let whole = source.whole_groups(depth);
-            let whole = if PAIRS { whole & !1 } else { whole };
-            if PAIRS {
-                pair_lines(source, whole, to, stride);
-            } else {
-                for k in 0..whole {
-                    let from = source.data.add(k * source.inner).cast::<[f32; 16]>();
-                    to.add(k * stride).cast::<[f32; 16]>().write(from.read());
-                }
+            for k in 0..whole {
+                let from = source.data.add(k * source.inner).cast::<[f32; 16]>();
+                to.add(k * stride).cast::<[f32; 16]>().write(from.read());
             }
-            let steps = if PAIRS { whole / 2 } else { whole };
-            let to = to.add(steps * stride);
+            let to = to.add(whole * stride);
             copy_elements::<PAIRS>(source.offset(0, whole), rows, depth - whole, to, stride);
         } else {
             copy_elements::<PAIRS>(source, rows, depth, to, stride);
@@ -212,28 +224,41 @@ unsafe fn pack_group<const PAIRS: bool>(
     }
 }
 
-/// Words of the 16 elements of two neighbouring `k` each, `depth` of them (an even number).
+/// [`pack_group`] in pairs, of rows whose columns lie side by side.
 ///
 /// # Safety
-/// 16 elements follow each (0, k) of `source`; `to` is valid for every step.
-unsafe fn pair_lines(source: View<'_>, depth: usize, to: *mut f32, stride: usize) {
-    // SAFETY: passed on; the processor was asked.
+/// As [`pack_group`], with `source.outer == 1`.
+unsafe fn pack_lines<T: Element>(
+    source: View<'_, T>,
+    rows: usize,
+    depth: usize,
+    to: *mut f32,
+    stride: usize,
+) {
+    // Whole groups even where fewer rows are asked for: what is beyond them is never used.
+    let whole = source.whole_groups(depth) & !1;
+    // SAFETY: the caller vouches for both sides; the processor was asked.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         if has_bf16_products() {
-            return pair_lines_bf16(source, depth, to, stride);
+            pair_lines_bf16(source, whole, to, stride);
+        } else {
+            pair_lines_in_code(source, whole, to, stride);
         }
-        pair_lines_in_code(source, depth, to, stride);
+        #[cfg(not(target_arch = "x86_64"))]
+        pair_lines_in_code(source, whole, to, stride);
+        let to = to.add(whole / 2 * stride);
+        copy_pairs(source.offset(0, whole), rows, depth - whole, to, stride);
     }
 }
 
-/// [`pair_lines`] where the processor rounds to bf16 itself.
+/// Words of the 16 elements of two neighbouring `k` each, `depth` of them (an even number), where the processor rounds to bf16 itself.
 ///
 /// # Safety
-/// As [`pair_lines`].
+/// 16 elements follow each (0, k) of `source`; `to` is valid for every step; [`has_bf16_products`] said so.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn pair_lines_bf16(source: View<'_>, depth: usize, to: *mut f32, stride: usize) {
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512bf16")]
+unsafe fn pair_lines_bf16<T: Element>(source: View<'_, T>, depth: usize, to: *mut f32, stride: usize) {
     for step in 0..depth / 2 {
         // SAFETY: the caller vouches for both sides.
         unsafe {
@@ -245,14 +270,16 @@ unsafe fn pair_lines_bf16(source: View<'_>, depth: usize, to: *mut f32, stride: 
 }
 
 simd! {
+    /// [`pair_lines_bf16`] on any processor.
+    ///
     /// # Safety
-    /// As [`pair_lines`].
-    unsafe fn pair_lines_in_code(source: View<'_>, depth: usize, to: *mut f32, stride: usize) {
+    /// As there.
+    unsafe fn pair_lines_in_code<T: Element>(source: View<'_, T>, depth: usize, to: *mut f32, stride: usize) {
         for step in 0..depth / 2 {
             // SAFETY: the caller vouches for both sides.
             unsafe {
-                let first = source.data.add(2 * step * source.inner).cast::<[f32; 16]>().read();
-                let second = source.data.add((2 * step + 1) * source.inner).cast::<[f32; 16]>().read();
+                let first = source.data.add(2 * step * source.inner).cast::<[T; 16]>().read();
+                let second = source.data.add((2 * step + 1) * source.inner).cast::<[T; 16]>().read();
                 let mut words = [0f32; 16];
                 for i in 0..16 {
                     words[i] = pair(first[i], second[i]);
@@ -272,19 +299,43 @@ unsafe fn copy_elements<const PAIRS: bool>(
     to: *mut f32,
     stride: usize,
 ) {
-    // SAFETY: the caller vouches for `rows x depth` elements.
-    let element = |i: usize, k: usize| unsafe { *source.data.add(i * source.outer + k * source.inner) };
-    for step in 0..if PAIRS { depth.div_ceil(2) } else { depth } {
+    if PAIRS {
+        // SAFETY: passed on.
+        return unsafe { copy_pairs(source, rows, depth, to, stride) };
+    }
+    for k in 0..depth {
         let mut group = [0f32; 16];
-        for (i, word) in group[..rows].iter_mut().enumerate() {
-            *word = match PAIRS {
-                true if 2 * step + 1 < depth => pair(element(i, 2 * step), element(i, 2 * step + 1)),
-                true => pair(element(i, 2 * step), 0.0),
-                false => element(i, step),
-            };
+        // SAFETY: the caller vouches for `rows x depth` elements and for every step.
+        unsafe {
+            for (i, element) in group[..rows].iter_mut().enumerate() {
+                *element = source.get(i, k);
+            }
+            to.add(k * stride).cast::<[f32; 16]>().write(group);
         }
-        // SAFETY: the caller vouches for every step.
-        unsafe { to.add(step * stride).cast::<[f32; 16]>().write(group) };
+    }
+}
+
+/// [`copy_elements`] in pairs.
+///
+/// # Safety
+/// As [`pack_group`].
+unsafe fn copy_pairs<T: Element>(
+    source: View<'_, T>,
+    rows: usize,
+    depth: usize,
+    to: *mut f32,
+    stride: usize,
+) {
+    for step in 0..depth.div_ceil(2) {
+        let mut group = [0f32; 16];
+        // SAFETY: the caller vouches for `rows x depth` elements and for every step.
+        unsafe {
+            for (i, word) in group[..rows].iter_mut().enumerate() {
+                let second = if 2 * step + 1 < depth { source.get(i, 2 * step + 1) } else { T::ZERO };
+                *word = pair(source.get(i, 2 * step), second);
+            }
+            to.add(step * stride).cast::<[f32; 16]>().write(group);
+        }
     }
 }
 

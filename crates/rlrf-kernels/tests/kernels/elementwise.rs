@@ -5,7 +5,7 @@ use rlrf_kernels::adamw::AdamW;
 use rlrf_kernels::norm::{add_rms_norm, rms_norm, rms_norm_backward};
 use rlrf_kernels::rope::RopeTable;
 use rlrf_kernels::softmax::{logsumexp, softmax};
-use rlrf_kernels::swiglu::{swiglu, swiglu_backward};
+use rlrf_kernels::swiglu::{Values, swiglu, swiglu_backward};
 
 const EPS: f32 = 1e-3;
 
@@ -97,10 +97,13 @@ fn swiglu_is_the_reference_and_its_gradients_finite_differences() {
     let (up, dy) = (noise(len, 2), noise(len, 3));
     let mut y = vec![0.0; len];
     swiglu(&gate, &up, &mut y);
+    let forward = y.clone();
     let (gate_wide, up_wide) = (wide(&gate), wide(&up));
     assert_close(&y, &reference(&gate_wide, &up_wide), 1e-6);
     let (mut dgate, mut dup) = (vec![0.0; len], vec![0.0; len]);
-    swiglu_backward(&dy, &gate, &up, &mut dgate, &mut dup);
+    y.fill(f32::NAN);
+    swiglu_backward(&dy, Values::F32(&gate), Values::F32(&up), &mut y, &mut dgate, &mut dup);
+    assert_same_bits(&y, &forward);
     assert_close(
         &dgate,
         &finite_differences(&gate_wide, |gate| weighted(&reference(gate, &up_wide), &dy)),
@@ -112,7 +115,8 @@ fn swiglu_is_the_reference_and_its_gradients_finite_differences() {
     swiglu(&[1e4, -1e4, f32::NAN], &[2.0; 3], &mut y);
     assert!(y[0] == 2e4 && y[1] == 0.0 && y[2].is_nan());
     let (mut dgate, mut dup) = ([0.0; 2], [0.0; 2]);
-    swiglu_backward(&[1.0; 2], &[1e4, -1e4], &[2.0; 2], &mut dgate, &mut dup);
+    let (gate, up) = (Values::F32(&[1e4, -1e4]), Values::F32(&[2.0; 2]));
+    swiglu_backward(&[1.0; 2], gate, up, &mut [0.0; 2], &mut dgate, &mut dup);
     assert_eq!((dgate, dup), ([2.0, 0.0], [1e4, 0.0]));
 }
 

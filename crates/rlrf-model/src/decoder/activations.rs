@@ -1,17 +1,21 @@
 //! The buffers of forward and backward. They grow to the largest batch seen and are reused.
 
 use rlrf_kernels::bf16::{narrow, widen};
+use rlrf_kernels::rows::Rows;
+use rlrf_kernels::swiglu::Values;
 
 use super::rows::gather;
-use crate::{Computation, ModelConfig};
+use crate::{Computation, ModelConfig, Precision};
 
 /// What the forward keeps for the backward, and how both are computed; its buffers are reused from call to call.
 #[derive(Debug, Default)]
 pub struct Activations {
     computation: Computation,
+    /// Whether no backward follows.
+    forward_only: bool,
     /// Every layer's; or one that serves all, where less is kept of them.
     pub(super) layers: Vec<LayerActivations>,
-    /// What is kept of each layer; empty where all is.
+    /// What is kept of each layer; empty where all is, or nothing.
     pub(super) kept: Vec<Kept>,
     /// Log-sum-exp of the attention scores of each layer, `[rows, heads]`.
     pub(super) logsumexp: Vec<Vec<f32>>,
@@ -30,6 +34,12 @@ impl Activations {
     /// Empty, for passes that are computed so.
     pub fn new(computation: Computation) -> Self {
         Self { computation, ..Self::default() }
+    }
+
+    /// Empty, for forwards that no backward follows: nothing is kept for one.
+    pub fn forward_only(precision: Precision) -> Self {
+        let computation = Computation { precision, recompute: true };
+        Self { computation, forward_only: true, ..Self::default() }
     }
 
     /// How passes with these activations are computed.
@@ -57,6 +67,12 @@ impl Activations {
         }
     }
 
+    /// # Panics
+    /// If nothing was kept for a backward.
+    pub(super) fn assert_kept(&self) {
+        assert!(!self.forward_only, "these activations are for forwards alone");
+    }
+
     /// The final hidden states of `rows` of the batch, `[rows.len(), dim]`.
     pub(super) fn gather_hidden(&self, rows: &[usize], dim: usize, to: &mut Vec<f32>) {
         gather(&self.hidden, rows.iter().map(|&row| self.output(row)), dim, to);
@@ -67,7 +83,8 @@ impl Activations {
         let whole = self.computation == Computation::default();
         let layers = config.num_hidden_layers;
         self.layers.resize_with(if whole { layers } else { 1 }, LayerActivations::default);
-        self.kept.resize_with(if whole { 0 } else { layers }, || Kept::new(self.computation));
+        let kept = if whole || self.forward_only { 0 } else { layers };
+        self.kept.resize_with(kept, || Kept::new(self.computation));
         self.logsumexp.resize_with(layers, Vec::new);
         for layer in &mut self.layers {
             layer.resize(config, rows);
@@ -119,11 +136,12 @@ impl Kept {
         }
     }
 
-    /// The opposite of [`Kept::keep`], where more than the input is kept.
+    /// The opposite of [`Kept::keep`], where more than the input is kept; gate and up projections are left to [`Kept::gate_and_up`].
     pub(super) fn restore(&self, layer: &mut LayerActivations) {
         match self {
             Self::Narrow { activations, inverses } => {
                 let (wide, kept_inverses) = layer.buffers();
+                let ([activations @ .., _, _], [wide @ .., _, _]) = (&activations[..], wide) else { return };
                 for (wide, kept) in wide.into_iter().zip(activations) {
                     wide.resize(kept.len(), 0.0);
                     widen(kept, wide);
@@ -133,6 +151,17 @@ impl Kept {
                 }
             }
             Self::Input(_) => {}
+        }
+    }
+
+    /// The gate and up projections, where they are kept.
+    pub(super) fn gate_and_up(&self) -> Option<[Values<'_>; 2]> {
+        match self {
+            Self::Narrow { activations, .. } => match &activations[..] {
+                [.., gate, up] => Some([Values::Bf16(gate), Values::Bf16(up)]),
+                _ => None,
+            },
+            Self::Input(_) => None,
         }
     }
 }
@@ -161,7 +190,7 @@ pub(crate) struct LayerActivations {
 }
 
 impl LayerActivations {
-    /// All activations, and all inverses of root mean squares.
+    /// All activations, the gate and up projections last, and all inverses of root mean squares.
     fn buffers(&mut self) -> ([&mut Vec<f32>; 10], [&mut Vec<f32>; 4]) {
         let Self { input, q_projected, k_projected, q, k, v, attended, middle, gate, up, .. } = self;
         (
@@ -200,8 +229,9 @@ impl LayerActivations {
 pub(crate) struct ForwardScratch {
     /// What is yet to be added to the residual stream, `[rows, hidden]`.
     pub(crate) delta: Vec<f32>,
-    pub(super) normed: Vec<f32>,
-    pub(super) activated: Vec<f32>,
+    /// What products read: the outputs of the norms and of the activation.
+    pub(super) normed: Rows,
+    pub(super) activated: Rows,
     /// Where not all rows are computed further: the residual stream of those that are, and what they attended to.
     pub(super) selected_input: Vec<f32>,
     pub(super) selected_attended: Vec<f32>,
@@ -232,8 +262,10 @@ pub(super) struct BackwardScratch {
     pub(super) d_q_projected: Vec<f32>,
     pub(super) d_k_projected: Vec<f32>,
     pub(super) d_activated: Vec<f32>,
-    pub(super) d_gate: Vec<f32>,
-    pub(super) d_up: Vec<f32>,
+    pub(super) d_gate: Rows,
+    pub(super) d_up: Rows,
+    /// Between the two matrices of an adapter.
+    pub(super) d_down: Vec<f32>,
     /// Of a norm that is computed again; the kept ones are used.
     pub(super) inv_rms: Vec<f32>,
 }

@@ -8,7 +8,7 @@ use rlrf_kernels::attention::{self, Heads};
 use rlrf_kernels::matmul::{Operands, PackedLinear};
 use rlrf_kernels::norm::{add_rms_norm, rms_norm, rms_norm_backward};
 use rlrf_kernels::rope::RopeTable;
-use rlrf_kernels::swiglu::{swiglu, swiglu_backward};
+use rlrf_kernels::swiglu::{Values, swiglu, swiglu_backward};
 
 use super::activations::{BackwardScratch, ForwardScratch, LayerActivations};
 use super::linear::{self, FlatLinear, Linear, LowRank, PackedWeights};
@@ -78,14 +78,17 @@ impl<L: Linear> LayerWeights<'_, L> {
     ) {
         let (rows, eps) = (positions.len(), block.rms_norm_eps);
         let len = kept.input.len();
-        let (delta, normed) = (resized(&mut scratch.delta, len), resized(&mut scratch.normed, len));
+        let (delta, norm) = (resized(&mut scratch.delta, len), &self.input_layernorm);
+        let operands = self.q_proj.weights().0;
 
-        let (entering, norm) = (entering.unwrap_or(&kept.middle), &self.input_layernorm);
+        let (entering, normed) =
+            (entering.unwrap_or(&kept.middle), scratch.normed.fit(operands, rows, norm.len()));
         add_rms_norm(entering, delta, norm, eps, &mut kept.input, normed, &mut kept.input_inv_rms);
         // Before their norms, where there are any.
         let q = if self.q_norm.is_some() { &mut kept.q_projected } else { &mut kept.q };
         let k = if self.k_norm.is_some() { &mut kept.k_projected } else { &mut kept.k };
-        linear::forward([&self.q_proj, &self.k_proj, &self.v_proj], normed, [q, k, &mut kept.v], rows);
+        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
+        linear::forward(projections, scratch.normed.read(), [q, k, &mut kept.v], rows);
         if let Some(weight) = &self.q_norm {
             rms_norm(&kept.q_projected, weight, eps, &mut kept.q, &mut kept.q_inv_rms);
         }
@@ -115,19 +118,20 @@ impl<L: Linear> LayerWeights<'_, L> {
             }
         };
         let (len, rows) = (input.len(), input.len() / dim);
-        let (delta, normed) = (resized(delta, len), resized(normed, len));
+        let delta = resized(delta, len);
         kept.middle.resize(len, 0.0);
         kept.middle_inv_rms.resize(rows, 0.0);
         for buffer in [&mut kept.gate, &mut kept.up] {
             buffer.resize(rows * self.down_proj.inputs(), 0.0);
         }
+        let operands = self.o_proj.weights().0;
         self.o_proj.forward(attended, delta, rows);
-        let norm = &self.post_attention_layernorm;
-        add_rms_norm(input, delta, norm, eps, &mut kept.middle, normed, &mut kept.middle_inv_rms);
-        linear::forward([&self.gate_proj, &self.up_proj], normed, [&mut kept.gate, &mut kept.up], rows);
-        let activated = resized(activated, kept.gate.len());
-        swiglu(&kept.gate, &kept.up, activated);
-        self.down_proj.forward(activated, delta, rows);
+        let (norm, to) = (&self.post_attention_layernorm, normed.fit(operands, rows, dim));
+        add_rms_norm(input, delta, norm, eps, &mut kept.middle, to, &mut kept.middle_inv_rms);
+        let (projections, to) = ([&self.gate_proj, &self.up_proj], [&mut kept.gate[..], &mut kept.up]);
+        linear::forward(projections, normed.read(), to, rows);
+        swiglu(&kept.gate, &kept.up, activated.fit(operands, rows, self.down_proj.inputs()));
+        self.down_proj.forward(activated.read(), delta, rows);
     }
 }
 
@@ -205,6 +209,8 @@ pub(super) struct LayerBackward<'a> {
     pub(super) places: &'a LayerPlaces,
     pub(super) block: Block<'a>,
     pub(super) kept: &'a LayerActivations,
+    /// Of `kept`, or as bf16 kept them.
+    pub(super) gate_and_up: [Values<'a>; 2],
     pub(super) logsumexp: &'a [f32],
     pub(super) batch: &'a Batch,
     /// The rows that the layer's output was computed for, ascending; all where there are none given.
@@ -237,50 +243,50 @@ impl LayerBackward<'_> {
         gradients: &mut [f32],
     ) {
         let (weights, kept) = (&self.weights, self.kept);
-        let dim = weights.input_layernorm.len();
-        let (len, wide, rows) = (kept.middle.len(), kept.gate.len(), kept.middle.len() / dim);
-        let (normed, activated) = (resized(&mut forward.normed, len), resized(&mut forward.activated, wide));
-        let (d_residual, d_normed) =
-            (resized(&mut scratch.d_residual, len), resized(&mut scratch.d_normed, len));
-        let [d_activated, d_gate, d_up] = [&mut scratch.d_activated, &mut scratch.d_gate, &mut scratch.d_up]
-            .map(|buffer| resized(buffer, wide));
+        let (dim, operands) = (weights.input_layernorm.len(), weights.o_proj.operands);
+        let (len, wide, rows) = (kept.middle.len(), weights.down_proj.place.inputs, kept.middle.len() / dim);
+        let ForwardScratch { normed, activated, selected_attended, .. } = forward;
+        let BackwardScratch { d_residual, d_normed, d_attended, d_activated, d_gate, d_up, d_down, .. } =
+            scratch;
+        let (d_output, d_normed) = (resized(d_residual, len), resized(d_normed, len));
+        let d_activated = resized(d_activated, rows * wide);
         let inv_rms = resized(&mut scratch.inv_rms, rows);
 
+        weights.down_proj.backward_input(&*d_output, d_activated, false, d_down, rows);
         // Here and below, cheap elementwise results are recomputed rather than kept for every layer.
-        swiglu(&kept.gate, &kept.up, activated);
-        weights.down_proj.backward(d_residual, activated, d_activated, false, gradients, rows);
-        swiglu_backward(d_activated, &kept.gate, &kept.up, d_gate, d_up);
+        let [gate, up] = self.gate_and_up;
+        let [to, to_gate, to_up] =
+            [&mut *activated, &mut *d_gate, &mut *d_up].map(|rounded| rounded.fit(operands, rows, wide));
+        swiglu_backward(d_activated, gate, up, to, to_gate, to_up);
+        weights.down_proj.backward_weights(&*d_output, activated.read(), d_down, gradients, rows);
 
         let norm = &weights.post_attention_layernorm;
-        rms_norm(&kept.middle, norm, self.block.rms_norm_eps, normed, inv_rms);
-        weights.gate_proj.backward(d_gate, normed, d_normed, false, gradients, rows);
-        weights.up_proj.backward(d_up, normed, d_normed, true, gradients, rows);
+        let to = normed.fit(operands, rows, dim);
+        rms_norm(&kept.middle, norm, self.block.rms_norm_eps, to, inv_rms);
+        for (projection, dy, accumulate) in
+            [(&weights.gate_proj, d_gate, false), (&weights.up_proj, d_up, true)]
+        {
+            projection.backward_input(dy.read(), d_normed, accumulate, d_down, rows);
+            projection.backward_weights(dy.read(), normed.read(), d_down, gradients, rows);
+        }
         let d_norm = self.vector(&self.places.post_attention_layernorm, gradients);
-        rms_norm_backward(
-            d_normed,
-            &kept.middle,
-            norm,
-            &kept.middle_inv_rms,
-            self.outputs,
-            d_residual,
-            d_norm,
-        );
+        rms_norm_backward(d_normed, &kept.middle, norm, &kept.middle_inv_rms, self.outputs, d_output, d_norm);
 
         let all = self.batch.len();
         let width = kept.attended.len() / all.max(1);
-        let d_attended = resized(&mut scratch.d_attended, kept.attended.len());
+        let d_attended = resized(d_attended, kept.attended.len());
         let attended = match self.outputs {
             None => &kept.attended,
             Some(outputs) => {
-                gather(&kept.attended, outputs.iter().copied(), width, &mut forward.selected_attended);
-                &forward.selected_attended
+                gather(&kept.attended, outputs.iter().copied(), width, selected_attended);
+                selected_attended
             }
         };
-        let of_outputs = &mut d_attended[..rows * width];
-        weights.o_proj.backward(d_residual, attended, of_outputs, false, gradients, rows);
+        weights.o_proj.backward_input(&*d_output, &mut d_attended[..rows * width], false, d_down, rows);
+        weights.o_proj.backward_weights(&*d_output, attended, d_down, gradients, rows);
         if let Some(outputs) = self.outputs {
             spread(d_attended, outputs, all, width);
-            spread(resized(&mut scratch.d_residual, all * dim), outputs, all, dim);
+            spread(resized(d_residual, all * dim), outputs, all, dim);
         }
     }
 
@@ -288,8 +294,8 @@ impl LayerBackward<'_> {
         let (weights, kept, rows) = (&self.weights, self.kept, self.batch.len());
         let (heads, positions) = (self.block.heads, &self.batch.positions);
         let len = kept.input.len();
-        let normed = resized(&mut forward.normed, len);
-        let BackwardScratch { d_residual, d_normed, d_attended, d_q, d_k, d_v, inv_rms, .. } = scratch;
+        let BackwardScratch { d_residual, d_normed, d_attended, d_q, d_k, d_v, d_down, inv_rms, .. } =
+            scratch;
         let (d_residual, d_normed) = (resized(d_residual, len), resized(d_normed, len));
         let (d_attended, d_q) = (resized(d_attended, kept.q.len()), resized(d_q, kept.q.len()));
         let (d_k, d_v) = (resized(d_k, kept.k.len()), resized(d_v, kept.k.len()));
@@ -328,10 +334,14 @@ impl LayerBackward<'_> {
         );
 
         let norm = &weights.input_layernorm;
+        let normed = forward.normed.fit(weights.o_proj.operands, rows, norm.len());
         rms_norm(&kept.input, norm, self.block.rms_norm_eps, normed, inv_rms);
-        weights.q_proj.backward(d_q, normed, d_normed, false, gradients, rows);
-        weights.k_proj.backward(d_k, normed, d_normed, true, gradients, rows);
-        weights.v_proj.backward(d_v, normed, d_normed, true, gradients, rows);
+        let normed = forward.normed.read();
+        let projections = [&weights.q_proj, &weights.k_proj, &weights.v_proj];
+        for (index, (projection, dy)) in projections.into_iter().zip([d_q, d_k, d_v]).enumerate() {
+            projection.backward_input(dy, d_normed, index > 0, d_down, rows);
+            projection.backward_weights(dy, normed, d_down, gradients, rows);
+        }
         let d_norm = self.vector(&self.places.input_layernorm, gradients);
         rms_norm_backward(d_normed, &kept.input, norm, &kept.input_inv_rms, None, d_residual, d_norm);
     }

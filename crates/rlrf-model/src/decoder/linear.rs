@@ -6,6 +6,7 @@ use rlrf_kernels::matmul::{
     InputGradient, Operands, PackedLinear, Weights, backward_inputs, linear, linear_add,
     linear_backward_input, linear_backward_weight, project,
 };
+use rlrf_kernels::rows::RowsRef;
 
 use super::rows::resized;
 use crate::lora::LoraPlace;
@@ -22,15 +23,15 @@ pub(crate) trait Linear {
         None
     }
     /// Of `rows` rows.
-    fn forward(&self, x: &[f32], y: &mut [f32], rows: usize) {
+    fn forward<'x>(&self, x: impl Into<RowsRef<'x>>, y: &mut [f32], rows: usize) {
         forward([self], x, [y], rows);
     }
 }
 
 /// Several projections of the same `rows` rows.
-pub(crate) fn forward<L: Linear + ?Sized, const N: usize>(
+pub(crate) fn forward<'x, L: Linear + ?Sized, const N: usize>(
     linears: [&L; N],
-    x: &[f32],
+    x: impl Into<RowsRef<'x>>,
     ys: [&mut [f32]; N],
     rows: usize,
 ) {
@@ -165,22 +166,17 @@ impl FlatLinear<'_> {
         PackedLinear::new(self.operands, weight, bias, self.place.inputs, self.place.outputs)
     }
 
-    /// From the gradient `dy` of the output and the input `x`: adds the gradient of what is trained into the flat
-    /// `gradients`, and overwrites `dx` with that of the input, or adds into it.
-    pub(crate) fn backward(
+    /// From the gradient `dy` of the output: overwrites `dx` with that of the input, or adds into it, and `d_down` with that of what
+    /// an adapter computes between its two matrices.
+    pub(crate) fn backward_input<'y>(
         &self,
-        dy: &[f32],
-        x: &[f32],
+        dy: impl Into<RowsRef<'y>>,
         dx: &mut [f32],
         accumulate: bool,
-        gradients: &mut [f32],
+        d_down: &mut Vec<f32>,
         rows: usize,
     ) {
         let (inputs, outputs, operands) = (self.place.inputs, self.place.outputs, self.operands);
-        if !self.frozen {
-            let (d_weight, d_bias) = self.place.of_mut(gradients);
-            linear_backward_weight(operands, dy, x, d_weight, d_bias, rows, inputs, outputs);
-        }
         let (w, _) = self.place.of(self.parameters);
         let plain = Weights::Plain { w, bias: None, out: outputs };
         let weights = self.packed.map_or(plain, |packed| Weights::Packed(&packed.backward));
@@ -189,20 +185,40 @@ impl FlatLinear<'_> {
             return backward_inputs(operands, dy, rows, outputs, &mut [input]);
         };
         let rank = adapter.rank;
-        let mut between = BETWEEN.take();
-        let [down, d_down, _] = &mut between;
-        let (down, d_down) = (resized(down, rows * rank), resized(d_down, rows * rank));
+        let d_down = resized(d_down, rows * rank);
         let weights = Weights::Plain { w: adapter.b(), bias: None, out: outputs };
         let of_adapter = InputGradient { weights, dx: &mut *d_down, inp: rank, accumulate: false };
         backward_inputs(operands, dy, rows, outputs, &mut [input, of_adapter]);
         adapter.scale(d_down);
+        linear_backward_input(operands, &*d_down, adapter.a(), dx, rows, inputs, rank, true);
+    }
+
+    /// From the gradient `dy` of the output, the input `x` and the `d_down` of [`Self::backward_input`]: adds the gradients of
+    /// what is trained into the flat `gradients`.
+    pub(crate) fn backward_weights<'a>(
+        &self,
+        dy: impl Into<RowsRef<'a>>,
+        x: impl Into<RowsRef<'a>>,
+        d_down: &[f32],
+        gradients: &mut [f32],
+        rows: usize,
+    ) {
+        let (inputs, outputs, operands) = (self.place.inputs, self.place.outputs, self.operands);
+        let (dy, x) = (dy.into(), x.into());
+        if !self.frozen {
+            let (d_weight, d_bias) = self.place.of_mut(gradients);
+            linear_backward_weight(operands, dy, x, d_weight, d_bias, rows, inputs, outputs);
+        }
+        let Some(adapter) = self.adapter else { return };
+        let rank = adapter.rank;
+        let mut between = BETWEEN.take();
+        let down = resized(&mut between[0], rows * rank);
         linear(operands, x, adapter.a(), None, down, rows, inputs, rank);
         adapter.scale(down);
         let d_b = &mut gradients[adapter.place.b.clone()];
-        linear_backward_weight(operands, dy, down, d_b, None, rows, rank, outputs);
+        linear_backward_weight(operands, dy, &*down, d_b, None, rows, rank, outputs);
         let d_a = &mut gradients[adapter.place.a.clone()];
-        linear_backward_weight(operands, d_down, x, d_a, None, rows, inputs, rank);
-        linear_backward_input(operands, d_down, adapter.a(), dx, rows, inputs, rank, true);
+        linear_backward_weight(operands, &d_down[..rows * rank], x, d_a, None, rows, inputs, rank);
         BETWEEN.set(between);
     }
 }

@@ -16,6 +16,7 @@ use rlrf_kernels::logprobs;
 use rlrf_kernels::matmul::{Operands, bf16_in_tiles, linear};
 use rlrf_kernels::norm::{add_rms_norm, rms_norm_backward};
 use rlrf_kernels::rope::RopeTable;
+use rlrf_kernels::swiglu::Values;
 
 pub use activations::Activations;
 pub(crate) use activations::{ForwardScratch, LayerActivations};
@@ -391,7 +392,7 @@ impl Decoder {
     /// hidden states of `rows`, `[rows.len(), hidden_size]` (rows may repeat; all others have none).
     ///
     /// # Panics
-    /// If the batch is not that of the last [`Decoder::forward`], or a length does not fit.
+    /// If the batch is not that of the last [`Decoder::forward`], a length does not fit, or the activations are for forwards alone.
     pub fn backward_hidden(
         &self,
         batch: &Batch,
@@ -401,6 +402,7 @@ impl Decoder {
         gradients: &mut [f32],
     ) {
         let (dim, heads) = (self.config.hidden_size, self.config.heads());
+        activations.assert_kept();
         assert_eq!(
             activations.logsumexp[0].len(),
             batch.len() * heads.query,
@@ -435,7 +437,10 @@ impl Decoder {
                     weights.forward(block, &batch.positions, outputs, input, layer, forward, attend);
                 }
             }
-            LayerBackward { weights, places, block: self.block(), kept: layer, logsumexp, batch, outputs }
+            let kept = kept.get(index).and_then(Kept::gate_and_up);
+            let gate_and_up = kept.unwrap_or([Values::F32(&layer.gate), Values::F32(&layer.up)]);
+            let (block, kept) = (self.block(), &*layer);
+            LayerBackward { weights, places, block, kept, gate_and_up, logsumexp, batch, outputs }
                 .run(forward, backward, gradients);
         }
         if let Some(d_embeddings) = self.part(&self.layout.embed_tokens, gradients) {
