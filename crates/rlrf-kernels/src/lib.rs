@@ -4,7 +4,8 @@
 //! depend on the number of threads nor on how many other rows share the call. Slices whose lengths
 //! contradict the given shape are a bug of the caller, and panic.
 //!
-//! Matrix products can take their operands rounded to bf16, or weights of 8 bits ([`matmul::Operands`]); sums are f32.
+//! Matrix products can take their operands rounded to bf16, or weights of 8 bits ([`matmul::Operands`]); sums are f32. What is for
+//! products alone can be rounded when it is written ([`rows::Rows`]).
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("pairs of bf16 lie in memory as little-endian processors read them");

@@ -309,7 +309,7 @@ pub fn backward_inputs<'y>(
     products(operands, Left::by_row(dy, out), &jobs, rows, out);
 }
 
-/// `dw[o, i] += sum_t dy[t, o] x[t, i]`, and `db[o] += sum_t dy[t, o]` where `db` is given.
+/// `dw[o, i] += sum_t dy[t, o] x[t, i]`, and `db[o] += sum_t dy[t, o]` (rounded or not, as `dy` is) where `db` is given.
 pub fn linear_backward_weight<'a>(
     operands: Operands,
     dy: impl Into<RowsRef<'a>>,
