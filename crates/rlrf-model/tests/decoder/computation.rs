@@ -51,3 +51,10 @@ fn bf16_does_not_depend_on_the_number_of_threads() {
     };
     assert_eq!(run(1), run(3));
 }
+
+#[test]
+#[should_panic(expected = "for forwards alone")]
+fn a_forward_that_keeps_nothing_has_no_backward() {
+    let (batch, loss) = batch();
+    loss.run(&decoder("LlamaForCausalLM", true), &batch, &mut Activations::forward_only(Precision::F32));
+}
