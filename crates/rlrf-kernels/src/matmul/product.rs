@@ -10,9 +10,12 @@ use crate::simd::LANES;
 #[cfg(target_arch = "x86_64")]
 use crate::{matmul::amx, simd::has_bf16_tiles};
 
-/// Steps of the inner dimension per pass: the rows of `A` that a tile reads then stay in the first-level cache,
-/// so that `A` needs no packing.
+/// Steps of the inner dimension per pass.
 pub(super) const DEPTH: usize = 512;
+
+/// Elements of a strip of rows that are multiplied with all columns of a pass: what tiles read of `A` then stays in the first-level cache,
+/// so that `A` needs no packing, even where two threads share it.
+const STRIP: usize = 12 * 256;
 
 /// Elements of `B` per pass, about: two threads' share of a second-level cache.
 const PACKED: usize = 96 * 1024;
@@ -119,7 +122,8 @@ pub(super) unsafe fn multiply_with(
     let pass_depth = pass_depth(block.depth);
     let pass_columns = PACKED / pass_depth / WIDTH * WIDTH;
     let strips = rows.div_ceil(kernel.rows.len());
-    let mut strip_of_a = [MaybeUninit::uninit(); STRIP];
+    let height = rows.div_ceil(strips);
+    let mut strip_of_a = [MaybeUninit::uninit(); GATHERED];
     for column in (0..block.columns).step_by(pass_columns) {
         for step in (0..block.depth).step_by(pass_depth) {
             let pass = Pass {
@@ -129,17 +133,26 @@ pub(super) unsafe fn multiply_with(
                 depth: pass_depth.min(block.depth - step),
                 accumulate: accumulate || step > 0,
             };
+            let strip_depth = nearly_equal(pass.depth, STRIP / height);
             for strip in 0..strips {
                 // Strips of nearly equal height: 13 rows are 7 and 6, not 12 and 1.
                 let (first, end) = (strip * rows / strips, (strip + 1) * rows / strips);
-                // SAFETY: the strip's rows lie in `a` and `c`.
-                unsafe {
-                    let left_step = block.panels.operands().left_word(step);
-                    let (mut a, c) = (a.offset(first, left_step), c.offset(first, column));
-                    if a.by_column() && pass.columns >= GATHERED_FOR {
-                        a = gather(a, end - first, pass.depth, &mut strip_of_a);
+                for at in (0..pass.depth).step_by(strip_depth) {
+                    // SAFETY: the strip's rows lie in `a` and `c`, the steps in `a` and in the panels.
+                    unsafe {
+                        let part = Pass {
+                            b: pass.b.add(at * WIDTH),
+                            depth: strip_depth.min(pass.depth - at),
+                            accumulate: pass.accumulate || at > 0,
+                            ..pass
+                        };
+                        let left_step = block.panels.operands().left_word(step + at);
+                        let (mut a, c) = (a.offset(first, left_step), c.offset(first, column));
+                        if a.by_column() && pass.columns >= GATHERED_FOR {
+                            a = gather(a, end - first, part.depth, &mut strip_of_a);
+                        }
+                        multiply_strip(kernel, &part, a, end - first, c);
                     }
-                    multiply_strip(kernel, &pass, a, end - first, c);
                 }
             }
         }
@@ -149,21 +162,24 @@ pub(super) unsafe fn multiply_with(
 /// Columns that a strip of rows is multiplied with at least where it is gathered before.
 const GATHERED_FOR: usize = 3 * WIDTH;
 
-/// Elements of the rows of a strip, and of what is copied beyond the last ones.
-const STRIP: usize = 12 * DEPTH + LANES;
+/// Elements of a gathered strip, of which steps are rounded up to whole blocks, and of what is copied beyond the last ones.
+const GATHERED: usize = STRIP + 16 * BLOCK_STEPS;
 
 /// A strip of rows whose columns lie side by side, but one column far from the next: copied together, it takes less of the first-level
 /// cache and fewer pages.
 ///
 /// # Safety
-/// `a` holds `rows x depth` elements: at most [`STRIP`], less [`LANES`].
+/// `a` holds `rows x depth` elements.
+///
+/// # Panics
+/// If they are more than [`GATHERED`], less [`LANES`].
 unsafe fn gather<'a>(
     a: View<'_>,
     rows: usize,
     depth: usize,
-    to: &'a mut [MaybeUninit<f32>; STRIP],
+    to: &'a mut [MaybeUninit<f32>; GATHERED],
 ) -> View<'a> {
-    assert!(rows <= LANES && rows * depth + LANES <= STRIP);
+    assert!(rows <= LANES && rows * depth + LANES <= GATHERED);
     // SAFETY: the caller vouches for the elements, all of which are copied.
     unsafe {
         copy_columns(a, rows, depth, to);
@@ -174,7 +190,7 @@ unsafe fn gather<'a>(
 simd! {
     /// # Safety
     /// As [`gather`].
-    unsafe fn copy_columns(a: View<'_>, rows: usize, depth: usize, to: &mut [MaybeUninit<f32>; STRIP]) {
+    unsafe fn copy_columns(a: View<'_>, rows: usize, depth: usize, to: &mut [MaybeUninit<f32>; GATHERED]) {
         // Whole groups, of which the next column overwrites what is too much.
         let whole = a.whole_groups(depth);
         for k in 0..whole {
@@ -200,7 +216,7 @@ struct Pass {
 }
 
 /// # Safety
-/// As [`multiply_with`], for at most `kernel.rows.len()` rows and [`DEPTH`] steps.
+/// As [`multiply_with`], for at most `kernel.rows.len()` rows.
 unsafe fn multiply_strip(kernel: &Microkernel, pass: &Pass, a: View<'_>, rows: usize, c: Output) {
     let tiles = kernel.rows[rows - 1];
     let width = kernel.group_width;
