@@ -237,25 +237,33 @@ unsafe fn pack_lines<T: Element>(
 ) {
     // Whole groups even where fewer rows are asked for: what is beyond them is never used.
     let whole = source.whole_groups(depth) & !1;
-    // SAFETY: the caller vouches for both sides; the processor was asked.
+    // SAFETY: the caller vouches for both sides.
     unsafe {
-        #[cfg(target_arch = "x86_64")]
-        if has_bf16_products() {
-            pair_lines_bf16(source, whole, to, stride);
-        } else {
-            pair_lines_in_code(source, whole, to, stride);
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        pair_lines_in_code(source, whole, to, stride);
+        pair_lines(source, whole, to, stride);
         let to = to.add(whole / 2 * stride);
         copy_pairs(source.offset(0, whole), rows, depth - whole, to, stride);
     }
 }
 
-/// Words of the 16 elements of two neighbouring `k` each, `depth` of them (an even number), where the processor rounds to bf16 itself.
+/// Words of the 16 elements of two neighbouring `k` each, `depth` of them (an even number).
 ///
 /// # Safety
-/// 16 elements follow each (0, k) of `source`; `to` is valid for every step; [`has_bf16_products`] said so.
+/// 16 elements follow each (0, k) of `source`; `to` is valid for every step.
+unsafe fn pair_lines<T: Element>(source: View<'_, T>, depth: usize, to: *mut f32, stride: usize) {
+    // SAFETY: passed on; the processor was asked.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if has_bf16_products() {
+            return pair_lines_bf16(source, depth, to, stride);
+        }
+        pair_lines_in_code(source, depth, to, stride);
+    }
+}
+
+/// [`pair_lines`] where the processor rounds to bf16 itself.
+///
+/// # Safety
+/// As [`pair_lines`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512bf16")]
 unsafe fn pair_lines_bf16<T: Element>(source: View<'_, T>, depth: usize, to: *mut f32, stride: usize) {
@@ -270,10 +278,8 @@ unsafe fn pair_lines_bf16<T: Element>(source: View<'_, T>, depth: usize, to: *mu
 }
 
 simd! {
-    /// [`pair_lines_bf16`] on any processor.
-    ///
     /// # Safety
-    /// As there.
+    /// As [`pair_lines`].
     unsafe fn pair_lines_in_code<T: Element>(source: View<'_, T>, depth: usize, to: *mut f32, stride: usize) {
         for step in 0..depth / 2 {
             // SAFETY: the caller vouches for both sides.
@@ -480,10 +486,8 @@ unsafe fn transpose<const PAIRS: bool>(
 mod tests {
     use super::*;
 
-    type Pack = unsafe fn(View<'_>, usize, usize, *mut f32, usize);
-
     /// The packed words of `pack`, as bits.
-    fn packed(pack: Pack, source: View<'_>, rows: usize, depth: usize) -> Vec<u32> {
+    fn packed(pack: Pack<f32>, source: View<'_>, rows: usize, depth: usize) -> Vec<u32> {
         let mut words = vec![0f32; depth.div_ceil(2) * 16];
         // SAFETY: the callers' sources hold `rows x depth` elements, or 16 of them where lines are read.
         unsafe { pack(source, rows, depth, words.as_mut_ptr(), 16) };
@@ -510,7 +514,7 @@ mod tests {
         }
         let expected = packed(copy_elements::<true>, by_column, rows, depth);
         assert_eq!(packed(pack_group::<true>, by_column, rows, depth), expected);
-        let in_code: Pack =
+        let in_code: Pack<f32> =
             |source, _, depth, to, stride| unsafe { pair_lines_in_code(source, depth, to, stride) };
         assert_eq!(packed(in_code, by_column, rows, depth), expected);
     }
