@@ -4,6 +4,10 @@
 //! products of even `k` and those of odd `k` in two chains from zero, then both to the sum: other bits than the chains of
 //! the other instruction sets, but as independent of what else is computed. Tiles read `A` in whole steps of 16 words, `B`
 //! as [`Panels`](super::Panels) hold it; both are padded with zeros.
+//!
+//! Every tile that holds something keeps a physical register, and these are few where two threads share a core: with all eight
+//! tiles in use, loads and products wait for one another, and take twice as long as with four. So tiles are used sparingly:
+//! two for sums, and one for each operand.
 
 use std::arch::asm;
 
@@ -17,13 +21,16 @@ pub(crate) const STEPS: usize = 16;
 /// Rows of a tile.
 const ROWS: usize = 16;
 
+/// Rows of two.
+const TWO: usize = 2 * ROWS;
+
 /// Steps of the inner dimension per pass: two tiles' rows of `A` then stay in the first-level cache.
 const DEPTH: usize = 144;
 
 /// Words of `B` that are gone through for each pair of row tiles: with the sums of these, they stay in the second-level cache.
 pub(super) const PACKED: usize = 224 * 1024;
 
-/// Shapes of the eight tile registers: 0 to 3 are sums, 4 and 5 rows of `A`, 6 and 7 columns of `B`.
+/// Shapes of the eight tile registers: 0 and 1 are sums, 2 rows of `A`, 3 rows of `A` where the second tile has fewer than the first, 4 columns of `B`.
 #[repr(C, align(64))]
 struct Shapes {
     palette: u8,
@@ -36,11 +43,13 @@ struct Shapes {
 impl Shapes {
     /// For up to two tiles of rows.
     fn new(rows: usize) -> Self {
-        let (first, second) = (rows.min(ROWS) as u8, rows.saturating_sub(ROWS).max(1) as u8);
+        let first = rows.min(ROWS) as u8;
+        // One tile of rows has two of columns.
+        let second = if rows > ROWS { (rows - ROWS) as u8 } else { first };
         let mut shapes =
             Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
-        shapes.row_bytes[..8].fill(64);
-        shapes.rows[..8].copy_from_slice(&[first, first, second, second, first, second, 16, 16]);
+        shapes.row_bytes[..5].fill(64);
+        shapes.rows[..5].copy_from_slice(&[first, second, first, second, 16]);
         shapes
     }
 
@@ -80,8 +89,8 @@ pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Out
     let mut shaped = 0;
     for column in (0..block.columns).step_by(block_columns) {
         let columns = column..block.columns.min(column + block_columns);
-        for row in (0..rows).step_by(2 * ROWS) {
-            let count = (rows - row).min(2 * ROWS);
+        for row in (0..rows).step_by(TWO) {
+            let count = (rows - row).min(TWO);
             if count != shaped {
                 // SAFETY: the caller asked.
                 unsafe { Shapes::new(count).load() };
@@ -118,8 +127,19 @@ impl Tile {
     /// # Safety
     /// The tile registers have the shapes of `rows` rows; the pointers are valid for them.
     unsafe fn compute(&self, rows: usize) {
-        // SAFETY: passed on.
-        unsafe { if rows > ROWS { self.compute_two() } else { self.compute_one() } }
+        // SAFETY: passed on; both halves of the panel are 16 columns wide.
+        unsafe {
+            let halves = [0, WIDTH / 2].map(|column| Self {
+                b: self.b.wrapping_add(column),
+                c: self.c.wrapping_add(column),
+                ..*self
+            });
+            match rows {
+                ..=ROWS => self.compute_one(),
+                TWO => halves.iter().for_each(|half| half.compute_even()),
+                _ => halves.iter().for_each(|half| half.compute_uneven()),
+            }
+        }
     }
 
     /// [`Self::compute`] where `C` has fewer columns than the panel.
@@ -128,7 +148,7 @@ impl Tile {
     /// As [`Self::compute`].
     #[cold]
     unsafe fn compute_beside(&self, rows: usize, columns: usize) {
-        let mut copy = [0f32; 2 * ROWS * WIDTH];
+        let mut copy = [0f32; TWO * WIDTH];
         let inside = copy.as_mut_ptr();
         // SAFETY: the copy holds the rows, `C` those columns of them.
         unsafe {
@@ -145,60 +165,7 @@ impl Tile {
         }
     }
 
-    /// Two tiles of rows.
-    ///
-    /// # Safety
-    /// As [`Self::compute`].
-    unsafe fn compute_two(&self) {
-        // SAFETY: passed on.
-        unsafe {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "test {accumulate:e}, {accumulate:e}",
-                "jz 2f",
-                "tileloadd tmm0, [{c} + {c_row}*1]",
-                "tileloadd tmm1, [{c} + {c_row}*1 + 64]",
-                "tileloadd tmm2, [{below} + {c_row}*1]",
-                "tileloadd tmm3, [{below} + {c_row}*1 + 64]",
-                "2:",
-                "tileloadd tmm4, [{a} + {a_row}*1]",
-                "tileloadd tmm6, [{b} + {b_row}*1]",
-                "tileloadd tmm7, [{b} + {b_row}*1 + 64]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{second} + {a_row}*1]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a}, 64",
-                "add {second}, 64",
-                "add {b}, 2048",
-                "dec {steps}",
-                "jnz 2b",
-                "tilestored [{c} + {c_row}*1], tmm0",
-                "tilestored [{c} + {c_row}*1 + 64], tmm1",
-                "tilestored [{below} + {c_row}*1], tmm2",
-                "tilestored [{below} + {c_row}*1 + 64], tmm3",
-                accumulate = in(reg) u32::from(self.accumulate),
-                a = inout(reg) self.a => _,
-                second = inout(reg) self.a.wrapping_byte_add(ROWS * self.a_row) => _,
-                a_row = in(reg) self.a_row,
-                b = inout(reg) self.b => _,
-                b_row = in(reg) WIDTH * size_of::<f32>(),
-                steps = inout(reg) self.steps => _,
-                c = in(reg) self.c,
-                below = in(reg) self.c.wrapping_byte_add(ROWS * self.c_row),
-                c_row = in(reg) self.c_row,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack)
-            );
-        }
-    }
-
-    /// One tile of rows.
+    /// One tile of rows, all columns of the panel.
     ///
     /// # Safety
     /// As [`Self::compute`].
@@ -213,11 +180,11 @@ impl Tile {
                 "tileloadd tmm0, [{c} + {c_row}*1]",
                 "tileloadd tmm1, [{c} + {c_row}*1 + 64]",
                 "2:",
-                "tileloadd tmm4, [{a} + {a_row}*1]",
-                "tileloadd tmm6, [{b} + {b_row}*1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b} + {b_row}*1 + 64]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm2, [{a} + {a_row}*1]",
+                "tileloadd tmm4, [{b} + {b_row}*1]",
+                "tdpbf16ps tmm0, tmm2, tmm4",
+                "tileloadd tmm4, [{b} + {b_row}*1 + 64]",
+                "tdpbf16ps tmm1, tmm2, tmm4",
                 "add {a}, 64",
                 "add {b}, 2048",
                 "dec {steps}",
@@ -232,9 +199,61 @@ impl Tile {
                 steps = inout(reg) self.steps => _,
                 c = in(reg) self.c,
                 c_row = in(reg) self.c_row,
-                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm4") _,
                 options(nostack)
             );
         }
     }
 }
+
+/// Computes two tiles of rows times 16 columns, with a register for the second one's rows of `A`.
+macro_rules! compute_two {
+    ($name:ident, $second:ident) => {
+        impl Tile {
+            /// # Safety
+            /// As [`Self::compute`].
+            unsafe fn $name(&self) {
+                // SAFETY: passed on.
+                unsafe {
+                    asm!(
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "test {accumulate:e}, {accumulate:e}",
+                        "jz 2f",
+                        "tileloadd tmm0, [{c} + {c_row}*1]",
+                        "tileloadd tmm1, [{below} + {c_row}*1]",
+                        "2:",
+                        "tileloadd tmm4, [{b} + {b_row}*1]",
+                        "tileloadd tmm2, [{a} + {a_row}*1]",
+                        "tdpbf16ps tmm0, tmm2, tmm4",
+                        concat!("tileloadd ", stringify!($second), ", [{second} + {a_row}*1]"),
+                        concat!("tdpbf16ps tmm1, ", stringify!($second), ", tmm4"),
+                        "add {a}, 64",
+                        "add {second}, 64",
+                        "add {b}, 2048",
+                        "dec {steps}",
+                        "jnz 2b",
+                        "tilestored [{c} + {c_row}*1], tmm0",
+                        "tilestored [{below} + {c_row}*1], tmm1",
+                        accumulate = in(reg) u32::from(self.accumulate),
+                        a = inout(reg) self.a => _,
+                        second = inout(reg) self.a.wrapping_byte_add(ROWS * self.a_row) => _,
+                        a_row = in(reg) self.a_row,
+                        b = inout(reg) self.b => _,
+                        b_row = in(reg) WIDTH * size_of::<f32>(),
+                        steps = inout(reg) self.steps => _,
+                        c = in(reg) self.c,
+                        below = in(reg) self.c.wrapping_byte_add(ROWS * self.c_row),
+                        c_row = in(reg) self.c_row,
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _,
+                        options(nostack)
+                    );
+                }
+            }
+        }
+    };
+}
+
+// Full tiles, and a second one with fewer rows than the first: both operands of a product have as many.
+compute_two!(compute_even, tmm2);
+compute_two!(compute_uneven, tmm3);
