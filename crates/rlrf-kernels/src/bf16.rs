@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use crate::matmul::{Operands, View};
+#[cfg(target_arch = "x86_64")]
+use crate::matmul::View;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::has_bf16_products;
-use crate::simd::{LANES, has_bf16_tiles};
 
 /// Elements per parallel task.
 const CHUNK: usize = 32 * 1024;
@@ -38,10 +38,6 @@ pub(crate) trait Element: Copy + Send + Sync {
     fn round(self) -> u32;
     /// The words of one row of neighbours; an odd last element is paired with zero.
     fn pair_row(row: &[Self], words: &mut [f32]);
-    /// The words of two rows: each element with the one below it.
-    fn pair_rows(first: &[Self], second: &[Self], words: &mut [f32]);
-    /// The words of a last row that has none below it.
-    fn pair_last_row(row: &[Self], words: &mut [f32]);
     /// 16 neighbours, of which those are read that the mask has a bit for; the others are zero.
     ///
     /// # Safety
@@ -60,14 +56,6 @@ impl Element for f32 {
 
     fn pair_row(row: &[Self], words: &mut [f32]) {
         pair_row(row, words);
-    }
-
-    fn pair_rows(first: &[Self], second: &[Self], words: &mut [f32]) {
-        pair_rows(first, second, words);
-    }
-
-    fn pair_last_row(row: &[Self], words: &mut [f32]) {
-        pair_last_row(row, words);
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -93,16 +81,6 @@ impl Element for u16 {
     fn pair_row(row: &[Self], words: &mut [f32]) {
         for (neighbours, word) in row.chunks(2).zip(words) {
             *word = pair(neighbours[0], neighbours.get(1).copied().unwrap_or(0));
-        }
-    }
-
-    fn pair_rows(first: &[Self], second: &[Self], words: &mut [f32]) {
-        pair_rows_of_halves(first, second, words);
-    }
-
-    fn pair_last_row(row: &[Self], words: &mut [f32]) {
-        for (first, word) in row.iter().zip(words) {
-            *word = pair(*first, 0);
         }
     }
 
@@ -152,41 +130,6 @@ pub(crate) fn pair_row(x: &[f32], words: &mut [f32]) {
     }
 }
 
-simd! {
-    fn pair_rows_in_code(first: &[f32], second: &[f32], words: &mut [f32]) {
-        for ((first, second), word) in first.iter().zip(second).zip(words) {
-            *word = pair(*first, *second);
-        }
-    }
-}
-
-simd! {
-    fn pair_rows_of_halves(first: &[u16], second: &[u16], words: &mut [f32]) {
-        for ((first, second), word) in first.iter().zip(second).zip(words) {
-            *word = pair(*first, *second);
-        }
-    }
-}
-
-/// The words of two rows: each element with the one below it.
-fn pair_rows(first: &[f32], second: &[f32], words: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if has_bf16_products() {
-        // SAFETY: the processor was asked.
-        return unsafe { avx512::pair_rows(first, second, words) };
-    }
-    pair_rows_in_code(first, second, words);
-}
-
-simd! {
-    /// The words of a last row that has none below it.
-    fn pair_last_row(row: &[f32], words: &mut [f32]) {
-        for (first, word) in row.iter().zip(words) {
-            *word = pair(*first, 0.0);
-        }
-    }
-}
-
 /// Rounds `x` to bf16.
 ///
 /// # Panics
@@ -212,112 +155,12 @@ pub(crate) fn pair_in_place(row: &mut [f32], buffer: &mut Vec<f32>) {
     row[..buffer.len()].copy_from_slice(buffer);
 }
 
-/// Where a left operand lies as words: element (`row`, `step`) at `row * outer + step * inner`.
-#[derive(Clone, Copy)]
-pub(crate) struct Place {
-    outer: usize,
-    inner: usize,
-    len: usize,
-}
-
-impl Place {
-    /// The operand, in the words that it was written to.
-    pub(crate) fn view(self, words: &[f32]) -> View<'_> {
-        View::new(&words[..self.len], self.outer, self.inner)
-    }
-}
-
-/// Words from one row of a left operand to the next, where it lies row by row.
-pub(crate) fn left_stride(depth: usize) -> usize {
-    let padded = Operands::Bf16.padded_steps(depth);
-    // Lines a power of two apart would share few places of the cache.
-    if has_bf16_tiles() && padded.is_multiple_of(16 * LANES) { padded + LANES } else { padded }
-}
-
-/// Writes the left operand `A[rows, depth]` as words, in the order in which it lies in memory; with the calling thread
-/// alone unless `parallel`.
-pub(crate) fn left_words<T: Element>(
-    a: View<'_, T>,
-    rows: usize,
-    depth: usize,
-    words: &mut Vec<f32>,
-    parallel: bool,
-) -> Place {
-    let (steps, apart) = (depth.div_ceil(2), left_stride(depth));
-    let transposed = a.by_column() && has_bf16_tiles();
-    let by_column = a.by_column() && !transposed;
-    let (line, lines) = if by_column { (rows, steps) } else { (apart, rows) };
-    let (outer, inner) = if by_column { (1, rows) } else { (apart, 1) };
-    let len = line * lines;
-    if words.len() < len {
-        words.resize(len, 0.0);
-    }
-    let words = &mut words[..len];
-    if len == 0 {
-        return Place { outer, inner, len };
-    }
-    let tasks = (len / CHUNK).clamp(1, 2 * rayon::current_num_threads());
-    let lines = lines.div_ceil(tasks).next_multiple_of(if transposed { LANES } else { 1 });
-    let fill = |(chunk, words): (usize, &mut [f32])| {
-        let first = chunk * lines;
-        if transposed {
-            return transpose(a.offset(first, 0), words.len() / line, depth, words, line);
-        }
-        for (index, words) in (first..).zip(words.chunks_exact_mut(line)) {
-            match by_column {
-                false => {
-                    let (words, padding) = words.split_at_mut(steps);
-                    T::pair_row(a.row(index, depth), words);
-                    padding.fill(0.0);
-                }
-                true if 2 * index + 1 < depth => {
-                    T::pair_rows(a.column(2 * index, rows), a.column(2 * index + 1, rows), words);
-                }
-                true => T::pair_last_row(a.column(2 * index, rows), words),
-            }
-        }
-    };
-    match parallel {
-        true => words.par_chunks_mut(lines * line).enumerate().for_each(fill),
-        false => words.chunks_mut(lines * line).enumerate().for_each(fill),
-    }
-    Place { outer, inner, len }
-}
-
-/// Writes `rows` rows of a view whose columns lie side by side as words, row by row, `stride` words apart and padded with zeros.
-fn transpose<T: Element>(a: View<'_, T>, rows: usize, depth: usize, words: &mut [f32], stride: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for first in (0..rows).step_by(LANES) {
-        let count = (rows - first).min(LANES);
-        let words = &mut words[first * stride..(first + count) * stride];
-        // SAFETY: whoever has tiles has AVX-512 with bf16; the view holds the rows, `words` as many lines.
-        unsafe { avx512::transpose_columns(a.offset(first, 0), count, depth, words.as_mut_ptr(), stride) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (a, rows, depth, words, stride);
-}
-
-/// `a` as the products take it, in `words` if need be; with the calling thread alone unless
-/// `parallel`.
-pub(crate) fn left<'w>(
-    operands: Operands,
-    a: View<'w>,
-    [rows, depth]: [usize; 2],
-    words: &'w mut Vec<f32>,
-    parallel: bool,
-) -> View<'w> {
-    match operands {
-        Operands::Bf16 => left_words(a, rows, depth, words, parallel).view(words),
-        _ => a,
-    }
-}
-
 /// Rounding by the processor, where [`has_bf16_products`] says that it can.
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{Element, View, pair, round};
+    use super::{Element, View, round};
 
     /// The 8 words of 16 neighbours.
     ///
@@ -395,12 +238,12 @@ pub(crate) mod avx512 {
         columns
     }
 
-    /// The words of up to 16 rows whose columns lie side by side, row by row, padded with zeros to whole groups of 16.
+    /// The words of up to 16 rows whose columns lie side by side, row by row, padded with zeros.
     ///
     /// # Safety
     /// `a` holds `rows x depth` elements, `to` `rows` lines of `stride` words.
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512bf16")]
-    pub(super) unsafe fn transpose_columns<T: Element>(
+    pub(crate) unsafe fn transpose_columns<T: Element>(
         a: View<'_, T>,
         rows: usize,
         depth: usize,
@@ -422,10 +265,46 @@ pub(crate) mod avx512 {
                     )
                 };
             }
-            for (row, words) in transpose(words).into_iter().enumerate().take(rows) {
-                // SAFETY: the caller vouches for the lines.
-                unsafe { _mm512_storeu_si512(to.add(row * stride + step).cast(), words) };
+            // SAFETY: the caller vouches for the lines.
+            unsafe { store_rows(transpose(words), rows, (stride - step).min(16), to.add(step), stride) };
+        }
+    }
+
+    /// Up to 16 rows whose columns lie side by side, row by row.
+    ///
+    /// # Safety
+    /// `a` holds `rows x depth` elements, `to` `rows` lines of `stride >= depth` elements.
+    #[target_feature(enable = "avx512f")]
+    pub(crate) unsafe fn transpose_elements(
+        a: View<'_>,
+        rows: usize,
+        depth: usize,
+        to: *mut f32,
+        stride: usize,
+    ) {
+        let mask = u16::MAX >> (16 - rows);
+        for first in (0..depth).step_by(16) {
+            let mut columns = [_mm512_setzero_si512(); 16];
+            for (k, column) in (first..depth).zip(&mut columns) {
+                // SAFETY: masked elements are not read.
+                *column = unsafe { _mm512_maskz_loadu_epi32(mask, a.column(k, rows).as_ptr().cast()) };
             }
+            // SAFETY: the caller vouches for the lines.
+            unsafe { store_rows(transpose(columns), rows, (depth - first).min(16), to.add(first), stride) };
+        }
+    }
+
+    /// Writes the first `count` words each of some rows, `stride` apart.
+    ///
+    /// # Safety
+    /// `to` is valid for these words.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn store_rows(words: [__m512i; 16], rows: usize, count: usize, to: *mut f32, stride: usize) {
+        let mask = u16::MAX >> (16 - count);
+        for (row, words) in words.into_iter().enumerate().take(rows) {
+            // SAFETY: masked words are not written.
+            unsafe { _mm512_mask_storeu_epi32(to.add(row * stride).cast(), mask, words) };
         }
     }
 
@@ -439,23 +318,6 @@ pub(crate) mod avx512 {
         }
         for (x, y) in x_rest.iter().zip(y_rest) {
             *y = (round(*x) >> 16) as u16;
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512bf16")]
-    pub(super) fn pair_rows(first: &[f32], second: &[f32], words: &mut [f32]) {
-        let (first, first_rest) = first.as_chunks::<16>();
-        let (second, second_rest) = second.as_chunks::<16>();
-        let (words, words_rest) = words.as_chunks_mut::<16>();
-        for ((first, second), words) in first.iter().zip(second).zip(words) {
-            // SAFETY: all are 16 elements.
-            unsafe {
-                let of_rows = words_of_rows(first.as_ptr(), second.as_ptr());
-                _mm512_storeu_si512(words.as_mut_ptr().cast(), of_rows);
-            }
-        }
-        for ((first, second), word) in first_rest.iter().zip(second_rest).zip(words_rest) {
-            *word = pair(*first, *second);
         }
     }
 }
@@ -488,19 +350,15 @@ mod tests {
     }
 
     #[test]
-    fn words_hold_two_neighbours_or_an_element_and_the_one_below() {
+    fn words_hold_two_neighbours() {
         let numbers = numbers();
         for len in [0, 1, 2, 15, 16, 17, 31, 33, 100, numbers.len() - 1] {
-            let (first, second) = (&numbers[..len], &numbers[numbers.len() - len..]);
+            let row = &numbers[..len];
             let bits = |words: &[f32]| words.iter().map(|word| word.to_bits()).collect::<Vec<_>>();
             let mut words = vec![0.0; len.div_ceil(2)];
-            pair_row(first, &mut words);
+            pair_row(row, &mut words);
             let expected: Vec<f32> =
-                first.chunks(2).map(|x| pair(x[0], x.get(1).copied().unwrap_or(0.0))).collect();
-            assert_eq!(bits(&words), bits(&expected));
-            let mut words = vec![0.0; len];
-            pair_rows(first, second, &mut words);
-            let expected: Vec<f32> = first.iter().zip(second).map(|(x, y)| pair(*x, *y)).collect();
+                row.chunks(2).map(|x| pair(x[0], x.get(1).copied().unwrap_or(0.0))).collect();
             assert_eq!(bits(&words), bits(&expected));
         }
     }

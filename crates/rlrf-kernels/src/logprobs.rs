@@ -5,8 +5,8 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use crate::bf16::{left, pair_in_place};
-use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, multiply};
+use crate::bf16::pair_in_place;
+use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, left_operand, multiply};
 use crate::simd;
 
 /// Rows whose logits of one block of the vocabulary exist at once in the forward.
@@ -75,7 +75,7 @@ pub fn forward(
     let mut buffers = BUFFERS.take();
     let Buffers { words, partials, .. } = &mut buffers;
     partials.resize(chunk.blocks() * rows, (0.0, 0.0));
-    let hidden = left(operands, View::new(hidden, dim, 1), [rows, dim], words, true);
+    let hidden = left_operand(operands, View::new(hidden, dim, 1), [rows, dim], words, true);
     let target_logits = Output { data: logprobs.as_mut_ptr(), row: 1 };
     for_each_block(chunk.work(), partials.par_chunks_mut(rows), |block, partials| {
         SCRATCH.with_borrow_mut(|(panels, logits, _)| {
@@ -357,7 +357,7 @@ impl<'a> Chunk<'a> {
     ) {
         let (rows, dim, size) = (self.rows(), self.dim, self.size());
         logits.resize(logits.len().max(self.logits_len()), 0.0);
-        let hidden = left(self.operands, View::new(self.hidden, dim, 1), [rows, dim], words, true);
+        let hidden = left_operand(self.operands, View::new(self.hidden, dim, 1), [rows, dim], words, true);
         let of_blocks = logits[..self.logits_len()].par_chunks_mut(rows * size).zip(items);
         for_each_block(self.work(), of_blocks, |block, (logits, item)| {
             let (start, columns) = self.block(block);
@@ -441,7 +441,7 @@ impl<'a> LogitGradients<'a> {
                 let depth = by_channel.steps();
                 let right = Block { panels: by_channel, first_column: 0, columns: dim, first_step: 0, depth };
                 let logits = View::new(logits, 1, size);
-                let logits = left(operands, logits, [columns, self.rows.len()], words, false);
+                let logits = left_operand(operands, logits, [columns, self.rows.len()], words, false);
                 // SAFETY: the block's rows of the head's gradient belong to this task.
                 unsafe { multiply(logits, columns, right, d_head.offset(start, 0), true) };
             }

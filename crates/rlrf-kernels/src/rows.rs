@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use crate::bf16::{left_stride, pair_row, unpair};
-use crate::matmul::{Operands, View};
+use crate::bf16::{pair_row, unpair};
+use crate::matmul::{Operands, View, left_stride};
 use crate::simd::add;
 
 /// A buffer for what one operation leaves to the products behind it: in f32, or in bf16 where these are of bf16, so that none of

@@ -4,8 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::{Heads, Inputs, Span};
-use crate::bf16;
-use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, multiply};
+use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, left_operand, multiply};
 use crate::simd;
 
 /// Most queries of a block.
@@ -210,7 +209,7 @@ impl Scratch {
                         let right = by_channel(operands, &keys.value_by_channel, dim, first, len);
                         let left = View::new(&self.scores[column..], block.stride, 1);
                         let count = block.rows.len();
-                        let left = bf16::left(operands, left, [count, len], &mut self.words, false);
+                        let left = left_operand(operands, left, [count, len], &mut self.words, false);
                         multiply(left, count, right, corner, accumulate);
                         accumulate = true;
                     }
@@ -247,7 +246,7 @@ impl Scratch {
             unsafe {
                 self.compute_scores(inputs, span, &block, head);
                 let dout = View::new(dout, query * dim, 1);
-                let dout = bf16::left(operands, dout, [count, dim], &mut self.words, false);
+                let dout = left_operand(operands, dout, [count, dim], &mut self.words, false);
                 for (in_prefix, keys) in [(true, &self.prefix), (false, &self.own)] {
                     let (first_column, columns, column) = block.part(in_prefix);
                     let panels = &keys.value_by_key;
@@ -281,7 +280,7 @@ impl Scratch {
                     }
                     let right = by_channel(operands, &keys.by_channel, dim, first, len);
                     let left = View::new(&self.d_scores[column..], block.stride, 1);
-                    let left = bf16::left(operands, left, [count, len], &mut self.words, false);
+                    let left = left_operand(operands, left, [count, len], &mut self.words, false);
                     multiply(left, count, right, dq, accumulate);
                     accumulate = true;
 
@@ -292,7 +291,7 @@ impl Scratch {
                         (&self.scores, &self.dout, to(gradients.dv)),
                     ] {
                         let left = View::new(&scores[column..], 1, block.stride);
-                        let left = bf16::left(operands, left, [len, count], &mut self.words, false);
+                        let left = left_operand(operands, left, [len, count], &mut self.words, false);
                         multiply(left, len, by_channel(operands, panels, dim, 0, count), to, true);
                     }
                 }
@@ -309,7 +308,7 @@ impl Scratch {
         let count = block.rows.len();
         self.scores.resize(self.scores.len().max(count * block.stride), 0.0);
         let q = View::new(&inputs.q[(block.rows.start * query + head) * dim..], query * dim, 1);
-        let q = bf16::left(operands, q, [count, dim], &mut self.words, false);
+        let q = left_operand(operands, q, [count, dim], &mut self.words, false);
         for (in_prefix, keys) in [(true, &self.prefix), (false, &self.own)] {
             let (first_column, columns, column) = block.part(in_prefix);
             let (panels, whole) = (&keys.by_key, columns.next_multiple_of(WIDTH));

@@ -27,10 +27,9 @@ pub(super) trait Register: Copy {
 pub(super) struct Tile {
     /// Steps of the inner dimension.
     pub(super) depth: usize,
-    /// Rows are `a_row` apart, and steps `a_step`.
+    /// Rows are `a_row` apart.
     pub(super) a: *const f32,
     pub(super) a_row: usize,
-    pub(super) a_step: usize,
     /// Panels of `WIDTH` columns, step after step; `b_panel` steps from one panel to the next.
     pub(super) b: *const f32,
     pub(super) b_panel: usize,
@@ -73,6 +72,12 @@ impl Microkernel {
             _ => {}
         }
         Self::of(InstructionSet::detect(), operands)
+    }
+
+    /// Columns that the tiles of most rows take at once, in whole panels.
+    pub(super) fn column_unit(&self) -> usize {
+        let groups = self.rows.last().map_or(1, |most| most.groups);
+        (groups * self.group_width).next_multiple_of(WIDTH)
     }
 
     /// The tiles of an instruction set.
@@ -176,20 +181,18 @@ unsafe fn compute<V: Register, const R: usize, const G: usize, const H: usize>(t
             }
         }
         let b = columns::<G>(tile, V::LANES);
-        let mut a = tile.a;
         for step in 0..tile.depth {
             let columns: [[V; H]; G] = std::array::from_fn(|g| {
                 std::array::from_fn(|h| V::load(b[g].add(step * WIDTH + h * V::LANES)))
             });
             for r in 0..R {
-                let factor = V::splat(*a.add(r * tile.a_row));
+                let factor = V::splat(*tile.a.add(r * tile.a_row + step));
                 for g in 0..G {
                     for h in 0..H {
                         sums[r][g][h] = factor.mul_add(columns[g][h], sums[r][g][h]);
                     }
                 }
             }
-            a = a.add(tile.a_step);
         }
         for r in 0..R {
             for g in 0..G {
@@ -451,7 +454,9 @@ pub(super) mod x86 {
             }
         };
     }
-    pub(in crate::matmul) static AVX512: Microkernel = wide!(avx512);
+    // Six rows times four registers take ten loads for 24 products, twelve times two 14, and threads that share a core share its loads.
+    pub(in crate::matmul) static AVX512: Microkernel =
+        Microkernel { group_width: 32, rows: tile_rows!(avx512: 1 x 8, 2 x 4, 3 x 4, 4 x 3, 5 x 2, 6 x 2) };
     pub(in crate::matmul) static AVX512_BF16: Microkernel = wide!(avx512_bf16);
     pub(in crate::matmul) static AVX512_PAIRS: Microkernel = wide!(avx512_pairs);
     // Twice the registers: exact sums of a block beside those over all blocks.

@@ -9,6 +9,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+mod left;
 mod microkernel;
 mod panels;
 mod product;
@@ -22,10 +23,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::bf16::left_words;
 use crate::int8::{BLOCK, BLOCK_STEPS, BLOCK_WORDS, left_blocks};
 use crate::rows::RowsRef;
 use crate::simd::{LANES, add, has_bf16_tiles};
+pub(crate) use left::{left_operand, left_stride, left_words};
 pub(crate) use panels::{Panels, WIDTH};
 pub(crate) use product::{Block, Output, multiply};
 pub(crate) use strip::{Columns, Strips};
@@ -365,9 +366,9 @@ fn products(operands: Operands, a: Left<'_>, jobs: &[Job<'_>], m: usize, k: usiz
     // Taken, not borrowed: while this thread waits for others, it may be lent to another product.
     let mut words = LEFT.take();
     let a = match (operands, a) {
-        (Operands::F32, Left::F32(a)) | (Operands::Bf16, Left::Words(a)) => a,
-        (Operands::Bf16, Left::F32(a)) => left_words(a, m, k, &mut words, true).view(&words),
-        (Operands::Bf16, Left::Rounded(a)) => left_words(a, m, k, &mut words, true).view(&words),
+        (Operands::Bf16, Left::Words(a)) => a,
+        (Operands::F32 | Operands::Bf16, Left::F32(a)) => left_operand(operands, a, [m, k], &mut words, true),
+        (Operands::Bf16, Left::Rounded(a)) => left_words(a, [m, k], &mut words, true),
         (Operands::Int8, Left::F32(a)) => {
             let row = left_blocks(a, m, k, &mut words);
             View::new(&words[..m * row], row, 1)
@@ -385,8 +386,9 @@ fn products_of_words(operands: Operands, a: View<'_>, jobs: &[Job<'_>], m: usize
     let columns: usize = jobs.iter().map(|job| job.n).sum();
     // Reading B, or packing it, costs as much as a few rows.
     let parallel = rayon::current_num_threads() > 1 && (m + 4) * columns * k >= PARALLEL;
+    let unit = product::column_unit(operands);
     let tasks: Vec<(usize, Range<usize>, Range<usize>)> =
-        jobs.iter().enumerate().flat_map(|(index, job)| cut(index, [m, job.n, k], parallel)).collect();
+        jobs.iter().enumerate().flat_map(|(index, job)| cut(index, [m, job.n, k], unit, parallel)).collect();
     let run = |(index, rows, columns): (usize, Range<usize>, Range<usize>)| {
         let Job { right, c, accumulate, bias, .. } = jobs[index];
         // SAFETY: tasks cover disjoint rectangles of the outputs, each of which has `m` rows.
@@ -398,15 +400,16 @@ fn products_of_words(operands: Operands, a: View<'_>, jobs: &[Job<'_>], m: usize
     }
 }
 
-/// The rectangles of job `index` that tasks compute.
+/// The rectangles of job `index` that tasks compute, cut at multiples of `unit` columns.
 fn cut(
     index: usize,
     [m, n, k]: [usize; 3],
+    unit: usize,
     parallel: bool,
 ) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> {
-    let (row_tasks, column_tasks) = if parallel { grid(m, n, k) } else { (1, 1) };
-    let panels = n.div_ceil(WIDTH);
-    let column_at = move |task: usize| (panels * task / column_tasks * WIDTH).min(n);
+    let (row_tasks, column_tasks) = if parallel { grid(m, n, k, unit) } else { (1, 1) };
+    let units = n.div_ceil(unit);
+    let column_at = move |task: usize| (units * task / column_tasks * unit).min(n);
     (0..row_tasks * column_tasks).map(move |task| {
         let (row, column) = (task / column_tasks, task % column_tasks);
         let rows = m * row / row_tasks..m * (row + 1) / row_tasks;
@@ -415,13 +418,17 @@ fn cut(
 }
 
 /// Into how many row and column ranges a product is cut for the threads at hand.
-fn grid(m: usize, n: usize, k: usize) -> (usize, usize) {
+fn grid(m: usize, n: usize, k: usize, unit: usize) -> (usize, usize) {
     let threads = rayon::current_num_threads();
     let work = (m + 4) * n * k;
     // Two tasks per thread, so that a thread that is held up leaves its share to the others.
     let tasks = (work / TASK).clamp(2, threads * 2).next_multiple_of(threads);
     // Columns first: tasks that share columns would pack the same part of B again.
     let columns = tasks.min((n / 96).max(1));
+    // But not into unequal parts of few units.
+    let units = n.div_ceil(unit);
+    let unequal = !units.is_multiple_of(columns) && units < 4 * columns;
+    let columns = if unequal && m >= 2 * 48 { columns.div_ceil(2) } else { columns };
     let rows = (tasks / columns).min(m.div_ceil(48)).max(1);
     (rows, columns)
 }

@@ -1,24 +1,21 @@
 //! The loops around the micro-kernel, in the order of Goto and van de Geijn (2008), on one thread.
 
-use std::mem::MaybeUninit;
-
 use super::microkernel::{Microkernel, Tile};
 use super::panels::{Panels, WIDTH};
 use super::{Operands, View};
 use crate::int8::BLOCK_STEPS;
-use crate::simd::LANES;
 #[cfg(target_arch = "x86_64")]
 use crate::{matmul::amx, simd::has_bf16_tiles};
 
 /// Steps of the inner dimension per pass.
-pub(super) const DEPTH: usize = 512;
+pub(super) const DEPTH: usize = 768;
 
 /// Elements of a strip of rows that are multiplied with all columns of a pass: what tiles read of `A` then stays in the first-level cache,
 /// so that `A` needs no packing, even where two threads share it.
-const STRIP: usize = 12 * 256;
+const STRIP: usize = 6 * 768;
 
 /// Elements of `B` per pass, about: two threads' share of a second-level cache.
-const PACKED: usize = 96 * 1024;
+const PACKED: usize = 128 * 1024;
 
 /// Cuts the steps of an inner dimension into nearly equal passes of at most [`DEPTH`], of whole blocks.
 pub(super) fn pass_depth(steps: usize) -> usize {
@@ -37,8 +34,17 @@ pub(super) fn packed_at_once(operands: Operands, steps: usize) -> (usize, usize)
         let depth = nearly_equal(steps, 2 * DEPTH);
         return (depth, amx::PACKED / depth / WIDTH * WIDTH);
     }
-    let _ = operands;
-    (pass_depth(steps), PACKED / DEPTH)
+    let (depth, unit) = (pass_depth(steps), Microkernel::detect(operands).column_unit());
+    (depth, (PACKED / depth / unit).max(1) * unit)
+}
+
+/// Columns that the tiles of most rows take at once, in whole panels.
+pub(super) fn column_unit(operands: Operands) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if operands == Operands::Bf16 && has_bf16_tiles() {
+        return WIDTH;
+    }
+    Microkernel::detect(operands).column_unit()
 }
 
 /// Where a product goes: the first element, and the distance between rows.
@@ -104,7 +110,7 @@ pub(super) unsafe fn multiply_with(
     c: Output,
     accumulate: bool,
 ) {
-    debug_assert!(block.first_column.is_multiple_of(WIDTH));
+    debug_assert!(a.inner == 1 && block.first_column.is_multiple_of(WIDTH));
     debug_assert!(block.first_column + block.columns <= block.panels.padded_columns());
     debug_assert!(block.first_step + block.depth <= block.panels.steps());
     if rows == 0 || block.columns == 0 {
@@ -120,10 +126,10 @@ pub(super) unsafe fn multiply_with(
         return;
     }
     let pass_depth = pass_depth(block.depth);
-    let pass_columns = PACKED / pass_depth / WIDTH * WIDTH;
+    let unit = kernel.column_unit();
+    let pass_columns = (PACKED / pass_depth / unit).max(1) * unit;
     let strips = rows.div_ceil(kernel.rows.len());
     let height = rows.div_ceil(strips);
-    let mut strip_of_a = [MaybeUninit::uninit(); GATHERED];
     for column in (0..block.columns).step_by(pass_columns) {
         for step in (0..block.depth).step_by(pass_depth) {
             let pass = Pass {
@@ -147,61 +153,11 @@ pub(super) unsafe fn multiply_with(
                             ..pass
                         };
                         let left_step = block.panels.operands().left_word(step + at);
-                        let (mut a, c) = (a.offset(first, left_step), c.offset(first, column));
-                        if a.by_column() && pass.columns >= GATHERED_FOR {
-                            a = gather(a, end - first, part.depth, &mut strip_of_a);
-                        }
+                        let (a, c) = (a.offset(first, left_step), c.offset(first, column));
                         multiply_strip(kernel, &part, a, end - first, c);
                     }
                 }
             }
-        }
-    }
-}
-
-/// Columns that a strip of rows is multiplied with at least where it is gathered before.
-const GATHERED_FOR: usize = 3 * WIDTH;
-
-/// Elements of a gathered strip, of which steps are rounded up to whole blocks, and of what is copied beyond the last ones.
-const GATHERED: usize = STRIP + 16 * BLOCK_STEPS;
-
-/// A strip of rows whose columns lie side by side, but one column far from the next: copied together, it takes less of the first-level
-/// cache and fewer pages.
-///
-/// # Safety
-/// `a` holds `rows x depth` elements.
-///
-/// # Panics
-/// If they are more than [`GATHERED`], less [`LANES`].
-unsafe fn gather<'a>(
-    a: View<'_>,
-    rows: usize,
-    depth: usize,
-    to: &'a mut [MaybeUninit<f32>; GATHERED],
-) -> View<'a> {
-    assert!(rows <= LANES && rows * depth + LANES <= GATHERED);
-    // SAFETY: the caller vouches for the elements, all of which are copied.
-    unsafe {
-        copy_columns(a, rows, depth, to);
-        View::new(to[..rows * depth].assume_init_ref(), 1, rows)
-    }
-}
-
-simd! {
-    /// # Safety
-    /// As [`gather`].
-    unsafe fn copy_columns(a: View<'_>, rows: usize, depth: usize, to: &mut [MaybeUninit<f32>; GATHERED]) {
-        // Whole groups, of which the next column overwrites what is too much.
-        let whole = a.whole_groups(depth);
-        for k in 0..whole {
-            // SAFETY: 16 elements follow in `a`, and fit into `to`.
-            unsafe {
-                let from = a.data.add(k * a.inner).cast::<[f32; LANES]>();
-                to.as_mut_ptr().add(k * rows).cast::<[f32; LANES]>().write(from.read());
-            }
-        }
-        for k in whole..depth {
-            to[k * rows..][..rows].write_copy_of_slice(a.column(k, rows));
         }
     }
 }
@@ -239,7 +195,6 @@ unsafe fn multiply_strip(kernel: &Microkernel, pass: &Pass, a: View<'_>, rows: u
             depth: pass.depth,
             a: a.data,
             a_row: a.outer,
-            a_step: a.inner,
             b: pass.b,
             b_panel: pass.b_panel,
             group,

@@ -83,7 +83,7 @@ fn every_instruction_set_gives_one_chain_of_bf16_pairs() {
         let mut panels = Panels::default();
         panels.pack(Operands::Bf16, View::new(&b, k, 1), n, k);
         let mut words = Vec::new();
-        let place = left_words(View::new(&a, k, 1), m, k, &mut words, false);
+        let left = left_words(View::new(&a, k, 1), [m, k], &mut words, false);
         let sets = instruction_sets().into_iter().map(|set| Microkernel::of(set, Operands::Bf16));
         for (number, kernel) in sets.chain([Microkernel::detect(Operands::Bf16)]).enumerate() {
             let mut c = start.clone();
@@ -91,7 +91,7 @@ fn every_instruction_set_gives_one_chain_of_bf16_pairs() {
             let block = Block { panels: &panels, first_column: 0, columns: n, first_step: 0, depth };
             let output = Output { data: c.as_mut_ptr(), row: n };
             // SAFETY: the shapes are those of the buffers, and the set is one of this processor's.
-            unsafe { multiply_with(kernel, place.view(&words), m, block, output, true) };
+            unsafe { multiply_with(kernel, left, m, block, output, true) };
             assert!(same_bits(&c, &expected), "kernel {number} {m}x{n}x{k}");
         }
     }
