@@ -93,7 +93,8 @@ pub(crate) struct LoraLayer {
 impl LoraLayer {
     /// Of the projection `name`, such as `q_proj`.
     pub(crate) fn place(&self, name: &str) -> Option<&LoraPlace> {
-        self.places[module(name)?].as_ref()
+        let index = MODULES.iter().position(|(module, _)| *module == name)?;
+        self.places[index].as_ref()
     }
 }
 
@@ -199,13 +200,8 @@ impl Adapter {
     }
 }
 
-/// The place of the projection `name` among those of a layer.
-pub(crate) fn module(name: &str) -> Option<usize> {
-    MODULES.iter().position(|(module, _)| *module == name)
-}
-
-/// A layer's projections in the order of [`module`].
-pub(crate) fn linears(places: &LayerPlaces) -> [&LinearPlace; 7] {
+/// A layer's projections in the order of [`MODULES`].
+fn linears(places: &LayerPlaces) -> [&LinearPlace; 7] {
     let LayerPlaces { q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, .. } = places;
     [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]
 }

@@ -178,14 +178,13 @@ pub fn linear_backward_input<'y>(
     out: usize,
     accumulate: bool,
 ) {
-    let weights = Weights::Plain { w, bias: None, out };
-    backward_inputs(operands, dy, rows, out, &mut [InputGradient { weights, dx, inp, accumulate }]);
+    backward_inputs(operands, dy, rows, out, &mut [InputGradient { w, dx, inp, accumulate }]);
 }
 
 /// The gradient of one projection's input.
 pub struct InputGradient<'a> {
-    /// `[out, inp]`, of which a bias is left out; packed ones by [`PackedLinear::transposed`].
-    pub weights: Weights<'a>,
+    /// `[out, inp]`.
+    pub w: &'a [f32],
     /// `[rows, inp]`: overwritten, or added into.
     pub dx: &'a mut [f32],
     /// Number of inputs.
@@ -206,17 +205,9 @@ pub fn backward_inputs<'y>(
     assert!(dy.is(rows, out));
     let jobs: Vec<Job<'_>> = gradients
         .iter_mut()
-        .map(|InputGradient { weights, dx, inp, accumulate }| {
-            let right = match *weights {
-                Weights::Plain { w, out: of_weights, .. } => {
-                    assert!(of_weights == out && w.len() == *inp * out);
-                    Right::Plain(View::new(w, 1, *inp))
-                }
-                Weights::Packed(PackedLinear { panels, .. }) => {
-                    assert_eq!((panels.operands(), panels.depth(), panels.columns()), (operands, out, *inp));
-                    Right::Packed(panels)
-                }
-            };
+        .map(|InputGradient { w, dx, inp, accumulate }| {
+            assert_eq!(w.len(), *inp * out);
+            let right = Right::Plain(View::new(w, 1, *inp));
             Job { accumulate: *accumulate, ..Job::new(right, dx, rows, *inp) }
         })
         .collect();
@@ -261,14 +252,6 @@ impl PackedLinear {
         let mut panels = Panels::default();
         panels.pack(operands, View::new(w, inp, 1), out, inp);
         Self { panels, bias: bias.map(<[f32]>::to_vec) }
-    }
-
-    /// Packs `w[out, in]` for the gradients of inputs, [`backward_inputs`].
-    pub fn transposed(operands: Operands, w: &[f32], inp: usize, out: usize) -> Self {
-        assert_eq!(w.len(), inp * out);
-        let mut panels = Panels::default();
-        panels.pack(operands, View::new(w, 1, inp), inp, out);
-        Self { panels, bias: None }
     }
 
     /// Bytes of the packed weights.

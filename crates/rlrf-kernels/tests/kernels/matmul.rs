@@ -179,31 +179,19 @@ fn products_together_are_the_products_alone() {
                 linear(operands, &x, w, None, &mut alone, rows, inp, out);
                 assert_same_bits(y, &alone);
             }
-            // The same numbers as weights of as many inputs: `[inp, out]`; as they are, or packed.
-            let packed: Vec<_> = weights
+            let mut dxs: Vec<Vec<f32>> = outs.iter().map(|out| noise(rows * out, 9)).collect();
+            // The same numbers as weights of as many inputs: `[inp, out]`.
+            let mut gradients: Vec<_> = weights
                 .iter()
                 .zip(outs)
-                .map(|(w, out)| PackedLinear::transposed(operands, w, out, inp))
+                .zip(&mut dxs)
+                .map(|((w, inp), dx)| InputGradient { w, dx, inp, accumulate: inp > 20 })
                 .collect();
-            for use_packed in [false, true] {
-                let mut dxs: Vec<Vec<f32>> = outs.iter().map(|out| noise(rows * out, 9)).collect();
-                let mut gradients: Vec<_> = weights
-                    .iter()
-                    .zip(&packed)
-                    .zip(outs)
-                    .zip(&mut dxs)
-                    .map(|(((w, packed), columns), dx)| {
-                        let plain = Weights::Plain { w, bias: None, out: inp };
-                        let weights = if use_packed { Weights::Packed(packed) } else { plain };
-                        InputGradient { weights, dx, inp: columns, accumulate: columns > 20 }
-                    })
-                    .collect();
-                with_threads(threads, || backward_inputs(operands, &x, rows, inp, &mut gradients));
-                for ((w, out), dx) in weights.iter().zip(outs).zip(&dxs) {
-                    let mut alone = noise(rows * out, 9);
-                    linear_backward_input(operands, &x, w, &mut alone, rows, out, inp, out > 20);
-                    assert_same_bits(dx, &alone);
-                }
+            with_threads(threads, || backward_inputs(operands, &x, rows, inp, &mut gradients));
+            for ((w, out), dx) in weights.iter().zip(outs).zip(&dxs) {
+                let mut alone = noise(rows * out, 9);
+                linear_backward_input(operands, &x, w, &mut alone, rows, out, inp, out > 20);
+                assert_same_bits(dx, &alone);
             }
         }
     }

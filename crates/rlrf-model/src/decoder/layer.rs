@@ -11,14 +11,11 @@ use rlrf_kernels::rope::RopeTable;
 use rlrf_kernels::swiglu::{Values, swiglu, swiglu_backward};
 
 use super::activations::{BackwardScratch, ForwardScratch, LayerActivations};
-use super::linear::{self, FlatLinear, Linear, LowRank, PackedWeights};
+use super::linear::{self, FlatLinear, Linear, LowRank};
 use super::rows::{gather, resized, spread};
-use crate::lora::{LoraLayer, module};
+use crate::lora::LoraLayer;
 use crate::parameters::LayerPlaces;
 use crate::{Adapter, Batch};
-
-/// The frozen projections of a layer, in the order of [`module`].
-pub(super) type PackedLayer = [PackedWeights; 7];
 
 /// The weights of one layer; `L` is how its projections are stored.
 #[derive(Debug)]
@@ -145,13 +142,12 @@ impl LayerWeights<'_, PackedLinear> {
 
 impl<'a> LayerWeights<'a, FlatLinear<'a>> {
     /// The layer whose tensors lie at `places` of the flat `parameters`; with the adapters at these places of theirs,
-    /// all else is frozen, and may be `packed`.
+    /// all else is frozen.
     pub(super) fn new(
         places: &'a LayerPlaces,
         parameters: &'a [f32],
         operands: Operands,
         adapter: Option<(&'a Adapter, &'a LoraLayer)>,
-        packed: Option<&'a PackedLayer>,
     ) -> Self {
         let vector = |range: &std::ops::Range<usize>| Cow::Borrowed(&parameters[range.clone()]);
         let projection = |name: &str, place| FlatLinear {
@@ -159,7 +155,6 @@ impl<'a> LayerWeights<'a, FlatLinear<'a>> {
             parameters,
             operands,
             frozen: adapter.is_some(),
-            packed: packed.and_then(|packed| Some(&packed[module(name)?])),
             adapter: adapter.and_then(|(adapter, layer)| {
                 Some(LowRank {
                     place: layer.place(name)?,

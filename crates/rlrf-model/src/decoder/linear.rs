@@ -107,24 +107,6 @@ impl<'a> LowRank<'a> {
     }
 }
 
-/// The weights of a frozen projection, packed once for the products of both directions.
-#[derive(Debug, Clone)]
-pub(crate) struct PackedWeights {
-    forward: PackedLinear,
-    backward: PackedLinear,
-}
-
-impl PackedWeights {
-    /// Of the projection at `place` of the flat `parameters`.
-    pub(super) fn new(operands: Operands, place: &LinearPlace, parameters: &[f32]) -> Self {
-        let ((weight, bias), inputs, outputs) = (place.of(parameters), place.inputs, place.outputs);
-        Self {
-            forward: PackedLinear::new(operands, weight, bias, inputs, outputs),
-            backward: PackedLinear::transposed(operands, weight, inputs, outputs),
-        }
-    }
-}
-
 /// A projection in a flat vector of parameters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FlatLinear<'a> {
@@ -134,16 +116,13 @@ pub(crate) struct FlatLinear<'a> {
     pub(crate) operands: Operands,
     /// Whether weight and bias have no gradient.
     pub(crate) frozen: bool,
-    /// Frozen weights as products read them, where they are kept so.
-    pub(crate) packed: Option<&'a PackedWeights>,
     pub(crate) adapter: Option<LowRank<'a>>,
 }
 
 impl Linear for FlatLinear<'_> {
     fn weights(&self) -> (Operands, Weights<'_>) {
         let (w, bias) = self.place.of(self.parameters);
-        let plain = Weights::Plain { w, bias, out: self.place.outputs };
-        (self.operands, self.packed.map_or(plain, |packed| Weights::Packed(&packed.forward)))
+        (self.operands, Weights::Plain { w, bias, out: self.place.outputs })
     }
 
     fn inputs(&self) -> usize {
@@ -178,16 +157,13 @@ impl FlatLinear<'_> {
     ) {
         let (inputs, outputs, operands) = (self.place.inputs, self.place.outputs, self.operands);
         let (w, _) = self.place.of(self.parameters);
-        let plain = Weights::Plain { w, bias: None, out: outputs };
-        let weights = self.packed.map_or(plain, |packed| Weights::Packed(&packed.backward));
-        let input = InputGradient { weights, dx: &mut *dx, inp: inputs, accumulate };
+        let input = InputGradient { w, dx: &mut *dx, inp: inputs, accumulate };
         let Some(adapter) = self.adapter else {
             return backward_inputs(operands, dy, rows, outputs, &mut [input]);
         };
         let rank = adapter.rank;
         let d_down = resized(d_down, rows * rank);
-        let weights = Weights::Plain { w: adapter.b(), bias: None, out: outputs };
-        let of_adapter = InputGradient { weights, dx: &mut *d_down, inp: rank, accumulate: false };
+        let of_adapter = InputGradient { w: adapter.b(), dx: &mut *d_down, inp: rank, accumulate: false };
         backward_inputs(operands, dy, rows, outputs, &mut [input, of_adapter]);
         adapter.scale(d_down);
         linear_backward_input(operands, &*d_down, adapter.a(), dx, rows, inputs, rank, true);

@@ -7,13 +7,13 @@ mod rows;
 mod score;
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rlrf_kernels::attention::{self, Heads};
 use rlrf_kernels::logprobs;
-use rlrf_kernels::matmul::{Operands, bf16_in_tiles, linear};
+use rlrf_kernels::matmul::{Operands, linear};
 use rlrf_kernels::norm::{add_rms_norm, rms_norm_backward};
 use rlrf_kernels::rope::RopeTable;
 use rlrf_kernels::swiglu::Values;
@@ -21,12 +21,11 @@ use rlrf_kernels::swiglu::Values;
 pub use activations::Activations;
 pub(crate) use activations::{ForwardScratch, LayerActivations};
 use activations::{Kept, Selection};
+use layer::LayerBackward;
 pub(crate) use layer::{Block, LayerWeights};
-use layer::{LayerBackward, PackedLayer};
-use linear::{FlatLinear, PackedWeights};
+use linear::FlatLinear;
 use rows::{resized, scatter_add};
 
-use crate::lora::linears;
 use crate::{Adapter, Batch, Error, Head, Layout, ModelConfig, ParameterEntry, Result};
 
 /// A decoder with its parameters in f32.
@@ -36,8 +35,6 @@ pub struct Decoder {
     layout: Layout,
     parameters: Vec<f32>,
     adapter: Option<Adapter>,
-    /// The projections under the adapters, packed when first used.
-    frozen: OnceLock<Arc<[PackedLayer]>>,
     rope: Arc<RopeTable>,
 }
 
@@ -88,7 +85,7 @@ impl Decoder {
             config.max_position_embeddings,
             config.attention_factor(),
         ));
-        Ok(Self { config, layout, parameters, adapter: None, frozen: OnceLock::new(), rope })
+        Ok(Self { config, layout, parameters, adapter: None, rope })
     }
 
     /// The configuration.
@@ -108,7 +105,6 @@ impl Decoder {
 
     /// The flat vector, to be updated by an optimizer.
     pub fn parameters_mut(&mut self) -> &mut [f32] {
-        self.frozen.take();
         &mut self.parameters
     }
 
@@ -123,14 +119,13 @@ impl Decoder {
 
     /// Adds the adapters to the weights and gives them back; none if there are none.
     pub fn merge(&mut self) -> Option<Adapter> {
-        let adapter = self.detach()?;
+        let adapter = self.adapter.take()?;
         adapter.merge_into(&self.layout, &mut self.parameters);
         Some(adapter)
     }
 
     /// Drops the adapters, and gives them back.
     pub fn detach(&mut self) -> Option<Adapter> {
-        self.frozen.take();
         self.adapter.take()
     }
 
@@ -186,22 +181,10 @@ impl Decoder {
         &self,
         operands: Operands,
     ) -> impl DoubleEndedIterator<Item = LayerWeights<'_, FlatLinear<'_>>> + ExactSizeIterator {
-        let frozen = self.frozen(operands);
         self.layout.layers.iter().enumerate().map(move |(index, places)| {
             let adapter = self.adapter.as_ref().map(|adapter| (adapter, adapter.layer(index)));
-            let packed = frozen.map(|layers| &layers[index]);
-            LayerWeights::new(places, &self.parameters, operands, adapter, packed)
+            LayerWeights::new(places, &self.parameters, operands, adapter)
         })
-    }
-
-    /// The projections under the adapters as products of bf16 read them, where these run in tiles: packing them for each product took 14%
-    /// of a step there. Elsewhere it costs no more than reading them packed does.
-    fn frozen(&self, operands: Operands) -> Option<&[PackedLayer]> {
-        let pays = self.adapter.is_some() && operands == Operands::Bf16 && bf16_in_tiles();
-        let pack =
-            |places| linears(places).map(|place| PackedWeights::new(operands, place, &self.parameters));
-        // On this thread alone: one that waited for others might be lent to somebody who waits for this.
-        pays.then(|| &**self.frozen.get_or_init(|| self.layout.layers.iter().map(pack).collect()))
     }
 
     fn block(&self) -> Block<'_> {
