@@ -24,6 +24,9 @@ const ROWS: usize = 16;
 /// Rows of two.
 const TWO: usize = 2 * ROWS;
 
+/// Bytes of a step of a panel.
+const B_ROW: usize = WIDTH * size_of::<f32>();
+
 /// Steps of the inner dimension per pass: two tiles' rows of `A` then stay in the first-level cache.
 const DEPTH: usize = 144;
 
@@ -127,17 +130,27 @@ impl Tile {
     /// # Safety
     /// The tile registers have the shapes of `rows` rows; the pointers are valid for them.
     unsafe fn compute(&self, rows: usize) {
+        let (half_of_b, half_of_c) =
+            (|b: *const f32| b.wrapping_add(WIDTH / 2), |c: *mut f32| c.wrapping_add(WIDTH / 2));
         // SAFETY: passed on; both halves of the panel are 16 columns wide.
         unsafe {
-            let halves = [0, WIDTH / 2].map(|column| Self {
-                b: self.b.wrapping_add(column),
-                c: self.c.wrapping_add(column),
-                ..*self
-            });
-            match rows {
-                ..=ROWS => self.compute_one(),
-                TWO => halves.iter().for_each(|half| half.compute_even()),
-                _ => halves.iter().for_each(|half| half.compute_uneven()),
+            if rows <= ROWS {
+                let columns = Second {
+                    operand: half_of_b(self.b),
+                    row: B_ROW,
+                    step: STEPS * B_ROW,
+                    c: half_of_c(self.c),
+                };
+                return self.compute_wide(&columns);
+            }
+            for half in [Self { ..*self }, Self { b: half_of_b(self.b), c: half_of_c(self.c), ..*self }] {
+                let below = Second {
+                    operand: half.a.wrapping_byte_add(ROWS * half.a_row),
+                    row: half.a_row,
+                    step: STEPS * size_of::<f32>(),
+                    c: half.c.wrapping_byte_add(ROWS * half.c_row),
+                };
+                if rows == TWO { half.compute_even(&below) } else { half.compute_uneven(&below) }
             }
         }
     }
@@ -164,55 +177,25 @@ impl Tile {
             }
         }
     }
-
-    /// One tile of rows, all columns of the panel.
-    ///
-    /// # Safety
-    /// As [`Self::compute`].
-    unsafe fn compute_one(&self) {
-        // SAFETY: passed on.
-        unsafe {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "test {accumulate:e}, {accumulate:e}",
-                "jz 2f",
-                "tileloadd tmm0, [{c} + {c_row}*1]",
-                "tileloadd tmm1, [{c} + {c_row}*1 + 64]",
-                "2:",
-                "tileloadd tmm2, [{a} + {a_row}*1]",
-                "tileloadd tmm4, [{b} + {b_row}*1]",
-                "tdpbf16ps tmm0, tmm2, tmm4",
-                "tileloadd tmm4, [{b} + {b_row}*1 + 64]",
-                "tdpbf16ps tmm1, tmm2, tmm4",
-                "add {a}, 64",
-                "add {b}, 2048",
-                "dec {steps}",
-                "jnz 2b",
-                "tilestored [{c} + {c_row}*1], tmm0",
-                "tilestored [{c} + {c_row}*1 + 64], tmm1",
-                accumulate = in(reg) u32::from(self.accumulate),
-                a = inout(reg) self.a => _,
-                a_row = in(reg) self.a_row,
-                b = inout(reg) self.b => _,
-                b_row = in(reg) WIDTH * size_of::<f32>(),
-                steps = inout(reg) self.steps => _,
-                c = in(reg) self.c,
-                c_row = in(reg) self.c_row,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm4") _,
-                options(nostack)
-            );
-        }
-    }
 }
 
-/// Computes two tiles of rows times 16 columns, with a register for the second one's rows of `A`.
-macro_rules! compute_two {
-    ($name:ident, $second:ident) => {
+/// What the second of two sums is made of, beside what it shares with the first: rows of `A`, or columns of `B`.
+struct Second {
+    operand: *const f32,
+    /// Bytes from one of its rows to the next, and to the next instruction's.
+    row: usize,
+    step: usize,
+    c: *mut f32,
+}
+
+/// Computes two sums: register 0 from the rows in 2 and the columns in 4, and 1 from the rows in `$left` and the columns in 4, once the second operand is
+/// loaded into `$second`.
+macro_rules! compute {
+    ($name:ident, $second:ident, $left:ident) => {
         impl Tile {
             /// # Safety
             /// As [`Self::compute`].
-            unsafe fn $name(&self) {
+            unsafe fn $name(&self, second: &Second) {
                 // SAFETY: passed on.
                 unsafe {
                     asm!(
@@ -221,29 +204,31 @@ macro_rules! compute_two {
                         "test {accumulate:e}, {accumulate:e}",
                         "jz 2f",
                         "tileloadd tmm0, [{c} + {c_row}*1]",
-                        "tileloadd tmm1, [{below} + {c_row}*1]",
+                        "tileloadd tmm1, [{second_c} + {c_row}*1]",
                         "2:",
                         "tileloadd tmm4, [{b} + {b_row}*1]",
                         "tileloadd tmm2, [{a} + {a_row}*1]",
                         "tdpbf16ps tmm0, tmm2, tmm4",
-                        concat!("tileloadd ", stringify!($second), ", [{second} + {a_row}*1]"),
-                        concat!("tdpbf16ps tmm1, ", stringify!($second), ", tmm4"),
+                        concat!("tileloadd ", stringify!($second), ", [{second} + {second_row}*1]"),
+                        concat!("tdpbf16ps tmm1, ", stringify!($left), ", tmm4"),
                         "add {a}, 64",
-                        "add {second}, 64",
                         "add {b}, 2048",
+                        "add {second}, {second_step}",
                         "dec {steps}",
                         "jnz 2b",
                         "tilestored [{c} + {c_row}*1], tmm0",
-                        "tilestored [{below} + {c_row}*1], tmm1",
+                        "tilestored [{second_c} + {c_row}*1], tmm1",
                         accumulate = in(reg) u32::from(self.accumulate),
                         a = inout(reg) self.a => _,
-                        second = inout(reg) self.a.wrapping_byte_add(ROWS * self.a_row) => _,
                         a_row = in(reg) self.a_row,
                         b = inout(reg) self.b => _,
-                        b_row = in(reg) WIDTH * size_of::<f32>(),
+                        b_row = in(reg) B_ROW,
+                        second = inout(reg) second.operand => _,
+                        second_row = in(reg) second.row,
+                        second_step = in(reg) second.step,
                         steps = inout(reg) self.steps => _,
                         c = in(reg) self.c,
-                        below = in(reg) self.c.wrapping_byte_add(ROWS * self.c_row),
+                        second_c = in(reg) second.c,
                         c_row = in(reg) self.c_row,
                         out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _,
                         options(nostack)
@@ -254,6 +239,8 @@ macro_rules! compute_two {
     };
 }
 
-// Full tiles, and a second one with fewer rows than the first: both operands of a product have as many.
-compute_two!(compute_even, tmm2);
-compute_two!(compute_uneven, tmm3);
+// One tile of rows with both halves of a panel.
+compute!(compute_wide, tmm4, tmm2);
+// Two tiles of rows, full ones, and a second one with fewer rows than the first: both operands of a product have as many.
+compute!(compute_even, tmm2, tmm2);
+compute!(compute_uneven, tmm3, tmm3);

@@ -34,8 +34,14 @@ pub(super) fn packed_at_once(operands: Operands, steps: usize) -> (usize, usize)
         let depth = nearly_equal(steps, 2 * DEPTH);
         return (depth, amx::PACKED / depth / WIDTH * WIDTH);
     }
-    let (depth, unit) = (pass_depth(steps), Microkernel::detect(operands).column_unit());
-    (depth, (PACKED / depth / unit).max(1) * unit)
+    let depth = pass_depth(steps);
+    (depth, pass_columns(Microkernel::detect(operands), depth))
+}
+
+/// Columns of a pass of `depth` steps, of whole tiles.
+fn pass_columns(kernel: &Microkernel, depth: usize) -> usize {
+    let unit = kernel.column_unit();
+    (PACKED / depth / unit).max(1) * unit
 }
 
 /// Columns that the tiles of most rows take at once, in whole panels.
@@ -126,8 +132,7 @@ pub(super) unsafe fn multiply_with(
         return;
     }
     let pass_depth = pass_depth(block.depth);
-    let unit = kernel.column_unit();
-    let pass_columns = (PACKED / pass_depth / unit).max(1) * unit;
+    let pass_columns = pass_columns(kernel, pass_depth);
     let strips = rows.div_ceil(kernel.rows.len());
     let height = rows.div_ceil(strips);
     for column in (0..block.columns).step_by(pass_columns) {
