@@ -384,15 +384,26 @@ impl<'a> Chunk<'a> {
         let tasks = (0..channel_tasks).into_par_iter().with_max_len(1);
         for_each_block(self.work(), tasks, |task, _| {
             let (first, end) = (channel_at(task), channel_at(task + 1));
-            SCRATCH.with_borrow_mut(|(panels, ..)| {
+            SCRATCH.with_borrow_mut(|(panels, _, words)| {
                 for (block, logits) in logits.chunks(rows * size).take(self.blocks()).enumerate() {
                     let (start, columns) = self.block(block);
                     let head = View::new(&self.head[start * dim + first..], 1, dim);
                     panels.pack(self.operands, head, end - first, columns);
                     let depth = panels.steps();
                     let right = Block { panels, first_column: 0, columns: end - first, first_step: 0, depth };
+                    // In bf16 they are words already.
+                    let logits = match self.operands {
+                        Operands::Bf16 => View::new(logits, size, 1),
+                        _ => left_operand(
+                            self.operands,
+                            View::new(logits, size, 1),
+                            [rows, columns],
+                            words,
+                            false,
+                        ),
+                    };
                     // SAFETY: these channels of `d_hidden` belong to this task.
-                    unsafe { multiply(View::new(logits, size, 1), rows, right, to.offset(0, first), true) };
+                    unsafe { multiply(logits, rows, right, to.offset(0, first), true) };
                 }
             });
         });

@@ -20,7 +20,7 @@ impl Precision {
     /// The operands of products.
     pub(crate) fn operands(self) -> Operands {
         match self {
-            Self::F32 => Operands::F32,
+            Self::F32 => Operands::f32(),
             Self::Bf16 => Operands::Bf16,
         }
     }

@@ -108,7 +108,7 @@ impl InferenceDecoder {
     /// How the caller holds keys and values best: in f32 beside weights in f32, in bf16 beside others.
     pub fn cache_operands(&self) -> Operands {
         match self.lm_head.operands() {
-            Operands::F32 => Operands::F32,
+            Operands::F32 | Operands::F32InTiles => Operands::F32,
             Operands::Bf16 | Operands::Int8 => Operands::Bf16,
         }
     }

@@ -28,9 +28,9 @@ impl KeyValues {
     /// No blocks yet, of heads with `dim` channels.
     ///
     /// # Panics
-    /// If the operands are 8-bit: only weights are.
+    /// If the operands are others than f32 or bf16.
     pub fn new(operands: Operands, dim: usize) -> Self {
-        assert!(operands != Operands::Int8, "keys are held in f32 or bf16");
+        assert!(matches!(operands, Operands::F32 | Operands::Bf16), "keys are held in f32 or bf16");
         Self { operands, dim, keys: Vec::new(), values: Vec::new(), words: vec![0.0; dim.div_ceil(2)] }
     }
 

@@ -103,7 +103,7 @@ pub fn forward(
     logsumexp: &mut [f32],
 ) {
     heads.check(positions.len(), &[q.len(), out.len()], &[k.len(), v.len()], logsumexp.len());
-    let inputs = Inputs { operands, q, k, v, positions, heads };
+    let inputs = Inputs { operands: operands.unsplit(), q, k, v, positions, heads };
     let out = Output { data: out.as_mut_ptr(), row: heads.query * heads.dim };
     let logsumexp = Output { data: logsumexp.as_mut_ptr(), row: heads.query };
     each_task(spans, heads, forest(spans, positions.len()), true, |tree, key_value, group, scratch| {
@@ -139,7 +139,7 @@ pub fn backward(
 ) {
     let query_sized = [q.len(), out.len(), dout.len(), dq.len()];
     heads.check(positions.len(), &query_sized, &[k.len(), v.len(), dk.len(), dv.len()], logsumexp.len());
-    let inputs = Inputs { operands, q, k, v, positions, heads };
+    let inputs = Inputs { operands: operands.unsplit(), q, k, v, positions, heads };
     let results = scratch::Results { out, logsumexp, dout };
     let gradients = scratch::Gradients {
         dq: Output { data: dq.as_mut_ptr(), row: heads.query * heads.dim },

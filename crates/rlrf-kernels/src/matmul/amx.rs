@@ -6,17 +6,23 @@
 //! as [`Panels`](super::Panels) hold it; both are padded with zeros.
 //!
 //! Every tile that holds something keeps a physical register, and these are few where two threads share a core: with all eight
-//! tiles in use, loads and products wait for one another, and take twice as long as with four. So tiles are used sparingly:
-//! two for sums, and one for each operand.
+//! tiles in use, loads and products wait for one another. So three are used: a sum, and one for each operand. What the loads read
+//! again is in the first-level cache.
 
 use std::arch::asm;
 
-use super::View;
 use super::panels::WIDTH;
 use super::product::{Block, Output};
+use super::split::PLANES;
+use super::{Operands, View};
 
 /// Words of `A` and steps of `B` that one instruction takes.
-pub(crate) const STEPS: usize = 16;
+const STEPS: usize = 16;
+
+/// The same of all planes.
+pub(super) fn unit(operands: Operands) -> usize {
+    if operands == Operands::F32InTiles { PLANES * STEPS } else { STEPS }
+}
 
 /// Rows of a tile.
 const ROWS: usize = 16;
@@ -24,8 +30,14 @@ const ROWS: usize = 16;
 /// Rows of two.
 const TWO: usize = 2 * ROWS;
 
-/// Bytes of a step of a panel.
+/// Bytes from one row of a tile of `B` to the next.
 const B_ROW: usize = WIDTH * size_of::<f32>();
+
+/// Bytes from one tile of `A` to the next along the inner dimension.
+const A_STEP: usize = STEPS * size_of::<f32>();
+
+/// The same of `B`.
+const B_STEP: usize = STEPS * B_ROW;
 
 /// Steps of the inner dimension per pass: two tiles' rows of `A` then stay in the first-level cache.
 const DEPTH: usize = 144;
@@ -33,7 +45,7 @@ const DEPTH: usize = 144;
 /// Words of `B` that are gone through for each pair of row tiles: with the sums of these, they stay in the second-level cache.
 pub(super) const PACKED: usize = 224 * 1024;
 
-/// Shapes of the eight tile registers: 0 and 1 are sums, 2 rows of `A`, 3 rows of `A` where the second tile has fewer than the first, 4 columns of `B`.
+/// Shapes of the eight tile registers: 0 is a sum, 1 rows of `A`, 2 columns of `B`; 3 and 4 are sum and rows of tiles with fewer rows.
 #[repr(C, align(64))]
 struct Shapes {
     palette: u8,
@@ -44,15 +56,13 @@ struct Shapes {
 }
 
 impl Shapes {
-    /// For up to two tiles of rows.
+    /// For tiles of 16 rows, and of what `rows` leaves.
     fn new(rows: usize) -> Self {
-        let first = rows.min(ROWS) as u8;
-        // One tile of rows has two of columns.
-        let second = if rows > ROWS { (rows - ROWS) as u8 } else { first };
+        let rest = if rows.is_multiple_of(ROWS) { ROWS } else { rows % ROWS } as u8;
         let mut shapes =
             Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         shapes.row_bytes[..5].fill(64);
-        shapes.rows[..5].copy_from_slice(&[first, second, first, second, 16]);
+        shapes.rows[..5].copy_from_slice(&[16, 16, 16, rest, rest]);
         shapes
     }
 
@@ -70,7 +80,9 @@ struct Tile {
     /// Bytes from one row of `A` to the next.
     a_row: usize,
     b: *const f32,
-    /// Instructions along the inner dimension.
+    /// Whether operands are f32 in three planes.
+    split: bool,
+    /// Instructions along the inner dimension of a plane.
     steps: usize,
     c: *mut f32,
     /// Bytes from one row of `C` to the next.
@@ -84,21 +96,19 @@ struct Tile {
 /// [`has_bf16_tiles`](crate::simd::has_bf16_tiles) said so; `a` holds `rows` rows of `block.depth` words padded to whole [`STEPS`] with zeros, side by side;
 /// `c` is valid for `rows x block.columns`, and no other thread touches these.
 pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Output, accumulate: bool) {
-    debug_assert!(a.inner == 1 && block.first_step.is_multiple_of(STEPS));
-    let steps = block.depth.next_multiple_of(STEPS);
+    let split = block.panels.operands() == Operands::F32InTiles;
+    let unit = unit(block.panels.operands());
+    debug_assert!(a.inner == 1 && block.first_step.is_multiple_of(unit));
+    let steps = block.depth.next_multiple_of(unit);
     debug_assert!(a.holds(rows, steps) && block.first_step + steps <= block.panels.stride());
-    let pass_depth = steps.div_ceil(steps.div_ceil(DEPTH)).next_multiple_of(STEPS);
+    let pass_depth = steps.div_ceil(steps.div_ceil(DEPTH)).next_multiple_of(unit);
     let block_columns = (PACKED / steps / WIDTH).max(2) * WIDTH;
-    let mut shaped = 0;
+    // SAFETY: the caller asked.
+    unsafe { Shapes::new(rows).load() };
     for column in (0..block.columns).step_by(block_columns) {
         let columns = column..block.columns.min(column + block_columns);
         for row in (0..rows).step_by(TWO) {
             let count = (rows - row).min(TWO);
-            if count != shaped {
-                // SAFETY: the caller asked.
-                unsafe { Shapes::new(count).load() };
-                shaped = count;
-            }
             for step in (0..steps).step_by(pass_depth) {
                 for column in columns.clone().step_by(WIDTH) {
                     let panel = (block.first_column + column) / WIDTH;
@@ -108,7 +118,8 @@ pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Out
                             a: a.offset(row, step).data,
                             a_row: a.outer * size_of::<f32>(),
                             b: block.panels.panel(panel, block.first_step + step),
-                            steps: (steps - step).min(pass_depth) / STEPS,
+                            split,
+                            steps: (steps - step).min(pass_depth) / unit,
                             c: c.offset(row, column).data,
                             c_row: c.row * size_of::<f32>(),
                             accumulate: accumulate || step > 0,
@@ -128,29 +139,25 @@ pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Out
 
 impl Tile {
     /// # Safety
-    /// The tile registers have the shapes of `rows` rows; the pointers are valid for them.
+    /// Tiles of fewer rows than 16 have as many as `rows` leaves beyond whole tiles; the pointers are valid for all rows.
     unsafe fn compute(&self, rows: usize) {
-        let (half_of_b, half_of_c) =
-            (|b: *const f32| b.wrapping_add(WIDTH / 2), |c: *mut f32| c.wrapping_add(WIDTH / 2));
-        // SAFETY: passed on; both halves of the panel are 16 columns wide.
-        unsafe {
-            if rows <= ROWS {
-                let columns = Second {
-                    operand: half_of_b(self.b),
-                    row: B_ROW,
-                    step: STEPS * B_ROW,
-                    c: half_of_c(self.c),
+        for half in [0, WIDTH / 2] {
+            for row in (0..rows).step_by(ROWS) {
+                let tile = Self {
+                    a: self.a.wrapping_byte_add(row * self.a_row),
+                    b: self.b.wrapping_add(half),
+                    c: self.c.wrapping_byte_add(row * self.c_row).wrapping_add(half),
+                    ..*self
                 };
-                return self.compute_wide(&columns);
-            }
-            for half in [Self { ..*self }, Self { b: half_of_b(self.b), c: half_of_c(self.c), ..*self }] {
-                let below = Second {
-                    operand: half.a.wrapping_byte_add(ROWS * half.a_row),
-                    row: half.a_row,
-                    step: STEPS * size_of::<f32>(),
-                    c: half.c.wrapping_byte_add(ROWS * half.c_row),
-                };
-                if rows == TWO { half.compute_even(&below) } else { half.compute_uneven(&below) }
+                // SAFETY: passed on; both halves of the panel are 16 columns wide.
+                unsafe {
+                    match (self.split, rows - row) {
+                        (false, ROWS..) => tile.compute_whole(),
+                        (false, _) => tile.compute_rest(),
+                        (true, ROWS..) => tile.compute_whole_split(),
+                        (true, _) => tile.compute_rest_split(),
+                    }
+                }
             }
         }
     }
@@ -179,56 +186,36 @@ impl Tile {
     }
 }
 
-/// What the second of two sums is made of, beside what it shares with the first: rows of `A`, or columns of `B`.
-struct Second {
-    operand: *const f32,
-    /// Bytes from one of its rows to the next, and to the next instruction's.
-    row: usize,
-    step: usize,
-    c: *mut f32,
-}
-
-/// Computes two sums: register 0 from the rows in 2 and the columns in 4, and 1 from the rows in `$left` and the columns in 4, once the second operand is
-/// loaded into `$second`.
+/// Computes 16 columns of up to 16 rows, in these registers.
 macro_rules! compute {
-    ($name:ident, $second:ident, $left:ident) => {
+    ($name:ident, $planes:expr, $sum:literal, $($instruction:expr),* $(,)?) => {
         impl Tile {
             /// # Safety
             /// As [`Self::compute`].
-            unsafe fn $name(&self, second: &Second) {
+            unsafe fn $name(&self) {
                 // SAFETY: passed on.
                 unsafe {
                     asm!(
-                        "tilezero tmm0",
-                        "tilezero tmm1",
+                        concat!("tilezero ", $sum),
                         "test {accumulate:e}, {accumulate:e}",
                         "jz 2f",
-                        "tileloadd tmm0, [{c} + {c_row}*1]",
-                        "tileloadd tmm1, [{second_c} + {c_row}*1]",
+                        concat!("tileloadd ", $sum, ", [{c} + {c_row}*1]"),
                         "2:",
-                        "tileloadd tmm4, [{b} + {b_row}*1]",
-                        "tileloadd tmm2, [{a} + {a_row}*1]",
-                        "tdpbf16ps tmm0, tmm2, tmm4",
-                        concat!("tileloadd ", stringify!($second), ", [{second} + {second_row}*1]"),
-                        concat!("tdpbf16ps tmm1, ", stringify!($left), ", tmm4"),
-                        "add {a}, 64",
-                        "add {b}, 2048",
-                        "add {second}, {second_step}",
+                        $($instruction,)*
+                        "add {a}, {a_step}",
+                        "add {b}, {b_step}",
                         "dec {steps}",
                         "jnz 2b",
-                        "tilestored [{c} + {c_row}*1], tmm0",
-                        "tilestored [{second_c} + {c_row}*1], tmm1",
+                        concat!("tilestored [{c} + {c_row}*1], ", $sum),
                         accumulate = in(reg) u32::from(self.accumulate),
                         a = inout(reg) self.a => _,
                         a_row = in(reg) self.a_row,
+                        a_step = const $planes * A_STEP,
                         b = inout(reg) self.b => _,
                         b_row = in(reg) B_ROW,
-                        second = inout(reg) second.operand => _,
-                        second_row = in(reg) second.row,
-                        second_step = in(reg) second.step,
+                        b_step = const $planes * B_STEP,
                         steps = inout(reg) self.steps => _,
                         c = in(reg) self.c,
-                        second_c = in(reg) second.c,
                         c_row = in(reg) self.c_row,
                         out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _,
                         options(nostack)
@@ -239,8 +226,59 @@ macro_rules! compute {
     };
 }
 
-// One tile of rows with both halves of a panel.
-compute!(compute_wide, tmm4, tmm2);
-// Two tiles of rows, full ones, and a second one with fewer rows than the first: both operands of a product have as many.
-compute!(compute_even, tmm2, tmm2);
-compute!(compute_uneven, tmm3, tmm3);
+/// Loads a plane of rows of `A` from so many bytes behind `a`.
+macro_rules! load_a {
+    ($rows:literal, $bytes:literal) => {
+        concat!("tileloadd ", $rows, ", [{a} + {a_row}*1 + ", $bytes, "]")
+    };
+}
+
+/// The same of columns of `B`.
+macro_rules! load_b {
+    ($bytes:literal) => {
+        concat!("tileloadd tmm2, [{b} + {b_row}*1 + ", $bytes, "]")
+    };
+}
+
+/// Adds to the sum.
+macro_rules! add {
+    ($sum:literal, $rows:literal) => {
+        concat!("tdpbf16ps ", $sum, ", ", $rows, ", tmm2")
+    };
+}
+
+/// Products of bf16.
+macro_rules! products {
+    ($name:ident, $sum:literal, $rows:literal) => {
+        compute!($name, 1, $sum, load_a!($rows, 0), load_b!(0), add!($sum, $rows));
+    };
+}
+
+/// Products of f32, which add those of the planes of `A` and `B` 0 2, 0 1, 1 1, 1 0, 0 0 and 2 0.
+macro_rules! split_products {
+    ($name:ident, $sum:literal, $rows:literal) => {
+        compute!(
+            $name,
+            PLANES,
+            $sum,
+            load_a!($rows, 0),
+            load_b!(4096),
+            add!($sum, $rows),
+            load_b!(2048),
+            add!($sum, $rows),
+            load_a!($rows, 64),
+            add!($sum, $rows),
+            load_b!(0),
+            add!($sum, $rows),
+            load_a!($rows, 0),
+            add!($sum, $rows),
+            load_a!($rows, 128),
+            add!($sum, $rows),
+        );
+    };
+}
+
+products!(compute_whole, "tmm0", "tmm1");
+products!(compute_rest, "tmm3", "tmm4");
+split_products!(compute_whole_split, "tmm0", "tmm1");
+split_products!(compute_rest_split, "tmm3", "tmm4");

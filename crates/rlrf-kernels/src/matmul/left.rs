@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::split::{GROUP, Lines, PLANES, split};
 use super::{Operands, View};
 #[cfg(target_arch = "x86_64")]
 use crate::bf16::avx512;
@@ -34,6 +35,7 @@ pub(crate) fn left_operand<'w>(
 ) -> View<'w> {
     match operands {
         Operands::Bf16 => left_words(a, shape, words, parallel),
+        Operands::F32InTiles => split_words(a, shape, words, parallel),
         _ => left_rows(a, shape, words, parallel),
     }
 }
@@ -54,6 +56,26 @@ pub(crate) fn left_words<'w, T: Element>(
             let (words, padding) = words.split_at_mut(depth.div_ceil(2));
             T::pair_row(a.row(row, depth), words);
             padding.fill(0.0);
+        }
+    })
+}
+
+/// [`left_operand`] in three planes of bf16.
+fn split_words<'w>(
+    a: View<'_>,
+    [rows, depth]: [usize; 2],
+    words: &'w mut Vec<f32>,
+    parallel: bool,
+) -> View<'w> {
+    fill(words, [rows, apart(Operands::F32InTiles.steps(depth))], parallel, |first, words, stride| {
+        let lines = Lines { of_rows: true, stride, plane: LANES };
+        for (first, words) in (first..).step_by(LANES).zip(words.chunks_mut(LANES * stride)) {
+            let rows = words.len() / stride;
+            for (group, k) in (0..depth).step_by(GROUP).enumerate() {
+                let (a, to) = (a.offset(first, k), words[group * PLANES * LANES..].as_mut_ptr());
+                // SAFETY: the view holds the elements, `words` the rows; these operands are for tiles only.
+                unsafe { split(a, rows, (depth - k).min(GROUP), to, lines) };
+            }
         }
     })
 }

@@ -95,6 +95,7 @@ impl Microkernel {
             (InstructionSet::Avx2, Operands::Bf16) => &x86::AVX2_PAIRS,
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx2, Operands::Int8) => &x86::AVX2_BYTES,
+            (_, Operands::F32InTiles) => unreachable!("split operands are multiplied in tiles"),
             (InstructionSet::Portable, Operands::F32) => &PORTABLE,
             (InstructionSet::Portable, Operands::Bf16) => &PORTABLE_PAIRS,
             (InstructionSet::Portable, Operands::Int8) => &PORTABLE_BYTES,

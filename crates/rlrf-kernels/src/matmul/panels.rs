@@ -1,5 +1,6 @@
 //! Packing: right operands rearranged in the order in which the micro-kernel reads them.
 
+use super::split::{GROUP, Lines, PLANES, split};
 use super::{Operands, View};
 #[cfg(target_arch = "x86_64")]
 use crate::bf16::avx512;
@@ -7,7 +8,7 @@ use crate::bf16::{Element, pair, unpair};
 use crate::int8::{OFFSET, quantise_weights};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::has_bf16_products;
-use crate::simd::{InstructionSet, Line};
+use crate::simd::{InstructionSet, LANES, Line};
 
 /// Columns of a panel.
 pub(crate) const WIDTH: usize = 32;
@@ -35,6 +36,7 @@ impl Panels {
         self.fit(operands, columns, depth);
         match operands {
             Operands::F32 => self.pack_groups(source, pack_group::<false>),
+            Operands::F32InTiles => self.pack_groups(source, pack_split),
             Operands::Bf16 => self.pack_groups(source, pack_group::<true>),
             Operands::Int8 => self.quantise(source),
         }
@@ -157,6 +159,16 @@ impl Panels {
                         *element = *panel.add(step * WIDTH + place);
                     }
                 }
+                Operands::F32InTiles => {
+                    for (k, element) in to.iter_mut().enumerate() {
+                        let planes: [f32; PLANES] = std::array::from_fn(|plane| {
+                            let step = (k / GROUP * PLANES + plane) * LANES + k % GROUP / 2;
+                            unpair(*panel.add(step * WIDTH + place))[k % 2]
+                        });
+                        // The small ones first: that sum is exact.
+                        *element = planes.into_iter().rev().sum();
+                    }
+                }
                 Operands::Bf16 => {
                     for (step, elements) in to.chunks_mut(2).enumerate() {
                         elements.copy_from_slice(&unpair(*panel.add(step * WIDTH + place))[..elements.len()]);
@@ -180,7 +192,7 @@ impl Panels {
     }
 }
 
-/// [`pack_group`] or [`pack_lines`].
+/// [`pack_group`], [`pack_lines`] or [`pack_split`].
 type Pack<T> = unsafe fn(View<'_, T>, usize, usize, *mut f32, usize);
 
 /// Packs up to 16 rows of `source` (its outer dimension), padded to 16: step `s` to `to[s * stride..][..16]`. In `PAIRS`
@@ -220,6 +232,21 @@ unsafe fn pack_group<const PAIRS: bool>(
             copy_elements::<PAIRS>(source.offset(0, whole), rows, depth - whole, to, stride);
         } else {
             copy_elements::<PAIRS>(source, rows, depth, to, stride);
+        }
+    }
+}
+
+/// [`pack_group`] in three planes of bf16, one after the other of each [`GROUP`] elements.
+///
+/// # Safety
+/// As [`pack_group`]; there are tiles.
+unsafe fn pack_split(source: View<'_>, rows: usize, depth: usize, to: *mut f32, stride: usize) {
+    for (group, k) in (0..depth).step_by(GROUP).enumerate() {
+        // SAFETY: the caller vouches for the elements and for every step.
+        unsafe {
+            let to = to.add(group * PLANES * LANES * stride);
+            let lines = Lines { of_rows: false, stride, plane: LANES * stride };
+            split(source.offset(0, k), rows, (depth - k).min(GROUP), to, lines);
         }
     }
 }

@@ -27,11 +27,17 @@ fn nearly_equal(steps: usize, most: usize) -> usize {
     steps.div_ceil(steps.div_ceil(most).max(1)).max(1).next_multiple_of(BLOCK_STEPS)
 }
 
+/// Whether products of these operands run in AMX tiles.
+#[cfg(target_arch = "x86_64")]
+fn in_tiles(operands: Operands) -> bool {
+    matches!(operands, Operands::Bf16 | Operands::F32InTiles) && has_bf16_tiles()
+}
+
 /// How many steps and columns of `B` are packed at once.
 pub(super) fn packed_at_once(operands: Operands, steps: usize) -> (usize, usize) {
     #[cfg(target_arch = "x86_64")]
-    if operands == Operands::Bf16 && has_bf16_tiles() {
-        let depth = nearly_equal(steps, 2 * DEPTH);
+    if in_tiles(operands) {
+        let depth = nearly_equal(steps, 2 * DEPTH).next_multiple_of(amx::unit(operands));
         return (depth, amx::PACKED / depth / WIDTH * WIDTH);
     }
     let depth = pass_depth(steps);
@@ -47,7 +53,7 @@ fn pass_columns(kernel: &Microkernel, depth: usize) -> usize {
 /// Columns that the tiles of most rows take at once, in whole panels.
 pub(super) fn column_unit(operands: Operands) -> usize {
     #[cfg(target_arch = "x86_64")]
-    if operands == Operands::Bf16 && has_bf16_tiles() {
+    if in_tiles(operands) {
         return WIDTH;
     }
     Microkernel::detect(operands).column_unit()
@@ -96,12 +102,14 @@ pub(crate) struct Block<'a> {
 /// touches these.
 pub(crate) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Output, accumulate: bool) {
     #[cfg(target_arch = "x86_64")]
-    if block.panels.operands() == Operands::Bf16 && block.depth > 0 && has_bf16_tiles() {
+    if block.depth > 0 && in_tiles(block.panels.operands()) {
         // SAFETY: passed on; left operands and panels are padded.
         return unsafe { amx::multiply(a, rows, block, c, accumulate) };
     }
+    // Of products in tiles only those without depth are left: there is nothing to multiply.
+    let kernel = Microkernel::detect(block.panels.operands().unsplit());
     // SAFETY: passed on.
-    unsafe { multiply_with(Microkernel::detect(block.panels.operands()), a, rows, block, c, accumulate) }
+    unsafe { multiply_with(kernel, a, rows, block, c, accumulate) }
 }
 
 /// [`multiply`] with chosen tiles.

@@ -58,7 +58,7 @@ impl Strips {
             (InstructionSet::Avx2, Operands::Bf16) => x86::AVX2_PAIRS,
             (InstructionSet::Portable, Operands::F32) => PORTABLE,
             (InstructionSet::Portable, Operands::Bf16) => PORTABLE_PAIRS,
-            (_, Operands::Int8) => unreachable!("8-bit operands are packed"),
+            (_, Operands::F32InTiles | Operands::Int8) => unreachable!("keys are held in f32 or bf16"),
         })
     }
 

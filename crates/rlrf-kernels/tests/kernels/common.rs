@@ -1,5 +1,7 @@
 //! What the tests of all operations share.
 
+use rlrf_kernels::matmul::Operands;
+
 /// Reproducible values in [-0.5, 0.5).
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -60,4 +62,13 @@ pub(crate) fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + S
         Ok(pool) => pool.install(work),
         Err(error) => panic!("no thread pool: {error}"),
     }
+}
+
+/// Operands of products that need not be packed before, as far as this processor has them.
+pub(crate) fn kinds_of_operands() -> Vec<Operands> {
+    let mut kinds = vec![Operands::F32, Operands::Bf16];
+    if Operands::f32() == Operands::F32InTiles {
+        kinds.push(Operands::F32InTiles);
+    }
+    kinds
 }

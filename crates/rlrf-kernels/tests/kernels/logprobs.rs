@@ -1,6 +1,8 @@
 //! Log-probabilities against a plain f64 reference and its finite differences.
 
-use crate::common::{assert_close, assert_same_bits, finite_differences, noise, wide, with_threads};
+use crate::common::{
+    assert_close, assert_same_bits, finite_differences, kinds_of_operands, noise, wide, with_threads,
+};
 use rlrf_kernels::logprobs::{backward, backward_kept, forward, forward_backward, forward_keeping};
 use rlrf_kernels::matmul::Operands::{self, Bf16, F32};
 
@@ -27,17 +29,18 @@ fn forward_is_the_reference() {
         let targets = targets(rows, vocab);
         let (mut logprobs, mut logsumexp) = (vec![f32::NAN; rows], vec![f32::NAN; rows]);
         let expected = reference(&wide(&hidden), &wide(&head), &targets, dim);
-        forward(F32, &hidden, &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
-        assert_close(&logprobs, &expected, 1e-5);
-        forward(Bf16, &hidden, &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
-        assert_close(&logprobs, &expected, BF16);
+        for operands in kinds_of_operands() {
+            forward(operands, &hidden, &head, &targets, dim, vocab, &mut logprobs, &mut logsumexp);
+            assert_close(&logprobs, &expected, if operands == Bf16 { BF16 } else { 1e-5 });
+        }
     }
 }
 
 #[test]
 fn gradients_are_finite_differences() {
-    gradients(F32, 1e-5);
-    gradients(Bf16, 2.0 * BF16);
+    for operands in kinds_of_operands() {
+        gradients(operands, if operands == Bf16 { 2.0 * BF16 } else { 1e-5 });
+    }
 }
 
 fn gradients(operands: Operands, tolerance: f64) {
@@ -80,8 +83,7 @@ fn gradients(operands: Operands, tolerance: f64) {
 
 #[test]
 fn neither_threads_nor_other_rows_change_a_row() {
-    invariance(F32);
-    invariance(Bf16);
+    kinds_of_operands().into_iter().for_each(invariance);
 }
 
 fn invariance(operands: Operands) {
@@ -124,7 +126,7 @@ fn invariance(operands: Operands) {
 fn both_in_one_are_one_after_the_other() {
     // The last one takes more than one chunk of rows.
     for (rows, dim, vocab) in [(0, 4, 9), (1, 3, 1), (7, 9, 45), (130, 64, 1000), (40, 5, 900_000)] {
-        for operands in [F32, Bf16] {
+        for operands in kinds_of_operands() {
             let (hidden, head, d_logprobs) = (noise(rows * dim, 1), noise(vocab * dim, 2), noise(rows, 3));
             let (targets, start) = (targets(rows, vocab), noise(vocab * dim, 4));
             let (mut logprobs, mut logsumexp) = (vec![f32::NAN; rows], vec![f32::NAN; rows]);

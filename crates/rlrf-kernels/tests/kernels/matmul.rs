@@ -1,7 +1,7 @@
 //! Matrix products: against a plain chain, and the same bits for any rows, threads and packing.
 
-use crate::common::{assert_close, assert_same_bits, noise, wide, with_threads};
-use rlrf_kernels::matmul::Operands::{self, Bf16, F32, Int8};
+use crate::common::{assert_close, assert_same_bits, kinds_of_operands, noise, wide, with_threads};
+use rlrf_kernels::matmul::Operands::{self, Bf16, F32, F32InTiles, Int8};
 use rlrf_kernels::matmul::{
     InputGradient, PackedLinear, Weights, backward_inputs, bf16_in_tiles, linear, linear_backward_input,
     linear_backward_weight, project,
@@ -16,8 +16,14 @@ fn bf16(x: f32) -> f32 {
     if x == 0.0 { x } else { ((f64::from(x) / ulp).round_ties_even() * ulp) as f32 }
 }
 
+/// The bf16 with this index of those that `x` is the sum of.
+fn split(x: f32, index: usize) -> f32 {
+    bf16((0..index).fold(x, |rest, _| rest - bf16(rest)))
+}
+
 /// One chain of fused multiply-adds per element: in ascending `k`, or by pairs of `k` from the second to the first. In tiles:
-/// of 32 `k`, those of even and of odd `k` in a chain each, both then added to the sum.
+/// of 32 `k`, those of even and of odd `k` in a chain each, both then added to the sum. f32 in tiles: the same of six pairs of the bf16
+/// that both are split into, one after the other.
 fn chain(
     operands: Operands,
     a: impl Fn(usize, usize) -> f32,
@@ -26,29 +32,45 @@ fn chain(
     n: usize,
     k: usize,
 ) {
+    let planes = |count: usize, of: &dyn Fn(usize, usize) -> f32| -> Vec<Vec<f32>> {
+        let planes = if operands == F32InTiles { 3 } else { 1 };
+        (0..planes).map(|plane| (0..count * k).map(|at| split(of(at / k, at % k), plane)).collect()).collect()
+    };
+    let (a_planes, b_planes) = (planes(c.len() / n.max(1), &a), planes(n, &b));
     for (at, c) in c.iter_mut().enumerate() {
+        let (row, column) = (at / n * k, at % n * k);
         let (a, b) = (|l| a(at / n, l), |l| b(at % n, l));
-        let add = |sum: f32, l: usize| bf16(a(l)).mul_add(bf16(b(l)), sum);
-        *c = match operands {
-            Bf16 if bf16_in_tiles() => (0..k).step_by(32).fold(*c, |sum, first| {
+        let add = |sum: f32, l: usize| a_planes[0][row + l].mul_add(b_planes[0][column + l], sum);
+        let in_tiles = |start: f32, pairs: &[(usize, usize)]| {
+            (0..k).step_by(32).fold(start, |sum, first| {
                 let end = k.min(first + 32);
-                let chain = |first| (first..end).step_by(2).fold(0.0, add);
-                sum + (chain(first) + chain(first + 1))
-            }),
+                pairs.iter().fold(sum, |sum, &(of_a, of_b)| {
+                    let (a, b) = (&a_planes[of_a][row..], &b_planes[of_b][column..]);
+                    let add = |sum: f32, l: usize| a[l].mul_add(b[l], sum);
+                    let chain = |first| (first..end).step_by(2).fold(0.0, add);
+                    sum + (chain(first) + chain(first + 1))
+                })
+            })
+        };
+        *c = match operands {
+            Bf16 if bf16_in_tiles() => in_tiles(*c, &[(0, 0)]),
+            F32InTiles => in_tiles(*c, &[(0, 2), (0, 1), (1, 1), (1, 0), (0, 0), (2, 0)]),
             Bf16 => (0..k.next_multiple_of(2)).map(|l| l ^ 1).filter(|&l| l < k).fold(*c, add),
             _ => (0..k).fold(*c, |sum, l| a(l).mul_add(b(l), sum)),
         };
     }
 }
 
-/// Every shape with both kinds of operands.
-fn both<T: Copy + 'static, const N: usize>(shapes: [T; N]) -> impl Iterator<Item = (Operands, T)> {
-    [F32, Bf16].into_iter().flat_map(move |operands| shapes.into_iter().map(move |shape| (operands, shape)))
+/// Every shape with every kind of operands.
+fn all<T: Copy + 'static, const N: usize>(shapes: [T; N]) -> impl Iterator<Item = (Operands, T)> {
+    kinds_of_operands()
+        .into_iter()
+        .flat_map(move |operands| shapes.into_iter().map(move |shape| (operands, shape)))
 }
 
 #[test]
 fn linear_is_one_chain_per_element_then_the_bias() {
-    for (operands, (rows, inp, out)) in both(SHAPES) {
+    for (operands, (rows, inp, out)) in all(SHAPES) {
         let (x, w, bias) = (noise(rows * inp, 1), noise(out * inp, 2), noise(out, 3));
         let mut expected = vec![0.0; rows * out];
         chain(operands, |t, i| x[t * inp + i], |o, i| w[o * inp + i], &mut expected, out, inp);
@@ -68,7 +90,7 @@ fn linear_is_one_chain_per_element_then_the_bias() {
 
 #[test]
 fn backwards_are_one_chain_per_element() {
-    for (operands, (rows, inp, out)) in both(SHAPES) {
+    for (operands, (rows, inp, out)) in all(SHAPES) {
         let (x, w, dy) = (noise(rows * inp, 4), noise(out * inp, 5), noise(rows * out, 6));
         let start = noise(rows * inp, 7);
         let mut expected = vec![0.0; rows * inp];
@@ -95,11 +117,37 @@ fn backwards_are_one_chain_per_element() {
     }
 }
 
+/// Of numbers whose sizes differ by far more than f32 resolves.
+#[test]
+fn f32_in_tiles_is_more_exact_than_a_chain() {
+    if !bf16_in_tiles() {
+        return;
+    }
+    let (rows, inp, out) = (40, 700, 50);
+    let spread = |values: Vec<f32>| -> Vec<f32> { values.iter().map(|x| x * (12.0 * x).exp()).collect() };
+    let (x, w) = (spread(noise(rows * inp, 1)), spread(noise(out * inp, 2)));
+    let error = |operands| {
+        let mut y = vec![f32::NAN; rows * out];
+        linear(operands, &x, &w, None, &mut y, rows, inp, out);
+        let (mut squares, mut worst) = (0.0, 0f64);
+        for (at, y) in y.iter().enumerate() {
+            let (x, w) = (&x[at / out * inp..][..inp], &w[at % out * inp..][..inp]);
+            let terms = || x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w));
+            let error = (f64::from(*y) - terms().sum::<f64>()) / terms().map(f64::abs).sum::<f64>();
+            squares += error * error;
+            worst = worst.max(error.abs());
+        }
+        ((squares / y.len() as f64).sqrt(), worst)
+    };
+    let (chain, in_tiles) = (error(F32), error(F32InTiles));
+    assert!(in_tiles.0 < chain.0 && in_tiles.1 < 1e-6, "{in_tiles:?} and {chain:?}");
+}
+
 #[test]
 fn a_row_is_the_same_alone_and_in_a_batch() {
     let (rows, inp, out) = (29, 200, 150);
     let (x, w) = (noise(rows * inp, 1), noise(out * inp, 2));
-    for operands in [F32, Bf16, Int8] {
+    for operands in kinds_of_operands().into_iter().chain([Int8]) {
         let packed = PackedLinear::new(operands, &w, None, inp, out);
         let mut together = vec![0.0; rows * out];
         packed.forward(&x, &mut together, rows);
@@ -164,7 +212,7 @@ fn products_together_are_the_products_alone() {
     let (rows, inp, outs) = (70, 150, [257, 16, 1, 90]);
     let x = noise(rows * inp, 1);
     let weights: Vec<Vec<f32>> = outs.iter().map(|out| noise(out * inp, *out as u64)).collect();
-    for operands in [F32, Bf16] {
+    for operands in kinds_of_operands() {
         for threads in [1, 3] {
             let mut ys: Vec<Vec<f32>> = outs.iter().map(|out| vec![f32::NAN; rows * out]).collect();
             let mut projections: Vec<_> = weights
@@ -199,7 +247,7 @@ fn products_together_are_the_products_alone() {
 
 #[test]
 fn packed_rows_read_back_as_they_were() {
-    for (operands, (_, inp, out)) in both(SHAPES) {
+    for (operands, (_, inp, out)) in all(SHAPES) {
         let w = noise(out * inp, 2);
         let packed = PackedLinear::new(operands, &w, None, inp, out);
         let mut row = vec![f32::NAN; inp];
@@ -215,7 +263,7 @@ fn packed_rows_read_back_as_they_were() {
 fn threads_change_nothing() {
     let (rows, inp, out) = (200, 130, 330);
     let (x, w, dy) = (noise(rows * inp, 1), noise(out * inp, 2), noise(rows * out, 3));
-    for operands in [F32, Bf16] {
+    for operands in kinds_of_operands() {
         let run = || {
             let (mut y, mut dx, mut dw) =
                 (vec![0.0; rows * out], vec![0.0; rows * inp], vec![0.0; out * inp]);

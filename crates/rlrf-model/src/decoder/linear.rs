@@ -186,7 +186,8 @@ impl FlatLinear<'_> {
             linear_backward_weight(operands, dy, x, d_weight, d_bias, rows, inputs, outputs);
         }
         let Some(adapter) = self.adapter else { return };
-        let rank = adapter.rank;
+        // Narrow as they are, these would be split for little.
+        let (rank, operands) = (adapter.rank, operands.unsplit());
         let mut between = BETWEEN.take();
         let down = resized(&mut between[0], rows * rank);
         linear(operands, x, adapter.a(), None, down, rows, inputs, rank);

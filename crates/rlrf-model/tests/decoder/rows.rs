@@ -53,13 +53,11 @@ fn rows_that_are_asked_for_are_as_if_all_were() {
                     let mut found = vec![0.0; gradients.len()];
                     let (targets, weights) = (&loss.targets, &loss.weights);
                     decoder.backward(&batch, &mut activations, rows, targets, weights, &mut found);
-                    match precision {
-                        Precision::Bf16 if bf16_in_tiles() && !rows.is_empty() => {
-                            assert_close(decoder.layout(), &found, &gradients, 1e-5);
-                        }
-                        _ => {
-                            assert_eq!(found, gradients, "{architecture} {precision:?} {recompute} {rows:?}")
-                        }
+                    // In tiles, sums over rows depend on which rows there are.
+                    if bf16_in_tiles() && !rows.is_empty() {
+                        assert_close(decoder.layout(), &found, &gradients, 1e-5);
+                    } else {
+                        assert_eq!(found, gradients, "{architecture} {precision:?} {recompute} {rows:?}");
                     }
                 }
             }

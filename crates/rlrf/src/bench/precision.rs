@@ -42,7 +42,7 @@ pub(crate) fn engine(precision: Precision) -> EngineOptions {
 /// Operands of a matrix product.
 pub(crate) fn matmul(precision: Precision) -> Operands {
     match precision {
-        Precision::F32 => Operands::F32,
+        Precision::F32 => Operands::f32(),
         Precision::Bf16 => Operands::Bf16,
         Precision::Int8 => Operands::Int8,
     }
