@@ -16,6 +16,7 @@ mod simd;
 pub mod adamw;
 pub mod attention;
 pub mod bf16;
+pub mod gradients;
 mod int8;
 pub mod logprobs;
 pub mod matmul;

@@ -1,12 +1,9 @@
 //! How the microbatches of a step pass through the model: one after the other with all threads or, where little is trained (a small
-//! model, adapters), in two lanes with half of the threads each, which then wait less for each other.
+//! model, adapters), in two lanes at once: threads then wait less for each other, and one whose lane is done helps the other.
 
 use std::ops::Range;
-use std::panic::resume_unwind;
-use std::thread;
 
-use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rlrf_kernels::gradients::add_and_clear;
 use rlrf_model::{Activations, Computation};
 
 use crate::Result;
@@ -16,9 +13,6 @@ use crate::packing::pack;
 /// Trained parameters up to which a second lane's gradients cost little.
 const FEW: usize = 8 << 20;
 
-/// Gradients per parallel task.
-const CHUNK: usize = 64 * 1024;
-
 /// Buffers for microbatches, reused from step to step.
 #[derive(Debug)]
 pub struct Lanes {
@@ -27,8 +21,6 @@ pub struct Lanes {
     activations: [Activations; 2],
     /// Of the second lane; zero between steps.
     gradients: Vec<f32>,
-    /// One for each lane; none before they are needed, or where there is a single thread.
-    pools: Option<[ThreadPool; 2]>,
 }
 
 impl Lanes {
@@ -39,7 +31,6 @@ impl Lanes {
             budget: tokens_per_microbatch,
             activations: [activations(), activations()],
             gradients: Vec::new(),
-            pools: None,
         }
     }
 
@@ -76,49 +67,15 @@ impl Lanes {
         }
         let (first, second) = runs.split_at(runs.len().div_ceil(2));
         let second_gradients = &mut self.gradients[..];
-        let (first, second) = match lane_pools(&mut self.pools) {
-            None => {
-                let first = work(first, first_activations, gradients);
-                (first, work(second, second_activations, second_gradients))
-            }
-            Some([here, there]) => {
-                let gradients = &mut *gradients;
-                thread::scope(|scope| {
-                    let first = scope.spawn(|| here.install(|| work(first, first_activations, gradients)));
-                    let second =
-                        scope.spawn(|| there.install(|| work(second, second_activations, second_gradients)));
-                    let [first, second] =
-                        [first, second].map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic)));
-                    (first, second)
-                })
-            }
-        };
+        let (first, second) = rayon::join(
+            || work(first, first_activations, gradients),
+            || work(second, second_activations, second_gradients),
+        );
         let (mut results, second) = (first?, second?);
         results.extend(second);
-        add(gradients, &mut self.gradients);
+        add_and_clear(gradients, &mut self.gradients);
         Ok(results)
     }
-}
-
-/// A pool of half of the threads for each lane, where there are two.
-fn lane_pools(pools: &mut Option<[ThreadPool; 2]>) -> Option<&[ThreadPool; 2]> {
-    let threads = rayon::current_num_threads();
-    if pools.is_none() && threads > 1 {
-        let pool = || ThreadPoolBuilder::new().num_threads(threads / 2).build();
-        // Without pools the lanes take turns.
-        *pools = pool().and_then(|first| Ok([first, pool()?])).ok();
-    }
-    pools.as_ref()
-}
-
-/// Adds and clears the gradients of the second lane.
-fn add(gradients: &mut [f32], second: &mut [f32]) {
-    let chunks = gradients.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
-    chunks.for_each(|(sums, gradients)| {
-        for (sum, gradient) in sums.iter_mut().zip(gradients) {
-            *sum += std::mem::take(gradient);
-        }
-    });
 }
 
 /// The runs of two lanes, the first half for the first: of nearly equal length, two for each budget. None where there is only one, or

@@ -94,38 +94,9 @@ fn clip_factor(max_grad_norm: f64, gradient_norm: f64) -> f32 {
     if max_grad_norm == 0.0 { 1.0 } else { (max_grad_norm / (gradient_norm + 1e-6)).min(1.0) as f32 }
 }
 
-/// 2-norm of a vector, summed in `f64` in an order that does not depend on the number of threads.
-pub fn norm(values: &[f32]) -> f64 {
-    const CHUNK: usize = 1 << 14;
-    let partial_sums: Vec<f64> = values.par_chunks(CHUNK).map(sum_of_squares).collect();
-    partial_sums.iter().sum::<f64>().sqrt()
-}
-
-/// In lanes, for vector registers.
-fn sum_of_squares(values: &[f32]) -> f64 {
-    const LANES: usize = 16;
-    let (groups, rest) = values.as_chunks::<LANES>();
-    let mut sums = [0f64; LANES];
-    for group in groups {
-        for (sum, &value) in sums.iter_mut().zip(group) {
-            *sum += f64::from(value) * f64::from(value);
-        }
-    }
-    for (sum, &value) in sums.iter_mut().zip(rest) {
-        *sum += f64::from(value) * f64::from(value);
-    }
-    sums.iter().sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn norm_is_exact_and_carries_nan() {
-        assert_eq!(norm(&vec![2.0; 1 << 16]), 512.0);
-        assert!(norm(&[1.0, f32::NAN]).is_nan());
-    }
 
     #[test]
     fn clipping_only_shrinks() {

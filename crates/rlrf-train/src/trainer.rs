@@ -6,11 +6,12 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use rlrf_kernels::gradients::norm;
 use rlrf_model::{Adapter, Decoder};
 
 use crate::checkpoint::{self, Found, Progress, Vectors};
 use crate::fingerprint::Fingerprint;
-use crate::optimizer::{norm, zeros};
+use crate::optimizer::zeros;
 use crate::{
     Error, Lanes, Objective, Optimizer, Result, Schedule, StepMetrics, TrainingConfig, TrainingControl,
     TrainingSummary,
