@@ -1,4 +1,4 @@
-//! Products of bf16 in the tile registers of AMX.
+//! Products of bf16, and of f32 split into three ([`split`](super::split)), in the tile registers of AMX.
 //!
 //! One instruction multiplies 16 rows of 32 bf16 with 32 rows of 16, more than ten times the rate of `vdpbf16ps`. It adds the 16
 //! products of even `k` and those of odd `k` in two chains from zero, then both to the sum: other bits than the chains of
@@ -19,7 +19,7 @@ use super::{Operands, View};
 /// Words of `A` and steps of `B` that one instruction takes.
 const STEPS: usize = 16;
 
-/// The same of all planes.
+/// Steps of all planes that are gone through at once.
 pub(super) fn unit(operands: Operands) -> usize {
     if operands == Operands::F32InTiles { PLANES * STEPS } else { STEPS }
 }
