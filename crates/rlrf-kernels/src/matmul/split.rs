@@ -13,9 +13,6 @@ pub(super) const PLANES: usize = 3;
 /// Elements of the inner dimension whose planes lie side by side: of each plane, a line of words.
 pub(super) const GROUP: usize = 2 * LANES;
 
-/// How many groups before they are needed elements are fetched.
-const AHEAD: usize = 1;
-
 /// Where the lines of a group go, in words.
 #[derive(Clone, Copy)]
 pub(super) struct Lines {
@@ -39,8 +36,9 @@ pub(super) unsafe fn split(source: View<'_>, rows: usize, depth: usize, to: *mut
 
     use crate::bf16::avx512::transpose;
 
-    debug_assert!((1..=LANES).contains(&rows) && (1..=GROUP).contains(&depth));
     let by_column = source.by_column();
+    debug_assert!(rows <= LANES && (1..=GROUP).contains(&depth));
+    debug_assert!((by_column || source.inner == 1) && source.holds(rows, depth));
     // Lines of the source: rows, or pairs of neighbouring columns.
     let valid = if by_column { depth.div_ceil(2) } else { rows };
     let needed = if lines.of_rows { rows } else { LANES };
@@ -52,22 +50,17 @@ pub(super) unsafe fn split(source: View<'_>, rows: usize, depth: usize, to: *mut
     };
     let mask = u32::MAX >> (GROUP - depth);
     for line in 0..read {
-        let fetch = |at| _mm_prefetch::<_MM_HINT_T0>(source.data.wrapping_add(at).cast());
         // SAFETY: masked elements are not read.
         let load = |mask: u16, from: *const f32| unsafe { _mm512_maskz_loadu_ps(mask, from) };
         let (mut first, mut second) = match by_column {
             _ if line >= valid => (_mm512_setzero_ps(), _mm512_setzero_ps()),
             true => {
-                let mask = u16::MAX >> (LANES - rows);
-                fetch(2 * line * source.inner + AHEAD * GROUP * source.inner);
-                fetch((2 * line + 1) * source.inner + AHEAD * GROUP * source.inner);
+                let mask = ((1u32 << rows) - 1) as u16;
                 let column = source.data.wrapping_add(2 * line * source.inner);
                 let second = if 2 * line + 1 < depth { mask } else { 0 };
                 (load(mask, column), load(second, column.wrapping_add(source.inner)))
             }
             false => {
-                fetch(line * source.outer + AHEAD * GROUP);
-                fetch(line * source.outer + AHEAD * GROUP + LANES);
                 let row = source.data.wrapping_add(line * source.outer);
                 (load(mask as u16, row), load((mask >> LANES) as u16, row.wrapping_add(LANES)))
             }

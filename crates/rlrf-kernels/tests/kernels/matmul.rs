@@ -12,8 +12,11 @@ const SHAPES: [(usize, usize, usize); 7] =
 
 /// `x` rounded to bf16 by way of f64: to the nearest of 8 significant bits.
 fn bf16(x: f32) -> f32 {
+    if x == 0.0 {
+        return x;
+    }
     let ulp = 2f64.powi(f64::from(x.abs()).log2().floor() as i32 - 7);
-    if x == 0.0 { x } else { ((f64::from(x) / ulp).round_ties_even() * ulp) as f32 }
+    ((f64::from(x) / ulp).round_ties_even() * ulp) as f32
 }
 
 /// The bf16 with this index of those that `x` is the sum of.
