@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::split::{GROUP, Lines, PLANES, split};
+use super::split::{GROUP, Lines, PLANES, assert_tiles, split};
 use super::{Operands, View};
 #[cfg(target_arch = "x86_64")]
 use crate::bf16::avx512;
@@ -67,13 +67,14 @@ fn split_words<'w>(
     words: &'w mut Vec<f32>,
     parallel: bool,
 ) -> View<'w> {
+    assert_tiles();
     fill(words, [rows, apart(Operands::F32InTiles.steps(depth))], parallel, |first, words, stride| {
         let lines = Lines { of_rows: true, stride, plane: LANES };
         for (first, words) in (first..).step_by(LANES).zip(words.chunks_mut(LANES * stride)) {
             let rows = words.len() / stride;
             for (group, k) in (0..depth).step_by(GROUP).enumerate() {
                 let (a, to) = (a.offset(first, k), words[group * PLANES * LANES..].as_mut_ptr());
-                // SAFETY: the view holds the elements, `words` the rows; these operands are for tiles only.
+                // SAFETY: the view holds the elements, `words` the rows, the processor was asked.
                 unsafe { split(a, rows, (depth - k).min(GROUP), to, lines) };
             }
         }

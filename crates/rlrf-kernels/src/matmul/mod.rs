@@ -109,7 +109,7 @@ impl Operands {
 /// `y[t, o] = sum_i x[t, i] w[o, i] (+ bias[o])`; weights in the Hugging Face layout `[out, in]`.
 ///
 /// # Panics
-/// If a length is wrong, or the operands are for packed weights only; the same holds for the functions below.
+/// If a length is wrong, or the operands are for packed weights only, or for tiles where there are none; the same holds for the functions below.
 pub fn linear<'x>(
     operands: Operands,
     x: impl Into<RowsRef<'x>>,

@@ -1,6 +1,6 @@
 //! Packing: right operands rearranged in the order in which the micro-kernel reads them.
 
-use super::split::{GROUP, Lines, PLANES, split};
+use super::split::{GROUP, Lines, PLANES, assert_tiles, split};
 use super::{Operands, View};
 #[cfg(target_arch = "x86_64")]
 use crate::bf16::avx512;
@@ -36,7 +36,10 @@ impl Panels {
         self.fit(operands, columns, depth);
         match operands {
             Operands::F32 => self.pack_groups(source, pack_group::<false>),
-            Operands::F32InTiles => self.pack_groups(source, pack_split),
+            Operands::F32InTiles => {
+                assert_tiles();
+                self.pack_groups(source, pack_split);
+            }
             Operands::Bf16 => self.pack_groups(source, pack_group::<true>),
             Operands::Int8 => self.quantise(source),
         }

@@ -5,13 +5,19 @@
 //! less than what rounding to f32 leaves (Henry, Tang and Heinecke, 2019).
 
 use super::View;
-use crate::simd::LANES;
+use crate::simd::{LANES, has_bf16_tiles};
 
 /// The bf16 of an element: the nearest one, and two of what is left.
 pub(super) const PLANES: usize = 3;
 
 /// Elements of the inner dimension whose planes lie side by side: of each plane, a line of words.
 pub(super) const GROUP: usize = 2 * LANES;
+
+/// # Panics
+/// Where there are no tiles.
+pub(super) fn assert_tiles() {
+    assert!(has_bf16_tiles(), "f32 is split for AMX tiles, which this processor does not have");
+}
 
 /// Where the lines of a group go, in words.
 #[derive(Clone, Copy)]
