@@ -1,5 +1,6 @@
 //! The key/value cache: storage in blocks, and attention over a sequence's chain of them.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -63,13 +64,15 @@ impl Cache {
         self.layers.iter_mut().flatten().for_each(|head| head.copy_block(from, to));
     }
 
-    /// Stores the rows' `k, v: [rows, key_value, dim]`, then attends from `q: [rows, query, dim]` into `out`.
+    /// Stores the rows' `k, v: [rows, key_value, dim]`, then attends from `q: [asking, query, dim]` of the rows that ask, or of all,
+    /// into `out`.
     /// All rows are stored first, so a row may see keys of another sequence's rows in the same call. Heads, and groups of rows, in
     /// parallel.
     pub(crate) fn attend(
         &mut self,
         layer: usize,
-        queries: &[Query<'_>],
+        rows: &[Query<'_>],
+        asking: Option<&[usize]>,
         q: &[f32],
         k: &[f32],
         v: &[f32],
@@ -77,21 +80,26 @@ impl Cache {
     ) {
         let Heads { query, key_value, dim, window } = self.heads;
         let width = query / key_value * dim;
-        let mut rows: Vec<Vec<Row<'_>>> = (0..key_value).map(|_| Vec::with_capacity(queries.len())).collect();
-        let of_queries = q.chunks_exact(width).zip(out.chunks_exact_mut(width));
-        let of_keys = k.chunks_exact(dim).zip(v.chunks_exact(dim));
-        for (index, ((q, out), (k, v))) in of_queries.zip(of_keys).enumerate() {
-            rows[index % key_value].push(Row { query: queries[index / key_value], q, k, v, out });
+        let queries: Cow<'_, [Query<'_>]> = match asking {
+            None => rows.into(),
+            Some(asking) => asking.iter().map(|&row| rows[row]).collect(),
+        };
+        let mut asked: Vec<Vec<Row<'_>>> =
+            (0..key_value).map(|_| Vec::with_capacity(queries.len())).collect();
+        for (index, (q, out)) in q.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
+            asked[index % key_value].push(Row { query: queries[index / key_value], q, out });
         }
-        let groups = groups(queries, window);
+        let groups = groups(&queries, window);
         let keys: usize = queries.iter().map(|query| query.position + 1).sum();
         let parallel = keys * query * dim >= PARALLEL;
-        let run = |(head, mut rows): (&mut KeyValues, Vec<Row<'_>>)| {
-            head.store(rows.iter().map(|Row { query: Query { chain, position }, k, v, .. }| {
-                (chain[position / BLOCK_TOKENS], position % BLOCK_TOKENS, *k, *v)
+        let run = |(index, (head, mut asked)): (usize, (&mut KeyValues, Vec<Row<'_>>))| {
+            let of_head = |x| <[f32]>::chunks_exact(x, dim).skip(index).step_by(key_value);
+            let stored = rows.iter().zip(of_head(k).zip(of_head(v)));
+            head.store(stored.map(|(Query { chain, position }, (k, v))| {
+                (chain[position / BLOCK_TOKENS], position % BLOCK_TOKENS, k, v)
             }));
             let head = &*head;
-            let mut rest = &mut rows[..];
+            let mut rest = &mut asked[..];
             let tasks = groups
                 .iter()
                 .map(|group| (group.shared, rest.split_off_mut(..group.len()).unwrap_or_default()));
@@ -104,7 +112,7 @@ impl Cache {
                 false => tasks.for_each(attend),
             }
         };
-        let heads = self.layers[layer].iter_mut().zip(rows);
+        let heads = self.layers[layer].iter_mut().zip(asked).enumerate();
         match parallel {
             true => heads.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(run),
             false => heads.for_each(run),
@@ -116,15 +124,12 @@ thread_local! {
     static SCRATCH: RefCell<DecodeScratch> = RefCell::default();
 }
 
-/// What one head has to do for one row of a call.
+/// A row of a call that one head attends from.
 #[derive(Debug)]
 struct Row<'a> {
     query: Query<'a>,
     /// `[query / key_value, dim]`, and `out` too.
     q: &'a [f32],
-    /// `[dim]`, and `v` too.
-    k: &'a [f32],
-    v: &'a [f32],
     out: &'a mut [f32],
 }
 

@@ -151,9 +151,10 @@ impl Engine {
         while let Some(step) = scheduler.step(&mut cache) {
             let queries = scheduler.queries(&step);
             cache.hold(&queries);
-            let mut attend = |layer: usize, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| {
-                cache.attend(layer, &queries, q, k, v, out);
-            };
+            let mut attend =
+                |layer: usize, asking: Option<&[usize]>, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| {
+                    cache.attend(layer, &queries, asking, q, k, v, out);
+                };
             let outputs: Vec<usize> = step.outputs.iter().map(|output| output.row).collect();
             let hidden =
                 self.decoder.hidden(&step.tokens, &step.positions, &outputs, &mut scratch, &mut attend);

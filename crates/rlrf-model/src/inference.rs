@@ -33,7 +33,7 @@ pub struct Scratch {
 }
 
 /// `attend(layer, q, k, v, out)`: see [`InferenceDecoder::hidden`].
-pub type Attend<'a> = dyn FnMut(usize, &[f32], &[f32], &[f32], &mut [f32]) + 'a;
+pub type Attend<'a> = dyn FnMut(usize, Option<&[usize]>, &[f32], &[f32], &[f32], &mut [f32]) + 'a;
 
 impl InferenceDecoder {
     /// Packs the weights of `decoder` in a format.
@@ -61,8 +61,8 @@ impl InferenceDecoder {
     }
 
     /// Runs `tokens` (any mix of sequences) through all layers. For every layer, calls
-    /// `attend(layer, q, k, v, out)` with `q, out: [rows, heads, dim]`, `k, v: [rows, kv heads, dim]` (q and k
-    /// already rotated): the caller stores k and v in its cache and fills `out` (from the last `window` keys only
+    /// `attend(layer, queries, q, k, v, out)` with `q, out: [queries, heads, dim]` of the rows `queries`, or of all where none are given,
+    /// and `k, v: [rows, kv heads, dim]` (q and k already rotated): the caller stores k and v in its cache and fills `out` (from the last `window` keys only
     /// where [`ModelConfig::heads`] has a window). Returns the final normed hidden
     /// states `[outputs, hidden_size]` of the rows `outputs`, which ascend. A row's result does not depend on the other rows of
     /// the call.
@@ -90,9 +90,11 @@ impl InferenceDecoder {
         let block = Block { heads: self.config.heads(), rms_norm_eps: eps, rope: &self.rope };
         self.embed(tokens, &mut forward.delta);
         for (index, layer) in self.layers.iter().enumerate() {
-            let attend = &mut |q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| attend(index, q, k, v, out);
             let some = index + 1 == self.layers.len() && outputs.len() < rows;
-            layer.forward(block, positions, some.then_some(outputs), None, kept, forward, attend);
+            let outputs = some.then_some(outputs);
+            let attend =
+                &mut |q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]| attend(index, outputs, q, k, v, out);
+            layer.forward(block, positions, outputs, None, kept, forward, attend);
         }
         let LayerActivations { middle, input, .. } = kept;
         let sum = &mut input[..hidden.len()];

@@ -43,11 +43,6 @@ pub(super) fn forest(spans: &[Span], rows: usize) -> Vec<Vec<&Span>> {
     trees
 }
 
-/// Pairs of query and visible key, about.
-pub(super) fn work(spans: &[Span]) -> usize {
-    spans.iter().map(|span| span.rows.len() * (span.prefix.len() + span.rows.len() / 2 + 1)).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -87,8 +87,8 @@ pub(super) fn with_scratch(run: impl FnOnce(&mut Scratch)) {
 
 /// A block of queries of one span.
 struct QueryBlock {
-    /// Rows in the batch.
-    rows: Range<usize>,
+    /// Their places among all queries.
+    places: Range<usize>,
     /// Keys are counted along the prefix, then along the span; the block's scores start with this one.
     first_key: usize,
     /// The first key that the products compute; those before it in the scores are not visible.
@@ -113,19 +113,19 @@ impl QueryBlock {
         (start - offset, end - start, start.saturating_sub(self.first_key))
     }
 
-    /// Splits a row of scores behind the keys that the block's query `i` may see, and their padding to whole
+    /// Splits the scores of the query of a row behind the keys that it may see, and their padding to whole
     /// groups of lanes, which is filled.
     fn split<'a>(
         &self,
         span: &Span,
-        i: usize,
-        row: &'a mut [f32],
+        row: usize,
+        scores: &'a mut [f32],
         padding: f32,
     ) -> (&'a mut [f32], &'a mut [f32]) {
-        let visible = self.prefix + self.rows.start + i + 1 - span.rows.start - self.first_key;
+        let visible = self.prefix + row + 1 - span.rows.start - self.first_key;
         let padded = visible.next_multiple_of(simd::LANES);
-        row[visible..padded].fill(padding);
-        row.split_at_mut(padded)
+        scores[visible..padded].fill(padding);
+        scores.split_at_mut(padded)
     }
 }
 
@@ -193,28 +193,28 @@ impl Scratch {
             unsafe {
                 self.compute_scores(inputs, span, &block, head);
                 let mut sums = [1f32; QUERIES];
-                for (i, sum) in sums.iter_mut().enumerate().take(block.rows.len()) {
+                for (i, (place, sum)) in block.places.clone().zip(&mut sums).enumerate() {
                     let scores = &mut self.scores[i * block.stride..][..block.stride];
-                    let (seen, unseen) = block.split(span, i, scores, f32::NEG_INFINITY);
+                    let (seen, unseen) = block.split(span, inputs.row(place), scores, f32::NEG_INFINITY);
                     unseen.fill(0.0);
                     let shift;
                     (shift, *sum) = exponentials(seen, inputs.heads.scale());
-                    *logsumexp.offset(block.rows.start + i, head).data = shift + sum.ln();
+                    *logsumexp.offset(place, head).data = shift + sum.ln();
                 }
-                let corner = out.offset(block.rows.start, head * dim);
+                let corner = out.offset(block.places.start, head * dim);
                 let mut accumulate = false;
                 for (in_prefix, keys) in [(true, &self.prefix), (false, &self.own)] {
                     let (first, len, column) = block.part(in_prefix);
                     if len > 0 {
                         let right = by_channel(operands, &keys.value_by_channel, dim, first, len);
                         let left = View::new(&self.scores[column..], block.stride, 1);
-                        let count = block.rows.len();
+                        let count = block.places.len();
                         let left = left_operand(operands, left, [count, len], &mut self.words, false);
                         multiply(left, count, right, corner, accumulate);
                         accumulate = true;
                     }
                 }
-                for (i, sum) in sums.iter().enumerate().take(block.rows.len()) {
+                for (i, sum) in sums.iter().enumerate().take(block.places.len()) {
                     multiply_by(std::slice::from_raw_parts_mut(corner.offset(i, 0).data, dim), 1.0 / sum);
                 }
             }
@@ -236,8 +236,8 @@ impl Scratch {
         let (Heads { query, dim, .. }, operands) = (inputs.heads, inputs.operands);
         let scale = inputs.heads.scale();
         for block in query_blocks(inputs, span) {
-            let count = block.rows.len();
-            let start = (block.rows.start * query + head) * dim;
+            let count = block.places.len();
+            let start = (block.places.start * query + head) * dim;
             let (q, dout) = (&inputs.q[start..], &results.dout[start..]);
             self.q.pack(operands, View::new(q, 1, query * dim), dim, count);
             self.dout.pack(operands, View::new(dout, 1, query * dim), dim, count);
@@ -258,20 +258,20 @@ impl Scratch {
                         multiply(dout, count, right, to.offset(0, column), false);
                     }
                 }
-                for i in 0..count {
-                    let row = block.rows.start + i;
-                    let channels = (row * query + head) * dim..(row * query + head + 1) * dim;
+                for (i, place) in block.places.clone().enumerate() {
+                    let (row, of_head) = (inputs.row(place), place * query + head);
+                    let channels = of_head * dim..(of_head + 1) * dim;
                     let (out, dout) = (&results.out[channels.clone()], &results.dout[channels]);
                     let scores = &mut self.scores[i * block.stride..][..block.stride];
                     let d_scores = &mut self.d_scores[i * block.stride..][..block.stride];
                     d_scores[..block.first_computed - block.first_key].fill(0.0);
-                    let (seen, unseen) = block.split(span, i, scores, f32::NEG_INFINITY);
-                    let (d_seen, d_unseen) = block.split(span, i, d_scores, 0.0);
-                    softmax_backward(seen, d_seen, scale, results.logsumexp[row * query + head], out, dout);
+                    let (seen, unseen) = block.split(span, row, scores, f32::NEG_INFINITY);
+                    let (d_seen, d_unseen) = block.split(span, row, d_scores, 0.0);
+                    softmax_backward(seen, d_seen, scale, results.logsumexp[of_head], out, dout);
                     unseen.fill(0.0);
                     d_unseen.fill(0.0);
                 }
-                let dq = gradients.dq.offset(block.rows.start, head * dim);
+                let dq = gradients.dq.offset(block.places.start, head * dim);
                 let mut accumulate = false;
                 for (in_prefix, keys) in [(true, &self.prefix), (false, &self.own)] {
                     let (first, len, column) = block.part(in_prefix);
@@ -305,9 +305,9 @@ impl Scratch {
     /// The span's keys are loaded.
     unsafe fn compute_scores(&mut self, inputs: Inputs<'_>, span: &Span, block: &QueryBlock, head: usize) {
         let (Heads { query, dim, window, .. }, operands) = (inputs.heads, inputs.operands);
-        let count = block.rows.len();
+        let count = block.places.len();
         self.scores.resize(self.scores.len().max(count * block.stride), 0.0);
-        let q = View::new(&inputs.q[(block.rows.start * query + head) * dim..], query * dim, 1);
+        let q = View::new(&inputs.q[(block.places.start * query + head) * dim..], query * dim, 1);
         let q = left_operand(operands, q, [count, dim], &mut self.words, false);
         for (in_prefix, keys) in [(true, &self.prefix), (false, &self.own)] {
             let (first_column, columns, column) = block.part(in_prefix);
@@ -321,7 +321,7 @@ impl Scratch {
             }
         }
         if let Some(window) = window {
-            for (i, row) in block.rows.clone().enumerate() {
+            for (i, row) in block.places.clone().map(|place| inputs.row(place)).enumerate() {
                 let scores = &mut self.scores[i * block.stride..][..block.end_key - block.first_key];
                 for (key, score) in (block.first_key..).zip(scores) {
                     let seen = key >= block.first_computed
@@ -351,20 +351,21 @@ fn row_of_key(span: &Span, key: usize) -> usize {
 
 /// Cuts a span's queries into blocks whose scores stay in cache.
 fn query_blocks<'a>(inputs: Inputs<'a>, span: &'a Span) -> impl Iterator<Item = QueryBlock> + 'a {
-    let (prefix, len) = (span.prefix.len(), span.rows.len());
+    let (prefix, all) = (span.prefix.len(), inputs.places(span));
     // Fewer queries waste less beyond the diagonal of a short span, and keep the scores of a long one in cache.
     let most = queries(inputs.operands);
-    let size = if len <= 96 || prefix + len > 2048 { most / 2 } else { most };
-    (0..len).step_by(size).map(move |start| {
-        let end = (start + size).min(len);
-        let rows = span.rows.start + start..span.rows.start + end;
-        let end_key = prefix + end;
+    let size = if all.len() <= 96 || prefix + span.rows.len() > 2048 { most / 2 } else { most };
+    all.clone().step_by(size).map(move |start| {
+        let places = start..(start + size).min(all.end);
+        let before = prefix + inputs.row(places.start) - span.rows.start;
+        let end_key = prefix + inputs.row(places.end - 1) + 1 - span.rows.start;
         let mut first_key = 0;
         let mut first_computed = 0;
         if let Some(window) = inputs.heads.window {
-            let earliest = rows.clone().min_by_key(|&row| inputs.positions[row]).unwrap_or(rows.start);
+            let rows = places.clone().map(|place| inputs.row(place));
+            let earliest = rows.min_by_key(|&row| inputs.positions[row]).unwrap_or(span.rows.start);
             let seen = |&key: &usize| sees(inputs.positions, earliest, row_of_key(span, key), window);
-            let first = (0..prefix + start).find(seen).unwrap_or(prefix + start);
+            let first = (0..before).find(seen).unwrap_or(before);
             // Products start with whole panels, sums of exponentials with whole groups of lanes.
             first_computed = if first < prefix {
                 first / WIDTH * WIDTH
@@ -377,7 +378,7 @@ fn query_blocks<'a>(inputs: Inputs<'a>, span: &'a Span) -> impl Iterator<Item = 
         let own_start = first_computed.max(prefix);
         let stride = own_start - first_key + (end_key - own_start).next_multiple_of(WIDTH);
         let stride = stride.next_multiple_of(simd::LANES);
-        QueryBlock { rows, first_key, first_computed, end_key, prefix, stride }
+        QueryBlock { places, first_key, first_computed, end_key, prefix, stride }
     })
 }
 

@@ -76,6 +76,8 @@ impl Layout {
 
 struct Data {
     operands: Operands,
+    /// The rows that `q` and `dout` are of.
+    queries: Option<Vec<usize>>,
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
@@ -87,6 +89,7 @@ impl Data {
         let times = |x: Vec<f32>, factor: f32| x.into_iter().map(|x| x * factor).collect();
         Self {
             operands: Operands::F32,
+            queries: None,
             q: times(noise(rows * heads.query * heads.dim, 1), 4.0),
             k: times(noise(rows * heads.key_value * heads.dim, 2), 4.0),
             v: noise(rows * heads.key_value * heads.dim, 3),
@@ -96,7 +99,7 @@ impl Data {
 
     fn forward(&self, layout: &Layout, heads: Heads) -> (Vec<f32>, Vec<f32>) {
         let mut out = vec![f32::NAN; self.q.len()];
-        let mut logsumexp = vec![f32::NAN; layout.positions.len() * heads.query];
+        let mut logsumexp = vec![f32::NAN; self.q.len() / heads.dim];
         forward(
             self.operands,
             &self.q,
@@ -104,6 +107,7 @@ impl Data {
             &self.v,
             &layout.positions,
             &layout.spans,
+            self.queries.as_deref(),
             heads,
             &mut out,
             &mut logsumexp,
@@ -125,6 +129,7 @@ impl Data {
             &self.dout,
             &layout.positions,
             &layout.spans,
+            self.queries.as_deref(),
             heads,
             &mut dq,
             &mut dk,
@@ -141,6 +146,7 @@ impl Data {
         let (query, key_value) = (heads.query * heads.dim, heads.key_value * heads.dim);
         Self {
             operands: self.operands,
+            queries: None,
             q: pick(&self.q, query),
             k: pick(&self.k, key_value),
             v: pick(&self.v, key_value),
@@ -214,6 +220,53 @@ fn branches_are_the_same_bits_as_whole_sequences() {
             assert_same_bits(&logsumexp[queries(&span.rows, query)], &logsumexp_alone[queries(&own, query)]);
         }
     }
+}
+
+#[test]
+fn some_queries_are_the_same_bits_as_among_all() {
+    for heads in HEADS {
+        let mut layout = Layout::mixed();
+        layout.push(0..0, 200);
+        let rows = layout.positions.len();
+        let every_third = (0..rows).step_by(3).collect::<Vec<_>>();
+        for queries in [every_third, vec![5, 19, 20, 60, 138, rows - 1], (100..rows).collect(), vec![]] {
+            let mut all = Data::new(rows, heads);
+            let some = Data {
+                queries: Some(queries.clone()),
+                k: all.k.clone(),
+                v: all.v.clone(),
+                ..all.rows(&queries, heads)
+            };
+            let width = heads.query * heads.dim;
+            for (row, dout) in all.dout.chunks_exact_mut(width).enumerate() {
+                if !queries.contains(&row) {
+                    dout.fill(0.0);
+                }
+            }
+            let pick = |all: &[f32], width: usize| -> Vec<f32> {
+                queries.iter().flat_map(|&row| all[row * width..(row + 1) * width].to_vec()).collect()
+            };
+            let ((out, logsumexp), [dq, dk, dv]) =
+                (all.forward(&layout, heads), all.backward(&layout, heads));
+            let found = (some.forward(&layout, heads), some.backward(&layout, heads));
+            assert_same_bits(&found.0.0, &pick(&out, width));
+            assert_same_bits(&found.0.1, &pick(&logsumexp, heads.query));
+            assert_same_bits(&found.1[0], &pick(&dq, width));
+            assert_close(&found.1[1], &wide(&dk), 0.0);
+            assert_close(&found.1[2], &wide(&dv), 0.0);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "queries must ascend")]
+fn queries_that_do_not_ascend_are_refused() {
+    let (heads, mut layout) = (HEADS[0], Layout::default());
+    layout.push(0..0, 9);
+    let data = Data::new(9, heads);
+    let queries = Some(vec![4, 3]);
+    let some = Data { queries, k: data.k.clone(), v: data.v.clone(), ..data.rows(&[4, 3], heads) };
+    some.forward(&layout, heads);
 }
 
 #[test]

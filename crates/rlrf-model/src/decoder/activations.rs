@@ -17,7 +17,7 @@ pub struct Activations {
     pub(super) layers: Vec<LayerActivations>,
     /// What is kept of each layer; empty where all is, or nothing.
     pub(super) kept: Vec<Kept>,
-    /// Log-sum-exp of the attention scores of each layer, `[rows, heads]`.
+    /// Log-sum-exp of the attention scores of each layer, `[rows, heads]`; of the last, `[outputs, heads]`.
     pub(super) logsumexp: Vec<Vec<f32>>,
     /// The rows whose final hidden states were asked for, ascending; none named where all were.
     pub(super) outputs: Option<Vec<usize>>,
@@ -48,7 +48,7 @@ impl Activations {
     }
 
     /// Final hidden states after the last norm, `[rows, hidden_size]`; after [`Decoder::forward_rows`](crate::Decoder::forward_rows)
-    /// those of its rows, and perhaps of neighbours, in ascending order.
+    /// those of its rows, in ascending order.
     pub fn hidden(&self) -> &[f32] {
         &self.hidden
     }
@@ -88,9 +88,6 @@ impl Activations {
         self.logsumexp.resize_with(layers, Vec::new);
         for layer in &mut self.layers {
             layer.resize(config, rows);
-        }
-        for logsumexp in &mut self.logsumexp {
-            logsumexp.resize(rows * config.num_attention_heads, 0.0);
         }
         let count = outputs.as_ref().map_or(rows, Vec::len);
         self.residual.resize(count * config.hidden_size, 0.0);
@@ -177,7 +174,8 @@ pub(crate) struct LayerActivations {
     pub(super) q_inv_rms: Vec<f32>,
     pub(super) k_projected: Vec<f32>,
     pub(super) k_inv_rms: Vec<f32>,
-    /// Rotated queries `[rows, heads, dim]` and keys `[rows, kv heads, dim]`, and the values.
+    /// Rotated queries `[rows, heads, dim]` and keys `[rows, kv heads, dim]`, and the values. Queries, what they attended to, and all that
+    /// follows are of the rows alone that are computed further.
     pub(super) q: Vec<f32>,
     pub(super) k: Vec<f32>,
     pub(super) v: Vec<f32>,
@@ -199,22 +197,18 @@ impl LayerActivations {
         )
     }
 
-    /// Makes every buffer up to the attention fit `rows` rows; the others follow.
+    /// Makes the buffers of all rows fit `rows`; those that may be of some alone follow.
     pub(crate) fn resize(&mut self, config: &ModelConfig, rows: usize) {
         let heads = config.heads();
-        let (query, key_value) = (heads.query * heads.dim, heads.key_value * heads.dim);
+        let key_value = heads.key_value * heads.dim;
         if config.qk_norm {
-            self.q_projected.resize(rows * query, 0.0);
-            self.q_inv_rms.resize(rows * heads.query, 0.0);
             self.k_projected.resize(rows * key_value, 0.0);
             self.k_inv_rms.resize(rows * heads.key_value, 0.0);
         }
         self.input.resize(rows * config.hidden_size, 0.0);
         self.input_inv_rms.resize(rows, 0.0);
-        self.q.resize(rows * query, 0.0);
         self.k.resize(rows * key_value, 0.0);
         self.v.resize(rows * key_value, 0.0);
-        self.attended.resize(rows * query, 0.0);
     }
 
     /// Begins the residual stream, which enters the first layer, at zero.
@@ -232,9 +226,10 @@ pub(crate) struct ForwardScratch {
     /// What products read: the outputs of the norms and of the activation.
     pub(super) normed: Rows,
     pub(super) activated: Rows,
-    /// Where not all rows are computed further: the residual stream of those that are, and what they attended to.
+    /// Where not all rows are computed further: the residual stream of those that are, and their positions.
     pub(super) selected_input: Vec<f32>,
-    pub(super) selected_attended: Vec<f32>,
+    pub(super) selected_inv_rms: Vec<f32>,
+    pub(super) selected_positions: Vec<u32>,
 }
 
 /// The rows that the language head was applied to.

@@ -47,8 +47,8 @@ pub(crate) type Attend<'a> = dyn FnMut(&[f32], &[f32], &[f32], &mut [f32]) + 'a;
 impl<L: Linear> LayerWeights<'_, L> {
     /// One block. The residual stream enters as `entering + scratch.delta` (`kept.middle + scratch.delta` where the buffers served
     /// the layer before, too) and leaves as `kept.middle + scratch.delta`: each sum is left to the norm that reads it next. `kept`
-    /// fits `positions.len()` rows; what lies behind the attention is computed for the rows `outputs` alone, in their order, where they
-    /// are given. `attend` gets rotated queries and keys.
+    /// fits `positions.len()` rows; queries, and what lies behind the attention, are computed for the rows `outputs` alone, in their order,
+    /// where they are given. `attend` gets rotated queries and keys.
     pub(crate) fn forward(
         &self,
         block: Block<'_>,
@@ -59,7 +59,7 @@ impl<L: Linear> LayerWeights<'_, L> {
         scratch: &mut ForwardScratch,
         attend: &mut Attend<'_>,
     ) {
-        self.attention(block, positions, entering, kept, scratch, attend);
+        self.attention(block, positions, outputs, entering, kept, scratch, attend);
         self.feed_forward(block, outputs, kept, scratch);
     }
 
@@ -68,12 +68,14 @@ impl<L: Linear> LayerWeights<'_, L> {
         &self,
         block: Block<'_>,
         positions: &[u32],
+        outputs: Option<&[usize]>,
         entering: Option<&[f32]>,
         kept: &mut LayerActivations,
         scratch: &mut ForwardScratch,
         attend: &mut Attend<'_>,
     ) {
-        let (rows, eps) = (positions.len(), block.rms_norm_eps);
+        let (rows, eps, heads) = (positions.len(), block.rms_norm_eps, block.heads);
+        let queries = outputs.map_or(rows, <[usize]>::len);
         let len = kept.input.len();
         let (delta, norm) = (resized(&mut scratch.delta, len), &self.input_layernorm);
         let operands = self.q_proj.weights().0;
@@ -82,18 +84,38 @@ impl<L: Linear> LayerWeights<'_, L> {
             (entering.unwrap_or(&kept.middle), scratch.normed.fit(operands, rows, norm.len()));
         add_rms_norm(entering, delta, norm, eps, &mut kept.input, normed, &mut kept.input_inv_rms);
         // Before their norms, where there are any.
+        for buffer in [&mut kept.q, &mut kept.attended] {
+            buffer.resize(queries * heads.query * heads.dim, 0.0);
+        }
+        if self.q_norm.is_some() {
+            kept.q_projected.resize(kept.q.len(), 0.0);
+            kept.q_inv_rms.resize(queries * heads.query, 0.0);
+        }
         let q = if self.q_norm.is_some() { &mut kept.q_projected } else { &mut kept.q };
         let k = if self.k_norm.is_some() { &mut kept.k_projected } else { &mut kept.k };
-        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
-        linear::forward(projections, scratch.normed.read(), [q, k, &mut kept.v], rows);
+        let positions_of_queries = match outputs {
+            None => {
+                let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
+                linear::forward(projections, scratch.normed.read(), [q, k, &mut kept.v], rows);
+                positions
+            }
+            Some(outputs) => {
+                linear::forward([&self.k_proj, &self.v_proj], scratch.normed.read(), [k, &mut kept.v], rows);
+                scratch.select(operands, &kept.input, outputs, norm, eps);
+                self.q_proj.forward(scratch.normed.read(), q, queries);
+                scratch.selected_positions.clear();
+                scratch.selected_positions.extend(outputs.iter().map(|&row| positions[row]));
+                &scratch.selected_positions
+            }
+        };
         if let Some(weight) = &self.q_norm {
             rms_norm(&kept.q_projected, weight, eps, &mut kept.q, &mut kept.q_inv_rms);
         }
         if let Some(weight) = &self.k_norm {
             rms_norm(&kept.k_projected, weight, eps, &mut kept.k, &mut kept.k_inv_rms);
         }
-        block.rope.rotate(&mut kept.q, positions, block.heads.query);
-        block.rope.rotate(&mut kept.k, positions, block.heads.key_value);
+        block.rope.rotate(&mut kept.q, positions_of_queries, heads.query);
+        block.rope.rotate(&mut kept.k, positions, heads.key_value);
         attend(&kept.q, &kept.k, &kept.v, &mut kept.attended);
     }
 
@@ -105,15 +127,8 @@ impl<L: Linear> LayerWeights<'_, L> {
         scratch: &mut ForwardScratch,
     ) {
         let (dim, eps) = (self.input_layernorm.len(), block.rms_norm_eps);
-        let ForwardScratch { delta, normed, activated, selected_input, selected_attended } = scratch;
-        let (input, attended) = match outputs {
-            None => (&kept.input, &kept.attended),
-            Some(outputs) => {
-                gather(&kept.input, outputs.iter().copied(), dim, selected_input);
-                gather(&kept.attended, outputs.iter().copied(), self.o_proj.inputs(), selected_attended);
-                (&*selected_input, &*selected_attended)
-            }
-        };
+        let ForwardScratch { delta, normed, activated, selected_input, .. } = scratch;
+        let input = if outputs.is_some() { &*selected_input } else { &kept.input };
         let (len, rows) = (input.len(), input.len() / dim);
         let delta = resized(delta, len);
         kept.middle.resize(len, 0.0);
@@ -122,13 +137,23 @@ impl<L: Linear> LayerWeights<'_, L> {
             buffer.resize(rows * self.down_proj.inputs(), 0.0);
         }
         let operands = self.o_proj.weights().0;
-        self.o_proj.forward(attended, delta, rows);
+        self.o_proj.forward(&kept.attended, delta, rows);
         let (norm, to) = (&self.post_attention_layernorm, normed.fit(operands, rows, dim));
         add_rms_norm(input, delta, norm, eps, &mut kept.middle, to, &mut kept.middle_inv_rms);
         let (projections, to) = ([&self.gate_proj, &self.up_proj], [&mut kept.gate[..], &mut kept.up]);
         linear::forward(projections, normed.read(), to, rows);
         swiglu(&kept.gate, &kept.up, activated.fit(operands, rows, self.down_proj.inputs()));
         self.down_proj.forward(activated.read(), delta, rows);
+    }
+}
+
+impl ForwardScratch {
+    /// Picks the rows `outputs` of the residual stream `input`, and puts their norm before the products.
+    fn select(&mut self, operands: Operands, input: &[f32], outputs: &[usize], norm: &[f32], eps: f32) {
+        let rows = outputs.len();
+        gather(input, outputs.iter().copied(), norm.len(), &mut self.selected_input);
+        let normed = self.normed.fit(operands, rows, norm.len());
+        rms_norm(&self.selected_input, norm, eps, normed, resized(&mut self.selected_inv_rms, rows));
     }
 }
 
@@ -240,7 +265,7 @@ impl LayerBackward<'_> {
         let (weights, kept) = (&self.weights, self.kept);
         let (dim, operands) = (weights.input_layernorm.len(), weights.o_proj.operands);
         let (len, wide, rows) = (kept.middle.len(), weights.down_proj.place.inputs, kept.middle.len() / dim);
-        let ForwardScratch { normed, activated, selected_attended, .. } = forward;
+        let ForwardScratch { normed, activated, .. } = forward;
         let BackwardScratch { d_residual, d_normed, d_attended, d_activated, d_gate, d_up, d_down, .. } =
             scratch;
         let (d_output, d_normed) = (resized(d_residual, len), resized(d_normed, len));
@@ -267,20 +292,11 @@ impl LayerBackward<'_> {
         let d_norm = self.vector(&self.places.post_attention_layernorm, gradients);
         rms_norm_backward(d_normed, &kept.middle, norm, &kept.middle_inv_rms, self.outputs, d_output, d_norm);
 
-        let all = self.batch.len();
-        let width = kept.attended.len() / all.max(1);
         let d_attended = resized(d_attended, kept.attended.len());
-        let attended = match self.outputs {
-            None => &kept.attended,
-            Some(outputs) => {
-                gather(&kept.attended, outputs.iter().copied(), width, selected_attended);
-                selected_attended
-            }
-        };
-        weights.o_proj.backward_input(&*d_output, &mut d_attended[..rows * width], false, d_down, rows);
-        weights.o_proj.backward_weights(&*d_output, attended, d_down, gradients, rows);
+        weights.o_proj.backward_input(&*d_output, d_attended, false, d_down, rows);
+        weights.o_proj.backward_weights(&*d_output, &kept.attended, d_down, gradients, rows);
         if let Some(outputs) = self.outputs {
-            spread(d_attended, outputs, all, width);
+            let all = self.batch.len();
             spread(resized(d_residual, all * dim), outputs, all, dim);
         }
     }
@@ -306,12 +322,17 @@ impl LayerBackward<'_> {
             d_attended,
             positions,
             &self.batch.spans,
+            self.outputs,
             heads,
             d_q,
             d_k,
             d_v,
         );
-        self.block.rope.rotate_back(d_q, positions, heads.query);
+        let positions_of_queries: Cow<'_, [u32]> = match self.outputs {
+            None => positions.into(),
+            Some(outputs) => outputs.iter().map(|&row| positions[row]).collect(),
+        };
+        self.block.rope.rotate_back(d_q, &positions_of_queries, heads.query);
         self.block.rope.rotate_back(d_k, positions, heads.key_value);
         let d_q = head_norm_backward(
             d_q,
@@ -328,12 +349,22 @@ impl LayerBackward<'_> {
             self.places.k_norm.as_ref().and_then(|range| self.vector(range, gradients)),
         );
 
-        let norm = &weights.input_layernorm;
-        let normed = forward.normed.fit(weights.o_proj.operands, rows, norm.len());
-        rms_norm(&kept.input, norm, self.block.rms_norm_eps, normed, inv_rms);
+        let (norm, eps, operands) =
+            (&weights.input_layernorm, self.block.rms_norm_eps, weights.o_proj.operands);
+        let dim = norm.len();
+        if let Some(outputs) = self.outputs {
+            forward.select(operands, &kept.input, outputs, norm, eps);
+            let queries = outputs.len();
+            let (d_normed_of_queries, normed) = (&mut d_normed[..queries * dim], forward.normed.read());
+            weights.q_proj.backward_input(d_q, d_normed_of_queries, false, d_down, queries);
+            weights.q_proj.backward_weights(d_q, normed, d_down, gradients, queries);
+            spread(d_normed, outputs, rows, dim);
+        }
+        rms_norm(&kept.input, norm, eps, forward.normed.fit(operands, rows, dim), inv_rms);
         let normed = forward.normed.read();
-        let projections = [&weights.q_proj, &weights.k_proj, &weights.v_proj];
-        for (index, (projection, dy)) in projections.into_iter().zip([d_q, d_k, d_v]).enumerate() {
+        let of_all = [(&weights.q_proj, d_q), (&weights.k_proj, d_k), (&weights.v_proj, &*d_v)];
+        let done = usize::from(self.outputs.is_some());
+        for (index, (projection, dy)) in of_all.into_iter().enumerate().skip(done) {
             projection.backward_input(dy, d_normed, index > 0, d_down, rows);
             projection.backward_weights(dy, normed, d_down, gradients, rows);
         }

@@ -200,8 +200,8 @@ impl Decoder {
     }
 
     /// [`Decoder::forward`] where the final hidden states of `rows` alone are needed (they may repeat): the last layer leaves out what only
-    /// the others would need. The results of these rows are to the bit the same, and all gradients, too; those of weights but for bf16
-    /// in AMX tiles, whose sums over rows depend on which there are.
+    /// the others would need. The results of these rows are to the bit the same, and in f32 all gradients, too; but in bf16, and in AMX
+    /// tiles, sums over rows depend on which there are.
     ///
     /// # Errors
     /// As [`Decoder::forward`].
@@ -211,10 +211,7 @@ impl Decoder {
     pub fn forward_rows(&self, batch: &Batch, rows: &[usize], activations: &mut Activations) -> Result<()> {
         let mut needed = vec![false; batch.len()];
         rows.iter().for_each(|&row| needed[row] = true);
-        // Products in bf16 take rows in pairs: these stay the same pairs.
-        let outputs: Vec<usize> = (0..batch.len())
-            .filter(|&row| needed[row] || needed.get(row ^ 1).is_some_and(|&needed| needed))
-            .collect();
+        let outputs: Vec<usize> = (0..batch.len()).filter(|&row| needed[row]).collect();
         self.run(batch, (outputs.len() < batch.len()).then_some(outputs), activations)
     }
 
@@ -232,8 +229,8 @@ impl Decoder {
         for (index, (weights, logsumexp)) in self.layers(operands).zip(logsumexp).enumerate() {
             let (before, layer) = layers.split_at_mut(index % shared);
             let (entering, layer) = (before.last().map(|before| &before.middle[..]), &mut layer[0]);
-            let attend = &mut attend(operands, batch, heads, logsumexp);
             let outputs = self.outputs(index, outputs.as_deref());
+            let attend = &mut attend(operands, batch, outputs, heads, logsumexp);
             weights.forward(self.block(), &batch.positions, outputs, entering, layer, forward, attend);
             if let Some(kept) = kept.get_mut(index) {
                 kept.keep(layer);
@@ -244,7 +241,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The rows that layer `index` is computed for behind its attention: the keys and values of the next one need all.
+    /// The rows that layer `index` is computed for but for keys and values: those of the next one need all.
     fn outputs<'o>(&self, index: usize, outputs: Option<&'o [usize]>) -> Option<&'o [usize]> {
         outputs.filter(|_| index + 1 == self.layout.layers.len())
     }
@@ -386,11 +383,8 @@ impl Decoder {
     ) {
         let (dim, heads) = (self.config.hidden_size, self.config.heads());
         activations.assert_kept();
-        assert_eq!(
-            activations.logsumexp[0].len(),
-            batch.len() * heads.query,
-            "backward follows forward of the same batch"
-        );
+        let passed = activations.layers.first().map_or(0, |layer| layer.input.len());
+        assert_eq!(passed, batch.len() * dim, "backward follows forward of the same batch");
         assert_eq!(d_hidden.len(), rows.len() * dim, "one gradient per row");
         assert_eq!(gradients.len(), self.trainable().len(), "gradients are those of what is trained");
         let operands = activations.computation().precision.operands();
@@ -416,7 +410,7 @@ impl Decoder {
                     // This is the whole residual stream: nothing is yet to be added to it.
                     forward.delta.fill(0.0);
                     let (block, input) = (self.block(), Some(&input[..]));
-                    let attend = &mut attend(operands, batch, heads, logsumexp);
+                    let attend = &mut attend(operands, batch, outputs, heads, logsumexp);
                     weights.forward(block, &batch.positions, outputs, input, layer, forward, attend);
                 }
             }
@@ -438,15 +432,18 @@ impl Decoder {
     }
 }
 
-/// The attention of a batch to itself, as a layer asks for it; writes `logsumexp`.
+/// The attention of the rows `outputs` of a batch, or of all, to the batch, as a layer asks for it; writes `logsumexp`.
 fn attend<'a>(
     operands: Operands,
     batch: &'a Batch,
+    outputs: Option<&'a [usize]>,
     heads: Heads,
-    logsumexp: &'a mut [f32],
+    logsumexp: &'a mut Vec<f32>,
 ) -> impl FnMut(&[f32], &[f32], &[f32], &mut [f32]) + 'a {
+    logsumexp.resize(outputs.map_or(batch.len(), <[usize]>::len) * heads.query, 0.0);
+    let Batch { positions, spans, .. } = batch;
     move |q, k, v, out| {
-        attention::forward(operands, q, k, v, &batch.positions, &batch.spans, heads, out, logsumexp);
+        attention::forward(operands, q, k, v, positions, spans, outputs, heads, out, logsumexp);
     }
 }
 

@@ -36,26 +36,35 @@ fn run_for(
     }
     let mut attention_scratch = DecodeScratch::default();
     let outputs: Vec<usize> = (0..tokens.len()).filter(|&row| wanted(row)).collect();
-    let hidden = decoder.hidden(&tokens, &positions, &outputs, scratch, &mut |layer, q, k, v, out| {
-        let (dim, group) = (heads.dim, heads.query / heads.key_value * heads.dim);
-        let (query, key_value) = (heads.query * dim, heads.key_value * dim);
-        let mut rows =
-            q.chunks(query).zip(k.chunks(key_value)).zip(v.chunks(key_value)).zip(out.chunks_mut(query));
-        for (cache, part) in parts.iter_mut() {
-            for (row, (((q, k), v), out)) in (cache.len - part.len()..).zip(rows.by_ref().take(part.len())) {
-                let chain: Vec<usize> = (0..=row / BLOCK).collect();
-                let keys = heads.window.map_or(0, |window| (row + 1).saturating_sub(window))..row + 1;
-                let of_head =
-                    q.chunks(group).zip(k.chunks(dim)).zip(v.chunks(dim)).zip(out.chunks_mut(group));
-                for (cached, (((q, k), v), out)) in cache.layers[layer].iter_mut().zip(of_head) {
-                    cached.resize(chain.len());
-                    cached.store(std::iter::once((row / BLOCK, row % BLOCK, k, v)));
-                    let mut query = [Query { q, chain: &chain, keys: keys.clone(), out }];
-                    attention::decode(cached, &mut query, 0, &mut attention_scratch);
+    let hidden =
+        decoder.hidden(&tokens, &positions, &outputs, scratch, &mut |layer, queries, q, k, v, out| {
+            let (dim, group) = (heads.dim, heads.query / heads.key_value * heads.dim);
+            let (query, key_value) = (heads.query * dim, heads.key_value * dim);
+            let mut rows = k.chunks(key_value).zip(v.chunks(key_value)).enumerate();
+            let mut asking = q.chunks(query).zip(out.chunks_mut(query));
+            for (cache, part) in parts.iter_mut() {
+                let places = cache.len - part.len()..;
+                for (place, (row, (k, v))) in places.zip(rows.by_ref().take(part.len())) {
+                    let chain: Vec<usize> = (0..=place / BLOCK).collect();
+                    for (cached, (k, v)) in
+                        cache.layers[layer].iter_mut().zip(k.chunks(dim).zip(v.chunks(dim)))
+                    {
+                        cached.resize(chain.len());
+                        cached.store(std::iter::once((place / BLOCK, place % BLOCK, k, v)));
+                    }
+                    if queries.is_some_and(|queries| !queries.contains(&row)) {
+                        continue;
+                    }
+                    let keys = heads.window.map_or(0, |window| (place + 1).saturating_sub(window))..place + 1;
+                    let (q, out) = asking.next().unwrap();
+                    let of_heads = q.chunks(group).zip(out.chunks_mut(group));
+                    for (cached, (q, out)) in cache.layers[layer].iter().zip(of_heads) {
+                        let mut query = [Query { q, chain: &chain, keys: keys.clone(), out }];
+                        attention::decode(cached, &mut query, 0, &mut attention_scratch);
+                    }
                 }
             }
-        }
-    });
+        });
     let mut logits = Vec::new();
     decoder.logits(hidden, outputs.len(), &mut logits);
     logits

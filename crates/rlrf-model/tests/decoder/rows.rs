@@ -1,5 +1,5 @@
-//! Where few rows are asked for, the last layer computes few; their results are the same to the bit, and the gradients of weights
-//! too, but in AMX tiles, whose sums over rows depend on which there are.
+//! Where few rows are asked for, the last layer computes few; their results are the same to the bit, and in f32 the gradients
+//! too, but in AMX tiles, whose sums over rows depend on which there are, as those of bf16 do.
 
 use rlrf_kernels::matmul::bf16_in_tiles;
 use rlrf_model::{Activations, Batch, Computation, Precision};
@@ -47,17 +47,22 @@ fn rows_that_are_asked_for_are_as_if_all_were() {
                     let (logprobs, gradients) = loss.run(&decoder, &batch, &mut activations);
                     let logits = decoder.logits(&activations, rows);
                     decoder.forward_rows(&batch, rows, &mut activations).unwrap();
-                    assert!(activations.hidden().len() <= 2 * rows.len() * decoder.config().hidden_size);
+                    assert!(activations.hidden().len() <= rows.len() * decoder.config().hidden_size);
                     assert_eq!(decoder.logits(&activations, rows), logits);
                     assert_eq!(decoder.logprobs(&mut activations, rows, &loss.targets), logprobs);
                     let mut found = vec![0.0; gradients.len()];
                     let (targets, weights) = (&loss.targets, &loss.weights);
                     decoder.backward(&batch, &mut activations, rows, targets, weights, &mut found);
-                    // In tiles, sums over rows depend on which rows there are.
-                    if bf16_in_tiles() && !rows.is_empty() {
-                        assert_close(decoder.layout(), &found, &gradients, 1e-5);
-                    } else {
-                        assert_eq!(found, gradients, "{architecture} {precision:?} {recompute} {rows:?}");
+                    match precision {
+                        _ if rows.is_empty() => assert_eq!(found, gradients),
+                        Precision::F32 if bf16_in_tiles() => {
+                            assert_close(decoder.layout(), &found, &gradients, 1e-5);
+                        }
+                        Precision::F32 => {
+                            assert_eq!(found, gradients, "{architecture} {recompute} {rows:?}");
+                        }
+                        // What is summed in another order may be rounded to the next number.
+                        Precision::Bf16 => assert_close(decoder.layout(), &found, &gradients, 2e-3),
                     }
                 }
             }
