@@ -49,15 +49,15 @@ class Shape:
         h, i, q, kv = self.hidden, self.intermediate, self.queries, self.key_values
         return self.layers * (2 * (h + q) + 2 * (h + kv) + 3 * (h + i))
 
-    def attention(self, pairs):
-        """Operations of attention over so many pairs of query and key."""
-        return 4 * pairs * self.queries * self.layers
+    def attention(self, pairs, last_pairs):
+        """Operations of attention over so many pairs of query and key in each layer but the last, and so many there."""
+        return 4 * (pairs * (self.layers - 1) + last_pairs) * self.queries
 
-    def forward(self, rows, head_rows, pairs):
+    def forward(self, rows, head_rows, pairs, last_pairs):
         """Of rows of which so many are predicted from: the last layer needs of the others keys and values alone."""
         for_outputs = self.hidden * (2 * self.queries + 3 * self.intermediate)
         left_out = max(rows - head_rows, 0) * for_outputs
-        return 2 * (rows * self.body - left_out + head_rows * self.head) + self.attention(pairs)
+        return 2 * (rows * self.body - left_out + head_rows * self.head) + self.attention(pairs, last_pairs)
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ def causal(length):
     return length * (length + 1) // 2
 
 
-def _training_phase(shape, precision, rows, head_rows, pairs, rank, reference=False):
+def _training_phase(shape, precision, rows, head_rows, pairs, last_pairs, rank, reference=False):
     """A step, and the reference's forward pass where there is one."""
-    forward = shape.forward(rows, head_rows, pairs)
+    forward = shape.forward(rows, head_rows, pairs, last_pairs)
     size = BYTES[precision]
     weights = shape.body + shape.head
     if rank:
         # Backward: the gradient of the inputs, not of the frozen weights. Attention has no weights to save on.
-        operations = 2 * forward + shape.attention(pairs) + 6 * rows * rank * shape.adapter_per_rank
+        operations = 2 * forward + shape.attention(pairs, last_pairs) + 6 * rows * rank * shape.adapter_per_rank
         moved = 2 * weights * size + rank * shape.adapter_per_rank * ADAMW_BYTES
     else:
         operations = 3 * forward
@@ -99,8 +99,8 @@ def _training_phase(shape, precision, rows, head_rows, pairs, rank, reference=Fa
 
 
 def train(shape, precision, batch, length, rank=None):
-    rows = batch * length
-    return Work(_training_phase(shape, precision, rows, rows, batch * causal(length), rank), rows)
+    rows, pairs = batch * length, batch * causal(length)
+    return Work(_training_phase(shape, precision, rows, rows, pairs, pairs, rank), rows)
 
 
 def train_lengths(shape, precision, batch, path):
@@ -108,7 +108,8 @@ def train_lengths(shape, precision, batch, path):
     lengths = [tuple(map(int, line.split())) for line in path.read_text().splitlines()]
     rows, head_rows = sum(p + c - 1 for p, c in lengths), sum(c for _, c in lengths)
     pairs = sum(causal(p + c - 1) for p, c in lengths)
-    operations, moved = _training_phase(shape, precision, rows, head_rows, pairs, None)[0]
+    last_pairs = pairs - sum(causal(p - 1) for p, _ in lengths)
+    operations, moved = _training_phase(shape, precision, rows, head_rows, pairs, last_pairs, None)[0]
     return Work([(operations, moved * -(-len(lengths) // batch))], rows)
 
 
@@ -117,19 +118,23 @@ def dpo(shape, precision, length, rank=None, candidates=8, pairs=8):
     branch = length - 1
     rows = length + candidates * branch
     attended = causal(length) + candidates * (branch * length + causal(branch))
-    return Work(_training_phase(shape, precision, rows, candidates * length, attended, rank, True), pairs)
+    of_outputs = attended - causal(length - 1)
+    phases = _training_phase(shape, precision, rows, candidates * length, attended, of_outputs, rank, True)
+    return Work(phases, pairs)
 
 
 def decode(shape, precision, prompts, samples, prompt_tokens, new_tokens):
     """The prompts computed once, then a step per token for all samples; keys and values in two bytes each."""
     size, sequences = BYTES[precision], prompts * samples
     weights = (shape.body + shape.head) * size
-    phases = [(shape.forward(prompts * prompt_tokens, prompts, prompts * causal(prompt_tokens)), weights)]
+    rows, pairs = prompts * prompt_tokens, prompts * causal(prompt_tokens)
+    phases = [(shape.forward(rows, prompts, pairs, rows), weights)]
     cache = 2 * 2 * shape.key_values * shape.layers
     for step in range(1, new_tokens):
         keys = prompt_tokens + step
         read = cache * (prompts * prompt_tokens + sequences * step)
-        phases.append((shape.forward(sequences, sequences, sequences * keys), weights + read))
+        pairs = sequences * keys
+        phases.append((shape.forward(sequences, sequences, pairs, pairs), weights + read))
     return Work(phases, sequences * new_tokens)
 
 
@@ -138,7 +143,9 @@ def feedback(shape, precision, responses=30, aspects=3, shared=400, response=100
     rows = shared + responses * (response + aspects * aspect)
     attended = causal(shared) + responses * (response * shared + causal(response))
     attended += responses * aspects * (aspect * (shared + response) + causal(aspect))
-    operations = shape.forward(rows, 0, attended)
+    of_outputs = responses * aspects * (shared + response + aspect)
+    operations = shape.forward(rows, responses * aspects, attended, of_outputs)
+    operations -= 2 * responses * aspects * shape.head
     return Work([(operations, shape.body * BYTES[precision])], responses * aspects)
 
 

@@ -226,7 +226,8 @@ pub(crate) struct ForwardScratch {
     /// What products read: the outputs of the norms and of the activation.
     pub(super) normed: Rows,
     pub(super) activated: Rows,
-    /// Where not all rows are computed further: the residual stream of those that are, and their positions.
+    /// Where not all rows are computed further: of those that are, the residual stream, the inverses of its root mean squares, and
+    /// positions.
     pub(super) selected_input: Vec<f32>,
     pub(super) selected_inv_rms: Vec<f32>,
     pub(super) selected_positions: Vec<u32>,
