@@ -392,9 +392,11 @@ fn products_of_words(operands: Operands, a: View<'_>, jobs: &[Job<'_>], m: usize
     let columns: usize = jobs.iter().map(|job| job.n).sum();
     // Reading B, or packing it, costs as much as a few rows.
     let parallel = rayon::current_num_threads() > 1 && (m + 4) * columns * k >= PARALLEL;
-    let unit = product::column_unit(operands);
-    let tasks: Vec<(usize, Range<usize>, Range<usize>)> =
-        jobs.iter().enumerate().flat_map(|(index, job)| cut(index, [m, job.n, k], unit, parallel)).collect();
+    let tasks: Vec<(usize, Range<usize>, Range<usize>)> = jobs
+        .iter()
+        .enumerate()
+        .flat_map(|(index, job)| cut(operands, index, [m, job.n, k], parallel))
+        .collect();
     let run = |(index, rows, columns): (usize, Range<usize>, Range<usize>)| {
         let Job { right, c, accumulate, bias, .. } = jobs[index];
         // SAFETY: tasks cover disjoint rectangles of the outputs, each of which has `m` rows.
@@ -406,14 +408,15 @@ fn products_of_words(operands: Operands, a: View<'_>, jobs: &[Job<'_>], m: usize
     }
 }
 
-/// The rectangles of job `index` that tasks compute, cut at multiples of `unit` columns.
+/// The rectangles of job `index` that tasks compute, cut at whole tiles.
 fn cut(
+    operands: Operands,
     index: usize,
     [m, n, k]: [usize; 3],
-    unit: usize,
     parallel: bool,
 ) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> {
-    let (row_tasks, column_tasks) = if parallel { grid(m, n, k, unit) } else { (1, 1) };
+    let unit = product::column_unit(operands);
+    let (row_tasks, column_tasks) = if parallel { grid(operands, [m, n, k], unit) } else { (1, 1) };
     let units = n.div_ceil(unit);
     let column_at = move |task: usize| (units * task / column_tasks * unit).min(n);
     (0..row_tasks * column_tasks).map(move |task| {
@@ -424,7 +427,7 @@ fn cut(
 }
 
 /// Into how many row and column ranges a product is cut for the threads at hand.
-fn grid(m: usize, n: usize, k: usize, unit: usize) -> (usize, usize) {
+fn grid(operands: Operands, [m, n, k]: [usize; 3], unit: usize) -> (usize, usize) {
     let threads = rayon::current_num_threads();
     let work = (m + 4) * n * k;
     // Two tasks per thread, so that a thread that is held up leaves its share to the others.
@@ -435,7 +438,9 @@ fn grid(m: usize, n: usize, k: usize, unit: usize) -> (usize, usize) {
     let units = n.div_ceil(unit);
     let unequal = !units.is_multiple_of(columns) && units < 4 * columns;
     let columns = if unequal && m >= 2 * 48 { columns.div_ceil(2) } else { columns };
-    let rows = (tasks / columns).min(m.div_ceil(48)).max(1);
+    // Splitting `B` again costs more than what threads that are held up leave to others.
+    let enough = operands == Operands::F32InTiles && columns >= threads;
+    let rows = if enough { 1 } else { (tasks / columns).min(m.div_ceil(48)).max(1) };
     (rows, columns)
 }
 
