@@ -334,10 +334,13 @@ impl LayerBackward<'_> {
         };
         self.block.rope.rotate_back(d_q, &positions_of_queries, heads.query);
         self.block.rope.rotate_back(d_k, positions, heads.key_value);
+        let heads_of = |row: &usize| row * heads.query..(row + 1) * heads.query;
+        let places = self.outputs.map(|outputs| outputs.iter().flat_map(heads_of).collect::<Vec<_>>());
         let d_q = head_norm_backward(
             d_q,
             weights.q_norm.as_deref(),
             [&kept.q_projected, &kept.q_inv_rms],
+            places.as_deref(),
             &mut scratch.d_q_projected,
             self.places.q_norm.as_ref().and_then(|range| self.vector(range, gradients)),
         );
@@ -345,6 +348,7 @@ impl LayerBackward<'_> {
             d_k,
             weights.k_norm.as_deref(),
             [&kept.k_projected, &kept.k_inv_rms],
+            None,
             &mut scratch.d_k_projected,
             self.places.k_norm.as_ref().and_then(|range| self.vector(range, gradients)),
         );
@@ -373,11 +377,12 @@ impl LayerBackward<'_> {
     }
 }
 
-/// The gradient of queries or keys as projected, from that of the normalised ones.
+/// The gradient of queries or keys as projected, from that of the normalised ones, at these places among all heads of all rows.
 fn head_norm_backward<'a>(
     dy: &'a [f32],
     norm: Option<&[f32]>,
     [projected, inv_rms]: [&[f32]; 2],
+    places: Option<&[usize]>,
     d_projected: &'a mut Vec<f32>,
     d_norm: Option<&mut [f32]>,
 ) -> &'a [f32] {
@@ -385,7 +390,7 @@ fn head_norm_backward<'a>(
         Some(weight) => {
             d_projected.clear();
             d_projected.resize(dy.len(), 0.0);
-            rms_norm_backward(dy, projected, weight, inv_rms, None, d_projected, d_norm);
+            rms_norm_backward(dy, projected, weight, inv_rms, places, d_projected, d_norm);
             d_projected
         }
         None => dy,

@@ -200,8 +200,8 @@ impl Decoder {
     }
 
     /// [`Decoder::forward`] where the final hidden states of `rows` alone are needed (they may repeat): the last layer leaves out what only
-    /// the others would need. The results of these rows are to the bit the same, and gradients but for
-    /// the order of sums over rows, which depends on which there are.
+    /// the others would need. The results of these rows are to the bit the same, and in f32 all gradients, too; but in bf16, and in AMX
+    /// tiles, sums over rows depend on which there are.
     ///
     /// # Errors
     /// As [`Decoder::forward`].
