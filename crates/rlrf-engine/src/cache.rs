@@ -30,15 +30,13 @@ pub(crate) struct Cache {
     /// The key/value heads of each layer.
     layers: Vec<Vec<KeyValues>>,
     heads: Heads,
-    /// Most blocks.
-    blocks: usize,
 }
 
 impl Cache {
-    /// Empty; it grows to the blocks that are used, `blocks` at most.
-    pub(crate) fn new(layers: usize, heads: Heads, operands: Operands, blocks: usize) -> Self {
+    /// Empty; it grows to the blocks that are used.
+    pub(crate) fn new(layers: usize, heads: Heads, operands: Operands) -> Self {
         let empty = vec![KeyValues::new(operands, heads.dim); heads.key_value];
-        Self { layers: vec![empty; layers], heads, blocks }
+        Self { layers: vec![empty; layers], heads }
     }
 
     /// Makes room for all blocks of a call's rows.
@@ -48,14 +46,9 @@ impl Cache {
         }
     }
 
-    /// Makes room for a block, and for half as many more as there are, so that growing costs little.
+    /// Makes room for a block.
     fn grow(&mut self, block: BlockId) {
-        for head in self.layers.iter_mut().flatten() {
-            let held = head.blocks();
-            if held <= block {
-                head.resize((held + held / 2).min(self.blocks).max(block + 1));
-            }
-        }
+        self.layers.iter_mut().flatten().for_each(|head| head.grow(block + 1));
     }
 
     /// Copies one block over another, in all layers.

@@ -143,7 +143,7 @@ impl Engine {
         let start = Instant::now();
         let config = self.decoder.config();
         let operands = self.decoder.cache_operands();
-        let mut cache = Cache::new(config.num_hidden_layers, config.heads(), operands, options.blocks());
+        let mut cache = Cache::new(config.num_hidden_layers, config.heads(), operands);
         let mut scheduler = Scheduler::new(requests, queue, options);
         let mut scratch = Default::default();
         let mut logits = Vec::new();

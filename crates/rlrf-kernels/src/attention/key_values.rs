@@ -18,10 +18,30 @@ const AHEAD: usize = 4;
 pub struct KeyValues {
     operands: Operands,
     dim: usize,
-    keys: Vec<Line>,
-    values: Vec<Line>,
+    /// Each of twice as many blocks as the one before: to grow copies nothing.
+    segments: Vec<Segment>,
     /// A rounded key on its way.
     words: Vec<f32>,
+}
+
+/// Neighbouring blocks.
+#[derive(Debug, Clone)]
+struct Segment {
+    keys: Box<[Line]>,
+    values: Box<[Line]>,
+}
+
+/// Blocks of the first segment.
+const FIRST: usize = 4;
+
+/// The segment that holds a block, and the block's place in it.
+fn place_of(block: usize) -> (usize, usize) {
+    let segment = (block / FIRST + 1).ilog2() as usize;
+    (segment, block - blocks_before(segment))
+}
+
+fn blocks_before(segment: usize) -> usize {
+    FIRST * ((1 << segment) - 1)
 }
 
 impl KeyValues {
@@ -31,7 +51,7 @@ impl KeyValues {
     /// If the operands are others than f32 or bf16.
     pub fn new(operands: Operands, dim: usize) -> Self {
         assert!(matches!(operands, Operands::F32 | Operands::Bf16), "keys are held in f32 or bf16");
-        Self { operands, dim, keys: Vec::new(), values: Vec::new(), words: vec![0.0; dim.div_ceil(2)] }
+        Self { operands, dim, segments: Vec::new(), words: vec![0.0; dim.div_ceil(2)] }
     }
 
     /// How keys and values are held.
@@ -44,17 +64,12 @@ impl KeyValues {
         self.dim
     }
 
-    /// How many blocks there are.
-    pub fn blocks(&self) -> usize {
-        self.values.len() / self.value_block()
-    }
-
-    /// Changes the number of blocks; new ones are zero.
-    pub fn resize(&mut self, blocks: usize) {
-        let lines = [self.key_block(), self.value_block()];
-        for (lines, storage) in lines.into_iter().zip([&mut self.keys, &mut self.values]) {
-            storage.reserve_exact((lines * blocks).saturating_sub(storage.len()));
-            storage.resize(lines * blocks, Line([0.0; 16]));
+    /// Makes room for so many blocks at least; new ones are zero, and take no memory of the system's before they are used.
+    pub fn grow(&mut self, blocks: usize) {
+        while blocks_before(self.segments.len()) < blocks {
+            let count = FIRST << self.segments.len();
+            let [keys, values] = [self.key_block(), self.value_block()].map(|lines| zeros(count * lines));
+            self.segments.push(Segment { keys, values });
         }
     }
 
@@ -63,10 +78,10 @@ impl KeyValues {
     /// # Panics
     /// If there is no such block.
     pub fn copy_block(&mut self, from: usize, to: usize) {
-        let lines = [self.key_block(), self.value_block()];
-        for (lines, storage) in lines.into_iter().zip([&mut self.keys, &mut self.values]) {
-            storage.copy_within(from * lines..(from + 1) * lines, to * lines);
-        }
+        let (keys, values) = (self.keys(from).data.to_vec(), self.values(from).data.to_vec());
+        let (to_keys, to_values) = self.block_mut(to);
+        to_keys.copy_from_slice(&keys);
+        to_values.copy_from_slice(&values);
     }
 
     /// Writes keys and values, `[dim]` each: `(block, place in it, key, value)`.
@@ -87,14 +102,14 @@ impl KeyValues {
 
     fn store_one(&mut self, block: usize, place: usize, k: &[f32], v: &[f32]) {
         assert!(k.len() == self.dim && v.len() == self.dim && place < BLOCK);
-        let (key_lines, value_lines, lines) = (self.key_block(), self.value_block(), self.value_lines());
+        let (operands, lines) = (self.operands, self.value_lines());
         let step = place / self.keys_per_step();
-        let keys = &mut self.keys[block * key_lines..][..key_lines];
-        let values = &mut self.values[block * value_lines..][..value_lines];
+        let mut words = std::mem::take(&mut self.words);
+        let (keys, values) = self.block_mut(block);
         let values = values[step * lines..][..lines].iter_mut().flat_map(|line| &mut line.0);
-        if self.operands == Operands::Bf16 {
-            pair_row(k, &mut self.words);
-            keys.iter_mut().zip(&self.words).for_each(|(line, word)| line.0[place] = *word);
+        if operands == Operands::Bf16 {
+            pair_row(k, &mut words);
+            keys.iter_mut().zip(&words).for_each(|(line, word)| line.0[place] = *word);
             let shift = 16 * (place % 2);
             for (word, v) in values.zip(v) {
                 let other = word.to_bits() & 0xFFFF_0000 >> shift;
@@ -104,6 +119,14 @@ impl KeyValues {
             keys.iter_mut().zip(k).for_each(|(line, k)| line.0[place] = *k);
             values.zip(v).for_each(|(value, v)| *value = *v);
         }
+        self.words = words;
+    }
+
+    fn block_mut(&mut self, block: usize) -> (&mut [Line], &mut [Line]) {
+        let (key_lines, value_lines) = (self.key_block(), self.value_block());
+        let (segment, place) = place_of(block);
+        let Segment { keys, values } = &mut self.segments[segment];
+        (&mut keys[place * key_lines..][..key_lines], &mut values[place * value_lines..][..value_lines])
     }
 
     /// Keys whose values make one step.
@@ -113,12 +136,15 @@ impl KeyValues {
 
     /// The keys of a block: a step of channels after the other.
     pub(super) fn keys(&self, block: usize) -> Columns<'_> {
-        Columns { data: &self.keys[block * self.key_block()..][..self.key_block()], lines: 1 }
+        let (segment, place) = place_of(block);
+        let data = &self.segments[segment].keys[place * self.key_block()..][..self.key_block()];
+        Columns { data, lines: 1 }
     }
 
     /// The values of a block: a step of keys after the other.
     pub(super) fn values(&self, block: usize) -> Columns<'_> {
-        let data = &self.values[block * self.value_block()..][..self.value_block()];
+        let (segment, place) = place_of(block);
+        let data = &self.segments[segment].values[place * self.value_block()..][..self.value_block()];
         Columns { data, lines: self.value_lines() }
     }
 
@@ -133,5 +159,34 @@ impl KeyValues {
 
     fn value_block(&self) -> usize {
         self.operands.steps(BLOCK) * self.value_lines()
+    }
+}
+
+/// So many lines, without touching fresh memory.
+fn zeros(lines: usize) -> Box<[Line]> {
+    // SAFETY: zeros are a line.
+    unsafe { Box::new_zeroed_slice(lines).assume_init() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_block_has_a_place_of_its_own() {
+        let mut cached = KeyValues::new(Operands::F32, 3);
+        for blocks in [1, 5, 3, 40] {
+            cached.grow(blocks);
+        }
+        let value = |block: usize| [block as f32; 3];
+        for block in 0..40 {
+            cached.store(std::iter::once((block, 0, &value(block)[..], &value(block)[..])));
+        }
+        cached.copy_block(2, 39);
+        for block in 0..40 {
+            let expected = if block == 39 { 2.0 } else { block as f32 };
+            assert_eq!((cached.keys(block).data[0].0[0], cached.keys(block).data[0].0[1]), (expected, 0.0));
+            assert_eq!(cached.values(block).data[0].0[..4], [expected, expected, expected, 0.0]);
+        }
     }
 }

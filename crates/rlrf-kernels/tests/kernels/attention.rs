@@ -351,8 +351,8 @@ fn cached(
 ) -> (KeyValues, Vec<usize>) {
     let mut cached = KeyValues::new(operands, heads.dim);
     let chain: Vec<usize> = (0..count.div_ceil(BLOCK)).map(|index| (index * 3 + 2) % 7).collect();
-    cached.resize(3);
-    cached.resize(7);
+    cached.grow(3);
+    cached.grow(7);
     let of_head = |all: &'_ [f32]| -> Vec<Vec<f32>> {
         all.chunks_exact(heads.key_value * heads.dim)
             .map(|row| row[head * heads.dim..][..heads.dim].to_vec())

@@ -49,7 +49,7 @@ fn run_for(
                     for (cached, (k, v)) in
                         cache.layers[layer].iter_mut().zip(k.chunks(dim).zip(v.chunks(dim)))
                     {
-                        cached.resize(chain.len());
+                        cached.grow(chain.len());
                         cached.store(std::iter::once((place / BLOCK, place % BLOCK, k, v)));
                     }
                     if queries.is_some_and(|queries| !queries.contains(&row)) {
