@@ -33,9 +33,9 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Empty; it grows to the blocks that are used.
-    pub(crate) fn new(layers: usize, heads: Heads, operands: Operands) -> Self {
-        let empty = vec![KeyValues::new(operands, heads.dim); heads.key_value];
+    /// Empty; it grows to the blocks that are used, `blocks` at most.
+    pub(crate) fn new(layers: usize, heads: Heads, operands: Operands, blocks: usize) -> Self {
+        let empty = vec![KeyValues::new(operands, heads.dim, blocks); heads.key_value];
         Self { layers: vec![empty; layers], heads }
     }
 
@@ -77,15 +77,16 @@ impl Cache {
             None => rows.into(),
             Some(asking) => asking.iter().map(|&row| rows[row]).collect(),
         };
-        let mut asked: Vec<Vec<Row<'_>>> =
+        let mut asked: Vec<Vec<Asked<'_>>> =
             (0..key_value).map(|_| Vec::with_capacity(queries.len())).collect();
         for (index, (q, out)) in q.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
-            asked[index % key_value].push(Row { query: queries[index / key_value], q, out });
+            asked[index % key_value].push(Asked { query: queries[index / key_value], q, out });
         }
         let groups = groups(&queries, window);
-        let keys: usize = queries.iter().map(|query| query.position + 1).sum();
+        // To store a row costs about as much as to see a key.
+        let keys = queries.iter().map(|query| query.position + 1).sum::<usize>() + rows.len();
         let parallel = keys * query * dim >= PARALLEL;
-        let run = |(index, (head, mut asked)): (usize, (&mut KeyValues, Vec<Row<'_>>))| {
+        let run = |(index, (head, mut asked)): (usize, (&mut KeyValues, Vec<Asked<'_>>))| {
             let of_head = |x| <[f32]>::chunks_exact(x, dim).skip(index).step_by(key_value);
             let stored = rows.iter().zip(of_head(k).zip(of_head(v)));
             head.store(stored.map(|(Query { chain, position }, (k, v))| {
@@ -96,8 +97,8 @@ impl Cache {
             let tasks = groups
                 .iter()
                 .map(|group| (group.shared, rest.split_off_mut(..group.len()).unwrap_or_default()));
-            let attend = |(shared, rows): (usize, &mut [Row<'_>])| {
-                let mut queries: Vec<_> = rows.iter_mut().map(|row| row.sees(window)).collect();
+            let attend = |(shared, asked): (usize, &mut [Asked<'_>])| {
+                let mut queries: Vec<_> = asked.iter_mut().map(|row| row.sees(window)).collect();
                 SCRATCH.with_borrow_mut(|scratch| attention::decode(head, &mut queries, shared, scratch));
             };
             match parallel {
@@ -119,14 +120,14 @@ thread_local! {
 
 /// A row of a call that one head attends from.
 #[derive(Debug)]
-struct Row<'a> {
+struct Asked<'a> {
     query: Query<'a>,
     /// `[query / key_value, dim]`, and `out` too.
     q: &'a [f32],
     out: &'a mut [f32],
 }
 
-impl Row<'_> {
+impl Asked<'_> {
     /// Itself and what lies before it, as far back as the window reaches.
     fn sees(&mut self, window: Option<usize>) -> attention::Query<'_> {
         let (Query { chain, position }, end) = (self.query, self.query.position + 1);

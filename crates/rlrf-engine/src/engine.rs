@@ -24,7 +24,7 @@ pub struct EngineOptions {
     /// Samples that are decoded together at most. The samples of the last prompt to enter may wait for their turn.
     pub max_rows: usize,
     /// Tokens of key/value cache, in whole blocks of 16; see `ModelConfig::cache_bytes_per_token`. Memory is taken as the
-    /// cache fills.
+    /// cache fills, twice as much each time.
     pub cache_tokens: usize,
     /// Prompt tokens that join the decoding rows of one step at most.
     pub prefill_tokens: usize,
@@ -143,7 +143,7 @@ impl Engine {
         let start = Instant::now();
         let config = self.decoder.config();
         let operands = self.decoder.cache_operands();
-        let mut cache = Cache::new(config.num_hidden_layers, config.heads(), operands);
+        let mut cache = Cache::new(config.num_hidden_layers, config.heads(), operands, options.blocks());
         let mut scheduler = Scheduler::new(requests, queue, options);
         let mut scratch = Default::default();
         let mut logits = Vec::new();

@@ -32,7 +32,7 @@ pub struct Scratch {
     inv_rms: Vec<f32>,
 }
 
-/// `attend(layer, q, k, v, out)`: see [`InferenceDecoder::hidden`].
+/// `attend(layer, queries, q, k, v, out)`: see [`InferenceDecoder::hidden`].
 pub type Attend<'a> = dyn FnMut(usize, Option<&[usize]>, &[f32], &[f32], &[f32], &mut [f32]) + 'a;
 
 impl InferenceDecoder {

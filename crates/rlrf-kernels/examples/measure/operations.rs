@@ -107,7 +107,7 @@ fn decode(operands: Operands, heads: Heads, rows: usize, keys: usize) {
     let of_heads = k.chunks(keys * dim).zip(v.chunks(keys * dim));
     let cached: Vec<_> = of_heads
         .map(|(k, v)| {
-            let mut cached = KeyValues::new(operands, dim);
+            let mut cached = KeyValues::new(operands, dim, blocks);
             cached.grow(blocks);
             let rows = (0..keys).zip(k.chunks(dim).zip(v.chunks(dim)));
             cached.store(rows.map(|(key, (k, v))| (key / BLOCK, key % BLOCK, k, v)));

@@ -18,7 +18,9 @@ const AHEAD: usize = 4;
 pub struct KeyValues {
     operands: Operands,
     dim: usize,
-    /// Each of twice as many blocks as the one before: to grow copies nothing.
+    /// Most blocks.
+    limit: usize,
+    /// Each of twice as many blocks as the one before, but for the last: to grow copies nothing.
     segments: Vec<Segment>,
     /// A rounded key on its way.
     words: Vec<f32>,
@@ -45,13 +47,13 @@ fn blocks_before(segment: usize) -> usize {
 }
 
 impl KeyValues {
-    /// No blocks yet, of heads with `dim` channels.
+    /// No blocks yet, of `limit` at most, of heads with `dim` channels.
     ///
     /// # Panics
     /// If the operands are others than f32 or bf16.
-    pub fn new(operands: Operands, dim: usize) -> Self {
+    pub fn new(operands: Operands, dim: usize, limit: usize) -> Self {
         assert!(matches!(operands, Operands::F32 | Operands::Bf16), "keys are held in f32 or bf16");
-        Self { operands, dim, segments: Vec::new(), words: vec![0.0; dim.div_ceil(2)] }
+        Self { operands, dim, limit, segments: Vec::new(), words: vec![0.0; dim.div_ceil(2)] }
     }
 
     /// How keys and values are held.
@@ -64,10 +66,15 @@ impl KeyValues {
         self.dim
     }
 
-    /// Makes room for so many blocks at least; new ones are zero, and take no memory of the system's before they are used.
+    /// Makes room for so many blocks at least; new ones are zero. Memory that is known to be zero is not touched.
+    ///
+    /// # Panics
+    /// If these are more than the limit.
     pub fn grow(&mut self, blocks: usize) {
+        assert!(blocks <= self.limit, "a cache of {} blocks has no room for {blocks}", self.limit);
         while blocks_before(self.segments.len()) < blocks {
-            let count = FIRST << self.segments.len();
+            let segment = self.segments.len();
+            let count = (FIRST << segment).min(self.limit - blocks_before(segment));
             let [keys, values] = [self.key_block(), self.value_block()].map(|lines| zeros(count * lines));
             self.segments.push(Segment { keys, values });
         }
@@ -162,7 +169,7 @@ impl KeyValues {
     }
 }
 
-/// So many lines, without touching fresh memory.
+/// So many lines.
 fn zeros(lines: usize) -> Box<[Line]> {
     // SAFETY: zeros are a line.
     unsafe { Box::new_zeroed_slice(lines).assume_init() }
@@ -174,9 +181,11 @@ mod tests {
 
     #[test]
     fn every_block_has_a_place_of_its_own() {
-        let mut cached = KeyValues::new(Operands::F32, 3);
-        for blocks in [1, 5, 3, 40] {
+        let mut cached = KeyValues::new(Operands::F32, 3, 40);
+        for (blocks, room) in [(1, 4), (5, 12), (3, 12), (29, 40), (40, 40)] {
             cached.grow(blocks);
+            let keys = cached.segments.iter().map(|segment| segment.keys.len() / 3);
+            assert_eq!(keys.sum::<usize>(), room, "twice as many, but never beyond the limit");
         }
         let value = |block: usize| [block as f32; 3];
         for block in 0..40 {

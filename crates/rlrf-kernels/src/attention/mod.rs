@@ -150,7 +150,7 @@ pub fn forward(
             }
             scratch.load_forward(inputs, span, key_value);
             for head in group.clone() {
-                // SAFETY: the rows of this tree and this head are written by this task alone.
+                // SAFETY: the places of the queries of this tree, of this head, are written by this task alone.
                 unsafe { scratch.forward_head(inputs, span, head, out, logsumexp) };
             }
         }
@@ -188,7 +188,7 @@ pub fn backward(
         dv: Output { data: dv.as_mut_ptr(), row: heads.key_value * heads.dim },
     };
     each_task(inputs, spans, false, |tree, key_value, group, scratch| {
-        // SAFETY: the rows of this tree, this key/value head and its query heads are written by this task
+        // SAFETY: the rows, and places of queries, of this tree, this key/value head and its query heads are written by this task
         // alone; a tree holds every span that sees its rows.
         unsafe {
             for span in tree {

@@ -178,7 +178,7 @@ impl Scratch {
     /// Output and logsumexp of one head of a span whose keys are loaded.
     ///
     /// # Safety
-    /// `out` and `logsumexp` hold the span's rows, and no other thread touches this head of them.
+    /// `out` and `logsumexp` hold the places of the queries, and no other thread touches this head of the span's.
     pub(super) unsafe fn forward_head(
         &mut self,
         inputs: Inputs<'_>,
@@ -189,7 +189,7 @@ impl Scratch {
     ) {
         let (dim, operands) = (inputs.heads.dim, inputs.operands);
         for block in query_blocks(inputs, span) {
-            // SAFETY: the block's rows are the span's; the buffers are sized for the block.
+            // SAFETY: the block's places are the span's; the buffers are sized for the block.
             unsafe {
                 self.compute_scores(inputs, span, &block, head);
                 let mut sums = [1f32; QUERIES];
@@ -224,7 +224,7 @@ impl Scratch {
     /// Gradients of one head of a span whose keys are loaded.
     ///
     /// # Safety
-    /// `gradients` hold all rows; no other thread touches this head of the span's and its prefix's rows.
+    /// `gradients` hold the places of the queries, and all keys and values; no other thread touches this head of the span's and its prefix's.
     pub(super) unsafe fn backward_head(
         &mut self,
         inputs: Inputs<'_>,
@@ -242,7 +242,7 @@ impl Scratch {
             self.q.pack(operands, View::new(q, 1, query * dim), dim, count);
             self.dout.pack(operands, View::new(dout, 1, query * dim), dim, count);
             self.d_scores.resize(self.d_scores.len().max(count * block.stride), 0.0);
-            // SAFETY: the block's rows are the span's; the buffers are sized for the block.
+            // SAFETY: the block's places and rows are the span's; the buffers are sized for the block.
             unsafe {
                 self.compute_scores(inputs, span, &block, head);
                 let dout = View::new(dout, query * dim, 1);

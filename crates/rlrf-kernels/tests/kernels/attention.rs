@@ -349,7 +349,7 @@ fn cached(
     operands: Operands,
     count: usize,
 ) -> (KeyValues, Vec<usize>) {
-    let mut cached = KeyValues::new(operands, heads.dim);
+    let mut cached = KeyValues::new(operands, heads.dim, 7);
     let chain: Vec<usize> = (0..count.div_ceil(BLOCK)).map(|index| (index * 3 + 2) % 7).collect();
     cached.grow(3);
     cached.grow(7);

@@ -41,7 +41,7 @@ pub(crate) struct Block<'a> {
     pub(crate) rope: &'a RopeTable,
 }
 
-/// `attend(q, k, v, out)`, `q, out: [rows, heads, dim]`, `k, v: [rows, kv heads, dim]`.
+/// `attend(q, k, v, out)`, `q, out: [queries, heads, dim]`, `k, v: [rows, kv heads, dim]`.
 pub(crate) type Attend<'a> = dyn FnMut(&[f32], &[f32], &[f32], &mut [f32]) + 'a;
 
 impl<L: Linear> LayerWeights<'_, L> {
@@ -335,7 +335,8 @@ impl LayerBackward<'_> {
         self.block.rope.rotate_back(d_q, &positions_of_queries, heads.query);
         self.block.rope.rotate_back(d_k, positions, heads.key_value);
         let heads_of = |row: &usize| row * heads.query..(row + 1) * heads.query;
-        let places = self.outputs.map(|outputs| outputs.iter().flat_map(heads_of).collect::<Vec<_>>());
+        let normed = self.outputs.filter(|_| weights.q_norm.is_some());
+        let places = normed.map(|outputs| outputs.iter().flat_map(heads_of).collect::<Vec<_>>());
         let d_q = head_norm_backward(
             d_q,
             weights.q_norm.as_deref(),

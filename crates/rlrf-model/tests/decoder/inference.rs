@@ -28,7 +28,7 @@ fn run_for(
     let heads = decoder.config().heads();
     let (mut tokens, mut positions) = (Vec::new(), Vec::new());
     for (cache, part) in parts.iter_mut() {
-        let empty = vec![KeyValues::new(decoder.cache_operands(), heads.dim); heads.key_value];
+        let empty = vec![KeyValues::new(decoder.cache_operands(), heads.dim, usize::MAX); heads.key_value];
         cache.layers.resize(decoder.config().num_hidden_layers, empty);
         tokens.extend_from_slice(part);
         positions.extend((cache.len as u32..).take(part.len()));
