@@ -192,7 +192,7 @@ pub fn forward_keeping(
 }
 
 /// [`backward`] from the `logits` that [`forward_keeping`] of the same rows left, which it replaces. Rows with a gradient of zero
-/// cost as much as others.
+/// cost as much as others. f32 in tiles: `d_head` is [`backward`]'s to the bit if that takes all rows at once, else rounded otherwise.
 ///
 /// # Panics
 /// As [`backward`], or if there are not as many logits.
@@ -275,7 +275,7 @@ pub fn forward_backward(
 }
 
 /// Rows of a chunk: nearly equal chunks, of no more rows than have their logits at once. Whole steps of the products that add up
-/// the rows, which so are the same as over all rows.
+/// the rows, which so are the same as over all rows, but for f32 in tiles, where rows share a scale.
 fn rows_at_once(rows: usize, vocab: usize) -> usize {
     const STEP: usize = 2 * simd::LANES;
     let most = (CHUNK_LOGITS / vocab.max(1) / STEP * STEP).max(STEP);

@@ -60,16 +60,22 @@ pub(crate) fn has_bf16_products() -> bool {
     })
 }
 
-/// Whether the processor multiplies tiles of bf16 (AMX), and the system lets this process do so.
-pub(crate) fn has_bf16_tiles() -> bool {
+/// Whether the processor multiplies tiles of bf16 and of bytes (AMX), and the system lets this process do so. Products of bf16, and training's of
+/// f32, run in them then, and add in another order than on all other processors.
+pub fn has_tiles() -> bool {
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     {
         static DETECTED: OnceLock<bool> = OnceLock::new();
         *DETECTED.get_or_init(|| {
             const TILES: u32 = 1 << 24;
+            const BYTES: u32 = 1 << 25;
             const BF16: u32 = 1 << 22;
+            const ALL: u32 = TILES | BYTES | BF16;
             let features = || std::arch::x86_64::__cpuid_count(7, 0).edx;
-            has_bf16_products() && features() & (TILES | BF16) == TILES | BF16 && tiles_are_permitted()
+            has_bf16_products()
+                && is_x86_feature_detected!("avx512vbmi")
+                && features() & ALL == ALL
+                && tiles_are_permitted()
         })
     }
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]

@@ -12,7 +12,7 @@ const QUERIES: usize = 64;
 
 /// Queries of a block in a long span: whole strips of the widest tile, or whole tiles.
 fn queries(operands: Operands) -> usize {
-    if operands == Operands::Bf16 && simd::has_bf16_tiles() { QUERIES } else { 48 }
+    if operands == Operands::Bf16 && simd::has_tiles() { QUERIES } else { 48 }
 }
 
 /// What the forward left for the backward, and the gradient that comes in.

@@ -1,28 +1,24 @@
-//! Products of bf16, and of f32 split into three ([`split`](super::split)), in the tile registers of AMX.
+//! Products of bf16, and of f32 split into bytes ([`split`](super::split)), in the tile registers of AMX.
 //!
 //! One instruction multiplies 16 rows of 32 bf16 with 32 rows of 16, more than ten times the rate of `vdpbf16ps`. It adds the 16
 //! products of even `k` and those of odd `k` in two chains from zero, then both to the sum: other bits than the chains of
-//! the other instruction sets, but as independent of what else is computed. Tiles read `A` in whole steps of 16 words, `B`
-//! as [`Panels`](super::Panels) hold it; both are padded with zeros.
+//! the other instruction sets, but as independent of what else is computed. Of bytes it takes twice as many, and adds them exactly. Tiles read `A` in whole
+//! steps of 16 words, `B` as [`Panels`](super::Panels) hold it; both are padded with zeros.
 //!
 //! Every tile that holds something keeps a physical register, and these are few where two threads share a core: with all eight
-//! tiles in use, loads and products wait for one another. So three are used: a sum, and one for each operand. What the loads read
-//! again is in the first-level cache.
+//! tiles in use, loads and products wait for one another. So as few are used as do: a sum (of f32 three, one for each power of the base), and one for each operand. What
+//! the loads read again is in the first-level cache.
 
 use std::arch::asm;
 
 use super::panels::WIDTH;
 use super::product::{Block, Output};
-use super::split::PLANES;
+use super::split::{GROUP_STEPS, SEGMENT_STEPS};
 use super::{Operands, View};
+use crate::simd::LANES;
 
 /// Words of `A` and steps of `B` that one instruction takes.
 const STEPS: usize = 16;
-
-/// Steps of all planes that are gone through at once.
-pub(super) fn unit(operands: Operands) -> usize {
-    if operands == Operands::F32InTiles { PLANES * STEPS } else { STEPS }
-}
 
 /// Rows of a tile.
 const ROWS: usize = 16;
@@ -39,13 +35,14 @@ const A_STEP: usize = STEPS * size_of::<f32>();
 /// The same of `B`.
 const B_STEP: usize = STEPS * B_ROW;
 
-/// Steps of the inner dimension per pass: two tiles' rows of `A` then stay in the first-level cache.
+/// Steps of the inner dimension per pass in bf16: two tiles' rows of `A` then stay in the first-level cache.
 const DEPTH: usize = 144;
 
 /// Words of `B` that are gone through for each pair of row tiles: with the sums of these, they stay in the second-level cache.
 pub(super) const PACKED: usize = 224 * 1024;
 
-/// Shapes of the eight tile registers: 0 is a sum, 1 rows of `A`, 2 columns of `B`; 3 and 4 are sum and rows of tiles with fewer rows.
+/// Shapes of the eight tile registers: 0 is a sum, 1 rows of `A`, 2 columns of `B`. In bf16, 3 and 4 are sum and rows of tiles with fewer rows; in f32,
+/// they are the other sums.
 #[repr(C, align(64))]
 struct Shapes {
     palette: u8,
@@ -57,17 +54,27 @@ struct Shapes {
 
 impl Shapes {
     /// For tiles of 16 rows, and of what `rows` leaves.
-    fn new(rows: usize) -> Self {
+    fn of_bf16(rows: usize) -> Self {
         let rest = if rows.is_multiple_of(ROWS) { ROWS } else { rows % ROWS } as u8;
+        Self::new([16, 16, 16, rest, rest])
+    }
+
+    /// For tiles of 16 rows, or of `rows` if these are fewer.
+    fn of_bytes(rows: usize) -> Self {
+        let rows = rows.min(ROWS) as u8;
+        Self::new([rows, rows, 16, rows, rows])
+    }
+
+    fn new(rows: [u8; 5]) -> Self {
         let mut shapes =
             Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         shapes.row_bytes[..5].fill(64);
-        shapes.rows[..5].copy_from_slice(&[16, 16, 16, rest, rest]);
+        shapes.rows[..5].copy_from_slice(&rows);
         shapes
     }
 
     /// # Safety
-    /// [`has_bf16_tiles`](crate::simd::has_bf16_tiles) said so.
+    /// [`has_tiles`](crate::simd::has_tiles) said so.
     unsafe fn load(&self) {
         // SAFETY: the caller asked; the shapes are valid.
         unsafe { asm!("ldtilecfg [{}]", in(reg) self, options(nostack, readonly)) };
@@ -80,9 +87,7 @@ struct Tile {
     /// Bytes from one row of `A` to the next.
     a_row: usize,
     b: *const f32,
-    /// Whether operands are f32 in three planes.
-    split: bool,
-    /// Instructions along the inner dimension of a plane.
+    /// Instructions along the inner dimension; in f32, groups.
     steps: usize,
     c: *mut f32,
     /// Bytes from one row of `C` to the next.
@@ -93,40 +98,44 @@ struct Tile {
 /// As [`super::product::multiply`].
 ///
 /// # Safety
-/// [`has_bf16_tiles`](crate::simd::has_bf16_tiles) said so; `a` holds `rows` rows of `block.depth` words padded to whole [`STEPS`] with zeros, side by side;
+/// [`has_tiles`](crate::simd::has_tiles) said so; `a` holds `rows` rows of `block.depth` words padded to whole [`STEPS`] with zeros, side by side;
 /// `c` is valid for `rows x block.columns`, and no other thread touches these.
 pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Output, accumulate: bool) {
-    let split = block.panels.operands() == Operands::F32InTiles;
-    let unit = unit(block.panels.operands());
-    debug_assert!(a.inner == 1 && block.first_step.is_multiple_of(unit));
-    let steps = block.depth.next_multiple_of(unit);
+    let bytes = block.panels.operands() == Operands::F32InTiles;
+    debug_assert!(a.inner == 1 && block.first_step.is_multiple_of(if bytes { SEGMENT_STEPS } else { STEPS }));
+    let steps = block.depth.next_multiple_of(STEPS);
     debug_assert!(a.holds(rows, steps) && block.first_step + steps <= block.panels.stride());
-    let pass_depth = steps.div_ceil(steps.div_ceil(DEPTH)).next_multiple_of(unit);
+    let pass_depth = match bytes {
+        true => SEGMENT_STEPS,
+        false => steps.div_ceil(steps.div_ceil(DEPTH)).next_multiple_of(STEPS),
+    };
     let block_columns = (PACKED / steps / WIDTH).max(2) * WIDTH;
+    let shapes = if bytes { Shapes::of_bytes(rows) } else { Shapes::of_bf16(rows) };
     // SAFETY: the caller asked.
-    unsafe { Shapes::new(rows).load() };
+    unsafe { shapes.load() };
     for column in (0..block.columns).step_by(block_columns) {
         let columns = column..block.columns.min(column + block_columns);
         for row in (0..rows).step_by(TWO) {
             let count = (rows - row).min(TWO);
             for step in (0..steps).step_by(pass_depth) {
+                let depth = (steps - step).min(pass_depth);
                 for column in columns.clone().step_by(WIDTH) {
                     let panel = (block.first_column + column) / WIDTH;
-                    // SAFETY: the caller vouches for the operands; the shapes are those of this tile.
+                    // SAFETY: the caller vouches for the operands; the shapes are those of this tile, and above its rows are as many as come before it.
                     unsafe {
                         let tile = Tile {
                             a: a.offset(row, step).data,
                             a_row: a.outer * size_of::<f32>(),
                             b: block.panels.panel(panel, block.first_step + step),
-                            split,
-                            steps: (steps - step).min(pass_depth) / unit,
+                            steps: if bytes { depth / GROUP_STEPS } else { depth / STEPS },
                             c: c.offset(row, column).data,
                             c_row: c.row * size_of::<f32>(),
                             accumulate: accumulate || step > 0,
                         };
-                        match columns.end - column {
-                            WIDTH.. => tile.compute(count),
-                            columns => tile.compute_beside(count, columns),
+                        match (bytes, columns.end - column) {
+                            (true, columns) => tile.compute_bytes(row, count, columns),
+                            (false, WIDTH..) => tile.compute(count),
+                            (false, columns) => tile.compute_beside(count, columns),
                         }
                     }
                 }
@@ -151,11 +160,9 @@ impl Tile {
                 };
                 // SAFETY: passed on; both halves of the panel are 16 columns wide.
                 unsafe {
-                    match (self.split, rows - row) {
-                        (false, ROWS..) => tile.compute_whole(),
-                        (false, _) => tile.compute_rest(),
-                        (true, ROWS..) => tile.compute_whole_split(),
-                        (true, _) => tile.compute_rest_split(),
+                    match rows - row {
+                        ROWS.. => tile.compute_whole(),
+                        _ => tile.compute_rest(),
                     }
                 }
             }
@@ -186,47 +193,7 @@ impl Tile {
     }
 }
 
-/// Computes 16 columns of up to 16 rows, in these registers.
-macro_rules! compute {
-    ($name:ident, $planes:expr, $sum:literal, $($instruction:expr),* $(,)?) => {
-        impl Tile {
-            /// # Safety
-            /// As [`Self::compute`].
-            unsafe fn $name(&self) {
-                // SAFETY: passed on.
-                unsafe {
-                    asm!(
-                        concat!("tilezero ", $sum),
-                        "test {accumulate:e}, {accumulate:e}",
-                        "jz 2f",
-                        concat!("tileloadd ", $sum, ", [{c} + {c_row}*1]"),
-                        "2:",
-                        $($instruction,)*
-                        "add {a}, {a_step}",
-                        "add {b}, {b_step}",
-                        "dec {steps}",
-                        "jnz 2b",
-                        concat!("tilestored [{c} + {c_row}*1], ", $sum),
-                        accumulate = in(reg) u32::from(self.accumulate),
-                        a = inout(reg) self.a => _,
-                        a_row = in(reg) self.a_row,
-                        a_step = const $planes * A_STEP,
-                        b = inout(reg) self.b => _,
-                        b_row = in(reg) B_ROW,
-                        b_step = const $planes * B_STEP,
-                        steps = inout(reg) self.steps => _,
-                        c = in(reg) self.c,
-                        c_row = in(reg) self.c_row,
-                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _,
-                        options(nostack)
-                    );
-                }
-            }
-        }
-    };
-}
-
-/// Loads a plane of rows of `A` from so many bytes behind `a`.
+/// Loads rows of `A` from so many bytes behind `a`.
 macro_rules! load_a {
     ($rows:literal, $bytes:literal) => {
         concat!("tileloadd ", $rows, ", [{a} + {a_row}*1 + ", $bytes, "]")
@@ -240,45 +207,159 @@ macro_rules! load_b {
     };
 }
 
-/// Adds to the sum.
-macro_rules! add {
-    ($sum:literal, $rows:literal) => {
-        concat!("tdpbf16ps ", $sum, ", ", $rows, ", tmm2")
-    };
+/// Three sums of a tile, as the loads and stores of tiles take them.
+#[repr(C, align(64))]
+struct Sums([[[i32; LANES]; ROWS]; 3]);
+
+impl Tile {
+    /// One segment of products of f32. Of fewer rows than a tile, those before them are computed again, and left as they are.
+    ///
+    /// # Safety
+    /// As [`Self::compute`]; `before` rows come before the first one, and tiles have 16 rows if there are as many.
+    unsafe fn compute_bytes(&self, before: usize, rows: usize, columns: usize) {
+        let mut sums = std::mem::MaybeUninit::<Sums>::uninit();
+        for half in (0..columns.min(WIDTH)).step_by(LANES) {
+            let b = self.b.wrapping_add(half);
+            for row in (0..rows).step_by(ROWS) {
+                let again = ROWS.saturating_sub(rows - row).min(before + row);
+                // SAFETY: passed on.
+                unsafe {
+                    let a = self.a.byte_offset((row as isize - again as isize) * self.a_row as isize);
+                    self.add_digits(a, b, sums.as_mut_ptr());
+                    let tile = Self {
+                        a: self.a.byte_add(row * self.a_row),
+                        b,
+                        c: self.c.byte_add(row * self.c_row).wrapping_add(half),
+                        ..*self
+                    };
+                    tile.add_sums(
+                        &*sums.as_ptr(),
+                        again,
+                        (rows - row).min(ROWS),
+                        (columns - half).min(LANES),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Products of digits: of the first ones; of first and second; of first and third, and second ones.
+    ///
+    /// # Safety
+    /// As [`Self::compute_bytes`].
+    unsafe fn add_digits(&self, a: *const f32, b: *const f32, sums: *mut Sums) {
+        // SAFETY: passed on.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm3",
+                "tilezero tmm4",
+                "2:",
+                load_a!("tmm1", 0),
+                load_b!(4096),
+                "tdpbssd tmm4, tmm1, tmm2",
+                load_b!(2048),
+                "tdpbssd tmm3, tmm1, tmm2",
+                load_a!("tmm1", 64),
+                "tdpbssd tmm4, tmm1, tmm2",
+                load_b!(0),
+                "tdpbssd tmm3, tmm1, tmm2",
+                load_a!("tmm1", 0),
+                "tdpbssd tmm0, tmm1, tmm2",
+                load_a!("tmm1", 128),
+                "tdpbssd tmm4, tmm1, tmm2",
+                "add {a}, {a_step}",
+                "add {b}, {b_step}",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{sums} + {sums_row}*1], tmm0",
+                "tilestored [{sums} + {sums_row}*1 + 1024], tmm3",
+                "tilestored [{sums} + {sums_row}*1 + 2048], tmm4",
+                a = inout(reg) a => _,
+                a_row = in(reg) self.a_row,
+                a_step = const 3 * A_STEP,
+                b = inout(reg) b => _,
+                b_row = in(reg) B_ROW,
+                b_step = const 3 * B_STEP,
+                steps = inout(reg) self.steps => _,
+                sums = in(reg) sums,
+                sums_row = in(reg) size_of::<[i32; LANES]>(),
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _,
+                options(nostack)
+            );
+        }
+    }
+
+    /// Adds the sums to `C`, those from row `first` on, with the scales behind the words of `A` and `B`.
+    ///
+    /// # Safety
+    /// As [`Self::compute_bytes`].
+    #[target_feature(enable = "avx512f")]
+    unsafe fn add_sums(&self, sums: &Sums, first: usize, rows: usize, columns: usize) {
+        use std::arch::x86_64::*;
+
+        let mask = u16::MAX >> (LANES - columns);
+        // SAFETY: both operands have a line of scales; masked elements are neither read nor written; lines of sums are aligned.
+        unsafe {
+            let of_b = _mm512_loadu_ps(self.b.add(self.steps * GROUP_STEPS * WIDTH));
+            for row in 0..rows {
+                let load = |sum: usize| {
+                    _mm512_cvtepi32_ps(_mm512_load_si512(sums.0[sum][first + row].as_ptr().cast()))
+                };
+                let of_a = *self.a.byte_add(row * self.a_row).add(self.steps * GROUP_STEPS);
+                let small = _mm512_mul_ps(load(2), _mm512_set1_ps(1.0 / 65_536.0));
+                let sum =
+                    _mm512_add_ps(load(0), _mm512_fmadd_ps(load(1), _mm512_set1_ps(1.0 / 256.0), small));
+                let scale = _mm512_mul_ps(of_b, _mm512_set1_ps(of_a));
+                let c = self.c.byte_add(row * self.c_row);
+                let old = if self.accumulate { _mm512_maskz_loadu_ps(mask, c) } else { _mm512_setzero_ps() };
+                _mm512_mask_storeu_ps(c, mask, _mm512_fmadd_ps(sum, scale, old));
+            }
+        }
+    }
 }
 
-/// Products of bf16.
-macro_rules! products {
+/// Products of bf16: computes 16 columns of up to 16 rows, in these registers.
+macro_rules! compute {
     ($name:ident, $sum:literal, $rows:literal) => {
-        compute!($name, 1, $sum, load_a!($rows, 0), load_b!(0), add!($sum, $rows));
+        impl Tile {
+            /// # Safety
+            /// As [`Self::compute`].
+            unsafe fn $name(&self) {
+                // SAFETY: passed on.
+                unsafe {
+                    asm!(
+                        concat!("tilezero ", $sum),
+                        "test {accumulate:e}, {accumulate:e}",
+                        "jz 2f",
+                        concat!("tileloadd ", $sum, ", [{c} + {c_row}*1]"),
+                        "2:",
+                        load_a!($rows, 0),
+                        load_b!(0),
+                        concat!("tdpbf16ps ", $sum, ", ", $rows, ", tmm2"),
+                        "add {a}, {a_step}",
+                        "add {b}, {b_step}",
+                        "dec {steps}",
+                        "jnz 2b",
+                        concat!("tilestored [{c} + {c_row}*1], ", $sum),
+                        accumulate = in(reg) u32::from(self.accumulate),
+                        a = inout(reg) self.a => _,
+                        a_row = in(reg) self.a_row,
+                        a_step = const A_STEP,
+                        b = inout(reg) self.b => _,
+                        b_row = in(reg) B_ROW,
+                        b_step = const B_STEP,
+                        steps = inout(reg) self.steps => _,
+                        c = in(reg) self.c,
+                        c_row = in(reg) self.c_row,
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _,
+                        options(nostack)
+                    );
+                }
+            }
+        }
     };
 }
 
-/// Products of f32, which add those of the planes of `A` and `B` 0 2, 0 1, 1 1, 1 0, 0 0 and 2 0.
-macro_rules! split_products {
-    ($name:ident, $sum:literal, $rows:literal) => {
-        compute!(
-            $name,
-            PLANES,
-            $sum,
-            load_a!($rows, 0),
-            load_b!(4096),
-            add!($sum, $rows),
-            load_b!(2048),
-            add!($sum, $rows),
-            load_a!($rows, 64),
-            add!($sum, $rows),
-            load_b!(0),
-            add!($sum, $rows),
-            load_a!($rows, 0),
-            add!($sum, $rows),
-            load_a!($rows, 128),
-            add!($sum, $rows),
-        );
-    };
-}
-
-products!(compute_whole, "tmm0", "tmm1");
-products!(compute_rest, "tmm3", "tmm4");
-split_products!(compute_whole_split, "tmm0", "tmm1");
-split_products!(compute_rest_split, "tmm3", "tmm4");
+compute!(compute_whole, "tmm0", "tmm1");
+compute!(compute_rest, "tmm3", "tmm4");

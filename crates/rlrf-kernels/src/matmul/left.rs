@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::split::{GROUP, Lines, PLANES, assert_tiles, split};
+use super::split::{Lines, assert_tiles, split};
 use super::{Operands, View};
 #[cfg(target_arch = "x86_64")]
 use crate::bf16::avx512;
@@ -60,7 +60,7 @@ pub(crate) fn left_words<'w, T: Element>(
     })
 }
 
-/// [`left_operand`] in three planes of bf16.
+/// [`left_operand`] as three bytes each.
 fn split_words<'w>(
     a: View<'_>,
     [rows, depth]: [usize; 2],
@@ -69,14 +69,11 @@ fn split_words<'w>(
 ) -> View<'w> {
     assert_tiles();
     fill(words, [rows, apart(Operands::F32InTiles.steps(depth))], parallel, |first, words, stride| {
-        let lines = Lines { of_rows: true, stride, plane: LANES };
+        let lines = Lines { of_rows: true, stride };
         for (first, words) in (first..).step_by(LANES).zip(words.chunks_mut(LANES * stride)) {
             let rows = words.len() / stride;
-            for (group, k) in (0..depth).step_by(GROUP).enumerate() {
-                let (a, to) = (a.offset(first, k), words[group * PLANES * LANES..].as_mut_ptr());
-                // SAFETY: the view holds the elements, `words` the rows, the processor was asked.
-                unsafe { split(a, rows, (depth - k).min(GROUP), to, lines) };
-            }
+            // SAFETY: the view holds the elements, `words` the rows, the processor was asked.
+            unsafe { split(a.offset(first, 0), rows, depth, words.as_mut_ptr(), lines) };
         }
     })
 }

@@ -5,8 +5,8 @@
 //! threads, and on any instruction set (in bf16 but for subnormal numbers, which some processors take for zero).
 //!
 //! On processors with AMX, products of bf16 add in an order of their own, as independent of rows, columns and threads: of each 32 `k`,
-//! the products of even and of odd `k` in a chain each, from zero; then both, added, to the sum. Training's products of f32 do so with numbers
-//! split into three bf16, six times for each 32 `k`.
+//! the products of even and of odd `k` in a chain each, from zero; then both, added, to the sum. Training's products of f32 are sums of whole
+//! numbers there, exact whatever their order, of each [segment](split) of the inner dimension.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -27,11 +27,11 @@ use rayon::prelude::*;
 
 use crate::int8::{BLOCK, BLOCK_STEPS, BLOCK_WORDS, left_blocks};
 use crate::rows::RowsRef;
-use crate::simd::{LANES, add, has_bf16_tiles};
+pub use crate::simd::has_tiles;
+use crate::simd::{LANES, add};
 pub(crate) use left::{left_operand, left_stride, left_words};
 pub(crate) use panels::{Panels, WIDTH};
 pub(crate) use product::{Block, Output, multiply};
-use split::{GROUP, PLANES};
 pub(crate) use strip::{Columns, Strips};
 pub(crate) use view::View;
 
@@ -41,19 +41,15 @@ const PARALLEL: usize = 1 << 20;
 /// Multiply-adds that a task should hold at least.
 const TASK: usize = 1 << 19;
 
-/// Whether products of bf16 run in AMX tiles, which add in another order (see the module's page) than all other processors.
-pub fn bf16_in_tiles() -> bool {
-    has_bf16_tiles()
-}
-
 /// How the operands of a product are held. Sums are f32 always.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Operands {
     /// As they are.
     #[default]
     F32,
-    /// As they are, in AMX tiles, and only where [`bf16_in_tiles`]: each as the sum of three bf16. More exact than a chain of f32, and faster,
-    /// with bits of its own. Packed weights take half as much memory again.
+    /// As they are, in AMX tiles, and only where [`has_tiles`]: as whole numbers of 24 bits, with a scale for each 768 of a row or column.
+    /// About as exact as a chain of f32 by the norms of both operands (numbers far smaller than their segment's largest keep
+    /// fewer bits), and faster, with bits of its own. Packed weights take three quarters of the memory.
     F32InTiles,
     /// Both rounded to bf16.
     Bf16,
@@ -65,7 +61,7 @@ pub enum Operands {
 impl Operands {
     /// What computes products of f32 fastest here, where weights are not packed before.
     pub fn f32() -> Self {
-        if has_bf16_tiles() { Self::F32InTiles } else { Self::F32 }
+        if has_tiles() { Self::F32InTiles } else { Self::F32 }
     }
 
     /// The same for products so small, or so narrow, that splitting their operands would take longer.
@@ -77,7 +73,7 @@ impl Operands {
     pub(crate) fn steps(self, depth: usize) -> usize {
         match self {
             Self::F32 => depth,
-            Self::F32InTiles => depth.div_ceil(GROUP) * PLANES * LANES,
+            Self::F32InTiles => split::steps(depth),
             Self::Bf16 => depth.div_ceil(2),
             Self::Int8 => depth.div_ceil(BLOCK) * BLOCK_STEPS,
         }
@@ -86,17 +82,8 @@ impl Operands {
     /// [`Self::steps`] and the padding of zeros that the products want behind them.
     pub(crate) fn padded_steps(self, depth: usize) -> usize {
         match self {
-            Self::Bf16 if has_bf16_tiles() => self.steps(depth).next_multiple_of(LANES),
+            Self::Bf16 if has_tiles() => self.steps(depth).next_multiple_of(LANES),
             _ => self.steps(depth),
-        }
-    }
-
-    /// Inner dimension of so many steps, of operands that need not be packed before.
-    fn depth(self, steps: usize) -> usize {
-        match self {
-            Self::F32InTiles => steps / PLANES * 2,
-            Self::Bf16 => 2 * steps,
-            _ => steps,
         }
     }
 
@@ -492,14 +479,11 @@ unsafe fn product_part(
                 unreachable!("8-bit weights have their scales over the whole depth, and are packed before")
             }
             Right::Plain(_) | Right::Rounded(_) => PANELS.with_borrow_mut(|panels| {
-                let steps = operands.steps(k);
-                let (pass_depth, pass_columns) = product::packed_at_once(operands, steps);
+                let (pass_depth, pass_columns) = product::packed_at_once(operands, k);
                 for first_column in columns.clone().step_by(pass_columns) {
                     let count = (columns.end - first_column).min(pass_columns);
-                    for first_step in (0..steps.max(1)).step_by(pass_depth) {
-                        let depth = (steps - first_step).min(pass_depth);
-                        let first = operands.depth(first_step);
-                        let elements = operands.depth(depth).min(k - first);
+                    for first in (0..k.max(1)).step_by(pass_depth) {
+                        let elements = (k - first).min(pass_depth);
                         match right {
                             Right::Plain(b) => {
                                 panels.pack(operands, b.offset(first_column, first), count, elements);
@@ -510,9 +494,10 @@ unsafe fn product_part(
                             }
                             Right::Packed(_) => unreachable!(),
                         }
+                        let depth = panels.steps();
                         let block = Block { panels, first_column: 0, columns: count, first_step: 0, depth };
-                        let (a, c) = (a.offset(0, first_step), c.offset(0, first_column));
-                        multiply(a, rows.len(), block, c, accumulate || first_step > 0);
+                        let (a, c) = (a.offset(0, operands.steps(first)), c.offset(0, first_column));
+                        multiply(a, rows.len(), block, c, accumulate || first > 0);
                     }
                 }
             }),

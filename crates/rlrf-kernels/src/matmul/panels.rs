@@ -1,6 +1,6 @@
 //! Packing: right operands rearranged in the order in which the micro-kernel reads them.
 
-use super::split::{GROUP, Lines, PLANES, assert_tiles, split};
+use super::split::{Lines, assert_tiles, read, split};
 use super::{Operands, View};
 #[cfg(target_arch = "x86_64")]
 use crate::bf16::avx512;
@@ -8,7 +8,7 @@ use crate::bf16::{Element, pair, unpair};
 use crate::int8::{OFFSET, quantise_weights};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::has_bf16_products;
-use crate::simd::{InstructionSet, LANES, Line};
+use crate::simd::{InstructionSet, Line};
 
 /// Columns of a panel.
 pub(crate) const WIDTH: usize = 32;
@@ -75,7 +75,8 @@ impl Panels {
         let (columns, depth, stride) = (self.columns, self.depth, self.stride());
         let panels = columns.div_ceil(WIDTH);
         // Where a step's columns lie side by side, some steps of all panels: memory is then read in its order.
-        let at_once = if source.by_column() { COLUMN_DEPTH } else { depth.max(1) };
+        let in_order = source.by_column() && self.operands != Operands::F32InTiles;
+        let at_once = if in_order { COLUMN_DEPTH } else { depth.max(1) };
         for first in (0..depth).step_by(at_once) {
             let (step, count) = (self.operands.steps(first), at_once.min(depth - first));
             for (panel, half) in (0..panels).flat_map(|panel| (0..WIDTH / 16).map(move |half| (panel, half)))
@@ -163,14 +164,7 @@ impl Panels {
                     }
                 }
                 Operands::F32InTiles => {
-                    for (k, element) in to.iter_mut().enumerate() {
-                        let planes: [f32; PLANES] = std::array::from_fn(|plane| {
-                            let step = (k / GROUP * PLANES + plane) * LANES + k % GROUP / 2;
-                            unpair(*panel.add(step * WIDTH + place))[k % 2]
-                        });
-                        // The small ones first: that sum is exact.
-                        *element = planes.into_iter().rev().sum();
-                    }
+                    read(to, |step| *panel.add(step * WIDTH + place));
                 }
                 Operands::Bf16 => {
                     for (step, elements) in to.chunks_mut(2).enumerate() {
@@ -239,19 +233,13 @@ unsafe fn pack_group<const PAIRS: bool>(
     }
 }
 
-/// [`pack_group`] in three planes of bf16, one after the other of each [`GROUP`] elements.
+/// [`pack_group`] as three bytes each.
 ///
 /// # Safety
 /// As [`pack_group`]; there are tiles.
 unsafe fn pack_split(source: View<'_>, rows: usize, depth: usize, to: *mut f32, stride: usize) {
-    for (group, k) in (0..depth).step_by(GROUP).enumerate() {
-        // SAFETY: the caller vouches for the elements and for every step.
-        unsafe {
-            let to = to.add(group * PLANES * LANES * stride);
-            let lines = Lines { of_rows: false, stride, plane: LANES * stride };
-            split(source.offset(0, k), rows, (depth - k).min(GROUP), to, lines);
-        }
-    }
+    // SAFETY: the caller vouches for the elements and for every step.
+    unsafe { split(source, rows, depth, to, Lines { of_rows: false, stride }) };
 }
 
 /// [`pack_group`] in pairs, of rows whose columns lie side by side.

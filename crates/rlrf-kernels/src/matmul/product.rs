@@ -2,10 +2,12 @@
 
 use super::microkernel::{Microkernel, Tile};
 use super::panels::{Panels, WIDTH};
+use super::split::{SEGMENT, SEGMENT_STEPS};
 use super::{Operands, View};
 use crate::int8::BLOCK_STEPS;
 #[cfg(target_arch = "x86_64")]
-use crate::{matmul::amx, simd::has_bf16_tiles};
+use crate::matmul::amx;
+use crate::simd::has_tiles;
 
 /// Steps of the inner dimension per pass.
 pub(super) const DEPTH: usize = 768;
@@ -28,20 +30,26 @@ fn nearly_equal(steps: usize, most: usize) -> usize {
 }
 
 /// Whether products of these operands run in AMX tiles.
-#[cfg(target_arch = "x86_64")]
 fn in_tiles(operands: Operands) -> bool {
-    matches!(operands, Operands::Bf16 | Operands::F32InTiles) && has_bf16_tiles()
+    matches!(operands, Operands::Bf16 | Operands::F32InTiles) && has_tiles()
 }
 
-/// How many steps and columns of `B` are packed at once.
-pub(super) fn packed_at_once(operands: Operands, steps: usize) -> (usize, usize) {
+/// How much of an inner dimension of `k`, and how many columns of `B`, are packed at once.
+pub(super) fn packed_at_once(operands: Operands, k: usize) -> (usize, usize) {
+    let steps = operands.steps(k);
+    let (depth, steps) = match operands {
+        Operands::F32InTiles => (SEGMENT, steps.clamp(1, SEGMENT_STEPS)),
+        Operands::Bf16 => {
+            let steps = nearly_equal(steps, if in_tiles(operands) { 2 * DEPTH } else { DEPTH });
+            (2 * steps, steps)
+        }
+        _ => (pass_depth(steps), pass_depth(steps)),
+    };
     #[cfg(target_arch = "x86_64")]
     if in_tiles(operands) {
-        let depth = nearly_equal(steps, 2 * DEPTH).next_multiple_of(amx::unit(operands));
-        return (depth, amx::PACKED / depth / WIDTH * WIDTH);
+        return (depth, amx::PACKED / steps / WIDTH * WIDTH);
     }
-    let depth = pass_depth(steps);
-    (depth, pass_columns(Microkernel::detect(operands), depth))
+    (depth, pass_columns(Microkernel::detect(operands), steps))
 }
 
 /// Columns of a pass of `depth` steps, of whole tiles.

@@ -1,110 +1,320 @@
-//! f32 as the sum of three bf16, for products in tiles.
+//! f32 as three bytes, for products in tiles.
 //!
-//! A number is split into the nearest bf16, the one nearest to what is left, and the one nearest to what is left then: 2^-27 of it
-//! at most gets lost. Of the nine products of two numbers so split, the three smallest are left out, 2^-26 of the whole at most:
-//! less than what rounding to f32 leaves (Henry, Tang and Heinecke, 2019).
+//! Of each row of the left operand, and each column of the right one, a segment of the inner dimension has one scale, by which its
+//! numbers become whole ones of 24 bits: three digits of base 256. Tiles add products of digits exactly. Of the nine products of two
+//! numbers the three smallest are left out (Ootomo, Ozaki and Yokota, 2024). What gets lost of a number is 2^-24 of the segment's largest at most, whatever its own
+//! size: sums are about as exact as chains of fused multiply-adds, measured by the norms of both operands, and the less so the fewer large numbers a segment has.
 
 use super::View;
-use crate::simd::{LANES, has_bf16_tiles};
+use crate::simd::{LANES, has_tiles};
 
-/// The bf16 of an element: the nearest one, and two of what is left.
+/// Digits of an element.
 pub(super) const PLANES: usize = 3;
 
-/// Elements of the inner dimension whose planes lie side by side: of each plane, a line of words.
-pub(super) const GROUP: usize = 2 * LANES;
+/// Elements of the inner dimension whose planes lie side by side: of each plane, a line of words of four.
+pub(super) const GROUP: usize = 4 * LANES;
+
+/// Words of a group, or steps.
+pub(super) const GROUP_STEPS: usize = PLANES * LANES;
+
+/// Elements that share a scale. So few that sums of the products of digits are exact, and so are those of the largest digits as f32.
+pub(super) const SEGMENT: usize = 768;
+
+/// Words of a whole segment: its groups, and a line for the scale.
+pub(super) const SEGMENT_STEPS: usize = SEGMENT / GROUP * GROUP_STEPS + LANES;
+
+/// Words of so many elements.
+pub(super) fn steps(depth: usize) -> usize {
+    depth.div_ceil(GROUP) * GROUP_STEPS + depth.div_ceil(SEGMENT) * LANES
+}
+
+/// An element of largest size has this as its first digit, and the others' part of one.
+const LARGEST: f32 = 127.498;
+
+/// Smaller segments count as zero: nothing could be divided by their largest element.
+const SMALLEST: f32 = 128.0 * f32::MIN_POSITIVE;
 
 /// # Panics
 /// Where there are no tiles.
 pub(super) fn assert_tiles() {
-    assert!(has_bf16_tiles(), "f32 is split for AMX tiles, which this processor does not have");
+    assert!(has_tiles(), "f32 is split for AMX tiles, which this processor does not have");
 }
 
-/// Where the lines of a group go, in words.
+/// Where the lines of a segment go, in words.
 #[derive(Clone, Copy)]
 pub(super) struct Lines {
-    /// Whether a line holds a row; else it holds the word of one step of each row.
+    /// Whether a line holds a row, and its scale the first word of the last line; else a line holds the word of one step of each row, the last one their scales.
     pub(super) of_rows: bool,
     /// From one line to the next.
     pub(super) stride: usize,
-    /// From one plane to the next.
-    pub(super) plane: usize,
 }
 
-/// Writes up to 16 rows of up to [`GROUP`] elements as words of bf16 in lines of 16, padded with zeros: as many rows as there are, or all 16 steps.
+/// Writes up to 16 rows of `depth` elements, segment by segment, in lines of 16 words, padded with zeros: as many rows as there are, or all 16 words of each step.
 ///
 /// # Safety
-/// `source` holds the elements; `to` is valid for the lines of each plane; [`has_bf16_tiles`](crate::simd::has_bf16_tiles) said so.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512bf16")]
+/// `source` holds the elements; `to` is valid for the lines of [`steps`]; [`has_tiles`] said so.
 pub(super) unsafe fn split(source: View<'_>, rows: usize, depth: usize, to: *mut f32, lines: Lines) {
-    use std::arch::x86_64::*;
-    use std::mem::{MaybeUninit, transmute};
+    for (segment, k) in (0..depth).step_by(SEGMENT).enumerate() {
+        let step = segment * SEGMENT_STEPS;
+        let to = to.wrapping_add(if lines.of_rows { step } else { step * lines.stride });
+        // SAFETY: passed on.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            x86::split_segment(source.offset(0, k), rows, (depth - k).min(SEGMENT), to, lines);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("f32 is split for tiles only: {to:?} {rows} {}", source.by_column());
+    }
+}
 
+/// Reads the elements of one row or column back from its words.
+pub(super) fn read(to: &mut [f32], word: impl Fn(usize) -> f32) {
+    for (segment, to) in to.chunks_mut(SEGMENT).enumerate() {
+        let first = segment * SEGMENT_STEPS;
+        let scale = word(first + to.len().div_ceil(GROUP) * GROUP_STEPS);
+        for (k, element) in to.iter_mut().enumerate() {
+            let number = (0..PLANES).fold(0, |number, plane| {
+                let word = word(first + k / GROUP * GROUP_STEPS + plane * LANES + k % GROUP / 4);
+                256 * number + i32::from(word.to_bits().to_le_bytes()[k % 4].cast_signed())
+            });
+            *element = number as f32 / 65_536.0 * scale;
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::mem::MaybeUninit;
+
+    use super::*;
     use crate::bf16::avx512::transpose;
 
-    let by_column = source.by_column();
-    debug_assert!(rows <= LANES && (1..=GROUP).contains(&depth));
-    debug_assert!((by_column || source.inner == 1) && source.holds(rows, depth));
-    // Lines of the source: rows, or pairs of neighbouring columns.
-    let valid = if by_column { depth.div_ceil(2) } else { rows };
-    let needed = if lines.of_rows { rows } else { LANES };
-    let transposed = by_column == lines.of_rows;
-    let mut square = MaybeUninit::<[[__m512i; LANES]; PLANES]>::uninit();
-    let (read, read_to, stride, plane) = match transposed {
-        true => (LANES, square.as_mut_ptr().cast::<f32>(), LANES, LANES * LANES),
-        false => (needed, to, lines.stride, lines.plane),
-    };
-    let mask = u32::MAX >> (GROUP - depth);
-    for line in 0..read {
-        // SAFETY: masked elements are not read.
-        let load = |mask: u16, from: *const f32| unsafe { _mm512_maskz_loadu_ps(mask, from) };
-        let (mut first, mut second) = match by_column {
-            _ if line >= valid => (_mm512_setzero_ps(), _mm512_setzero_ps()),
-            true => {
-                let mask = ((1u32 << rows) - 1) as u16;
-                let column = source.data.wrapping_add(2 * line * source.inner);
-                let second = if 2 * line + 1 < depth { mask } else { 0 };
-                (load(mask, column), load(second, column.wrapping_add(source.inner)))
-            }
-            false => {
-                let row = source.data.wrapping_add(line * source.outer);
-                (load(mask as u16, row), load((mask >> LANES) as u16, row.wrapping_add(LANES)))
-            }
-        };
-        let to = read_to.wrapping_add(line * stride);
-        for index in 0..PLANES {
-            // SAFETY: the cast changes the type of the same bits.
-            let round = |x| unsafe { transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) };
-            let upper = |halves| _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves));
-            let (halves, second_halves) = (round(first), round(second));
-            let words = match by_column {
-                true => _mm512_or_si512(_mm512_cvtepu16_epi32(halves), upper(second_halves)),
-                false => _mm512_inserti64x4::<1>(_mm512_castsi256_si512(halves), second_halves),
-            };
-            // SAFETY: the line is one of the square's, or the caller vouches for it.
-            unsafe { _mm512_storeu_si512(to.wrapping_add(index * plane).cast(), words) };
-            first = _mm512_sub_ps(first, _mm512_castsi512_ps(upper(halves)));
-            second = _mm512_sub_ps(second, _mm512_castsi512_ps(upper(second_halves)));
-        }
+    /// Of each row, what makes its elements whole numbers, and what undoes it.
+    struct Scales {
+        factors: [f32; LANES],
+        scales: [f32; LANES],
     }
-    if transposed {
-        // SAFETY: all lines were written.
-        let square = unsafe { square.assume_init_ref() };
-        for (plane, words) in square.iter().enumerate() {
-            let to = to.wrapping_add(plane * lines.plane);
-            for (line, words) in transpose(*words).iter().enumerate().take(needed) {
-                // SAFETY: the caller vouches for the lines.
-                unsafe { _mm512_storeu_si512(to.wrapping_add(line * lines.stride).cast(), *words) };
-            }
-        }
-    }
-}
 
-/// Elsewhere there are no tiles.
-///
-/// # Safety
-/// It may not be called.
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) unsafe fn split(_: View<'_>, _: usize, _: usize, _: *mut f32, _: Lines) {
-    unreachable!("f32 is split for tiles only")
+    /// # Safety
+    /// As [`split`], for one segment.
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512vbmi")]
+    pub(super) unsafe fn split_segment(
+        source: View<'_>,
+        rows: usize,
+        depth: usize,
+        to: *mut f32,
+        lines: Lines,
+    ) {
+        debug_assert!(rows <= LANES && (1..=SEGMENT).contains(&depth));
+        debug_assert!((source.by_column() || source.inner == 1) && source.holds(rows, depth));
+        // SAFETY: the caller vouches for the elements and for the lines.
+        unsafe {
+            let scales = scales_of(largest(source, rows, depth));
+            for (group, k) in (0..depth).step_by(GROUP).enumerate() {
+                let step = group * GROUP_STEPS;
+                let to = to.wrapping_add(if lines.of_rows { step } else { step * lines.stride });
+                split_group(source.offset(0, k), rows, (depth - k).min(GROUP), &scales, to, lines);
+            }
+            let step = depth.div_ceil(GROUP) * GROUP_STEPS;
+            if lines.of_rows {
+                for (row, scale) in scales.scales.iter().enumerate().take(rows) {
+                    to.add(row * lines.stride + step).write(*scale);
+                }
+            } else {
+                to.add(step * lines.stride).cast::<[f32; LANES]>().write(scales.scales);
+            }
+        }
+    }
+
+    /// The bits of the largest size in each row: numbers are ordered as their bits are, and behind them what is none.
+    ///
+    /// # Safety
+    /// `source` holds the elements.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn largest(source: View<'_>, rows: usize, depth: usize) -> __m512i {
+        let size = |x| _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(i32::MAX));
+        if source.by_column() {
+            let mask = lanes(rows);
+            let mut largest = [_mm512_setzero_si512(); 4];
+            for k in 0..depth {
+                // SAFETY: the rows of the column exist; others are not read.
+                let column =
+                    unsafe { _mm512_maskz_loadu_ps(mask, source.data.wrapping_add(k * source.inner)) };
+                largest[k % 4] = _mm512_max_epu32(largest[k % 4], size(column));
+            }
+            let [a, b, c, d] = largest;
+            return _mm512_max_epu32(_mm512_max_epu32(a, b), _mm512_max_epu32(c, d));
+        }
+        let mut of_rows = [0; LANES];
+        for (row, of_row) in of_rows.iter_mut().enumerate().take(rows) {
+            let row = source.data.wrapping_add(row * source.outer);
+            let mut largest = [_mm512_setzero_si512(); 4];
+            for k in (0..depth).step_by(LANES) {
+                // SAFETY: the row has these elements; others are not read.
+                let elements = unsafe { _mm512_maskz_loadu_ps(lanes(depth - k), row.wrapping_add(k)) };
+                let largest = &mut largest[k / LANES % 4];
+                *largest = _mm512_max_epu32(*largest, size(elements));
+            }
+            let [a, b, c, d] = largest;
+            *of_row =
+                _mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_max_epu32(a, b), _mm512_max_epu32(c, d)));
+        }
+        // SAFETY: 16 numbers are there.
+        unsafe { _mm512_loadu_si512(of_rows.as_ptr().cast()) }
+    }
+
+    /// The first `count` lanes, or all.
+    fn lanes(count: usize) -> __mmask16 {
+        ((1u32 << count.min(LANES)) - 1) as u16
+    }
+
+    /// What is not finite must not become a number.
+    #[target_feature(enable = "avx512f")]
+    fn scales_of(largest: __m512i) -> Scales {
+        let sizes = _mm512_castsi512_ps(largest);
+        let finite =
+            _mm512_cmplt_epu32_mask(largest, _mm512_set1_epi32(f32::INFINITY.to_bits().cast_signed()));
+        let usable = finite & _mm512_cmp_ps_mask::<_CMP_GE_OQ>(sizes, _mm512_set1_ps(SMALLEST));
+        let most = _mm512_set1_ps(LARGEST);
+        let factors = _mm512_maskz_div_ps(usable, most, sizes);
+        let scales = _mm512_maskz_div_ps(usable, sizes, most);
+        let scales = _mm512_mask_blend_ps(finite, _mm512_set1_ps(f32::NAN), scales);
+        let mut both = Scales { factors: [0.0; LANES], scales: [0.0; LANES] };
+        // SAFETY: both are 16 numbers.
+        unsafe {
+            _mm512_storeu_ps(both.factors.as_mut_ptr(), factors);
+            _mm512_storeu_ps(both.scales.as_mut_ptr(), scales);
+        }
+        both
+    }
+
+    /// The digits of 16 elements, the smallest one first; the fourth byte of each is zero.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn digits(elements: __m512, factors: __m512) -> __m512i {
+        let numbers = _mm512_mul_ps(_mm512_mul_ps(elements, factors), _mm512_set1_ps(65_536.0));
+        // Of what is half of the base and more, the next digit holds one more: with as much added they are bytes without a sign.
+        let offset = _mm512_set1_epi32(0x80_80_80);
+        _mm512_xor_si512(_mm512_add_epi32(_mm512_cvtps_epi32(numbers), offset), offset)
+    }
+
+    /// Indices into the bytes of two registers of 16 elements, for each of 16 words or two times 32 bytes.
+    const fn indices(of: [[u8; 4]; 2], neighbours: bool) -> [u8; 64] {
+        let mut indices = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            indices[i] = match neighbours {
+                // Bytes of the elements in the same lane of both.
+                true => of[0][i % 4] + 4 * (i as u8 / 4),
+                // Of each element in turn one byte, then another one.
+                false => of[i / 32][0] + 4 * (i as u8 % 16) + if i % 32 < 16 { 0 } else { 64 },
+            };
+            i += 1;
+        }
+        indices
+    }
+
+    /// Elements of a row: the last digits of all, then the second ones; the first ones twice.
+    const ROW_LOW: [u8; 64] = indices([[0; 4], [1; 4]], false);
+    const ROW_HIGH: [u8; 64] = indices([[2; 4], [2; 4]], false);
+    /// Elements of a column in two neighbouring steps: both last digits, both second ones; both first ones twice.
+    const COLUMN_LOW: [u8; 64] = indices([[0, 64, 1, 65], [0; 4]], true);
+    const COLUMN_HIGH: [u8; 64] = indices([[2, 66, 2, 66], [0; 4]], true);
+
+    /// Of 64 elements of a row, or of 16 rows in four steps, the words of each plane.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn planes([a, b, c, d]: [__m512i; 4], by_column: bool) -> [__m512i; PLANES] {
+        let (low, high) = if by_column { (&COLUMN_LOW, &COLUMN_HIGH) } else { (&ROW_LOW, &ROW_HIGH) };
+        // SAFETY: 64 bytes are there.
+        let load = |indices: &[u8; 64]| unsafe { _mm512_loadu_si512(indices.as_ptr().cast()) };
+        let (low, high) = (load(low), load(high));
+        let pick = |a, indices, b| _mm512_permutex2var_epi8(a, indices, b);
+        let (low, next_low) = (pick(a, low, b), pick(c, low, d));
+        let (high, next_high) = (pick(a, high, b), pick(c, high, d));
+        if by_column {
+            const UPPER: __mmask32 = 0xAAAA_AAAA;
+            [
+                _mm512_mask_blend_epi16(UPPER, high, next_high),
+                _mm512_mask_blend_epi16(UPPER, _mm512_srli_epi32::<16>(low), next_low),
+                _mm512_mask_blend_epi16(UPPER, low, _mm512_slli_epi32::<16>(next_low)),
+            ]
+        } else {
+            [
+                _mm512_shuffle_i64x2::<0x44>(high, next_high),
+                _mm512_shuffle_i64x2::<0xEE>(low, next_low),
+                _mm512_shuffle_i64x2::<0x44>(low, next_low),
+            ]
+        }
+    }
+
+    /// # Safety
+    /// As [`split`], for one group.
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512vbmi")]
+    unsafe fn split_group(
+        source: View<'_>,
+        rows: usize,
+        depth: usize,
+        scales: &Scales,
+        to: *mut f32,
+        lines: Lines,
+    ) {
+        let by_column = source.by_column();
+        // Lines of the source: rows, or four neighbouring columns.
+        let valid = if by_column { depth.div_ceil(4) } else { rows };
+        let (needed, plane) = match lines.of_rows {
+            true => (rows, LANES),
+            false => (LANES, LANES * lines.stride),
+        };
+        let transposed = by_column == lines.of_rows;
+        let mut square = MaybeUninit::<[[__m512i; LANES]; PLANES]>::uninit();
+        let (read, read_to, stride, read_plane) = match transposed {
+            true => (LANES, square.as_mut_ptr().cast::<f32>(), LANES, LANES * LANES),
+            false => (needed, to, lines.stride, plane),
+        };
+        // SAFETY: 16 numbers are there.
+        let of_column = unsafe { _mm512_loadu_ps(scales.factors.as_ptr()) };
+        for line in 0..read {
+            let words = if line >= valid {
+                [_mm512_setzero_si512(); PLANES]
+            } else if by_column {
+                let part = std::array::from_fn(|i| {
+                    let k = 4 * line + i;
+                    let mask = if k < depth { lanes(rows) } else { 0 };
+                    // SAFETY: masked elements are not read.
+                    digits(
+                        unsafe { _mm512_maskz_loadu_ps(mask, source.data.wrapping_add(k * source.inner)) },
+                        of_column,
+                    )
+                });
+                planes(part, true)
+            } else {
+                let row = source.data.wrapping_add(line * source.outer);
+                let factor = _mm512_set1_ps(scales.factors[line]);
+                let part = std::array::from_fn(|i| {
+                    let mask = lanes(depth.saturating_sub(i * LANES));
+                    // SAFETY: masked elements are not read.
+                    digits(unsafe { _mm512_maskz_loadu_ps(mask, row.wrapping_add(i * LANES)) }, factor)
+                });
+                planes(part, false)
+            };
+            let to = read_to.wrapping_add(line * stride);
+            for (index, words) in words.into_iter().enumerate() {
+                // SAFETY: the line is one of the square's, or the caller vouches for it.
+                unsafe { _mm512_storeu_si512(to.wrapping_add(index * read_plane).cast(), words) };
+            }
+        }
+        if transposed {
+            // SAFETY: all lines were written.
+            let square = unsafe { square.assume_init_ref() };
+            for (index, words) in square.iter().enumerate() {
+                let to = to.wrapping_add(index * plane);
+                for (line, words) in transpose(*words).iter().enumerate().take(needed) {
+                    // SAFETY: the caller vouches for the lines.
+                    unsafe { _mm512_storeu_si512(to.wrapping_add(line * lines.stride).cast(), *words) };
+                }
+            }
+        }
+    }
 }

@@ -3,12 +3,20 @@
 use crate::common::{assert_close, assert_same_bits, kinds_of_operands, noise, wide, with_threads};
 use rlrf_kernels::matmul::Operands::{self, Bf16, F32, F32InTiles, Int8};
 use rlrf_kernels::matmul::{
-    InputGradient, PackedLinear, Weights, backward_inputs, bf16_in_tiles, linear, linear_backward_input,
+    InputGradient, PackedLinear, Weights, backward_inputs, has_tiles, linear, linear_backward_input,
     linear_backward_weight, project,
 };
 
-const SHAPES: [(usize, usize, usize); 7] =
-    [(1, 1, 1), (3, 17, 5), (13, 70, 33), (40, 300, 129), (1, 64, 513), (150, 96, 160), (300, 257, 200)];
+const SHAPES: [(usize, usize, usize); 8] = [
+    (1, 1, 1),
+    (3, 17, 5),
+    (13, 70, 33),
+    (40, 300, 129),
+    (1, 64, 513),
+    (150, 96, 160),
+    (300, 257, 200),
+    (17, 1600, 24),
+];
 
 /// `x` rounded to bf16 by way of f64: to the nearest of 8 significant bits.
 fn bf16(x: f32) -> f32 {
@@ -19,14 +27,39 @@ fn bf16(x: f32) -> f32 {
     ((f64::from(x) / ulp).round_ties_even() * ulp) as f32
 }
 
-/// The bf16 with this index of those that `x` is the sum of.
-fn split(x: f32, index: usize) -> f32 {
-    bf16((0..index).fold(x, |rest, _| rest - bf16(rest)))
+/// Elements of the inner dimension that share a scale where f32 is multiplied in tiles.
+const SEGMENT: usize = 768;
+
+/// The digits of base 256, the largest one first, that stand for the elements of a segment in tiles; and their scale.
+fn digits(segment: &[f32]) -> (Vec<[i32; 3]>, f32) {
+    let largest = segment.iter().fold(0f32, |most, x| most.max(x.abs()));
+    let factor = 127.498 / largest;
+    let digits = segment.iter().map(|x| {
+        let number = (x * factor * 65_536.0).round_ties_even() as i32;
+        let nearest = |x: i32| (x + 128).rem_euclid(256) - 128;
+        let third = nearest(number);
+        let second = nearest((number - third) / 256);
+        [((number - third) / 256 - second) / 256, second, third]
+    });
+    (digits.collect(), largest / 127.498)
+}
+
+/// f32 in tiles: of each segment, the sums of all products of digits but the smallest three, exactly; then the parts.
+fn sum_of_segments(a: &[f32], b: &[f32], start: f32) -> f32 {
+    a.chunks(SEGMENT).zip(b.chunks(SEGMENT)).fold(start, |sum, (a, b)| {
+        let ((a, a_scale), (b, b_scale)) = (digits(a), digits(b));
+        let products = |pairs: &[(usize, usize)]| {
+            let products = a.iter().zip(&b).flat_map(|(a, b)| pairs.iter().map(|&(i, j)| a[i] * b[j]));
+            products.sum::<i32>() as f32
+        };
+        let small = products(&[(0, 2), (1, 1), (2, 0)]) / 65_536.0;
+        let digits = products(&[(0, 0)]) + products(&[(0, 1), (1, 0)]).mul_add(1.0 / 256.0, small);
+        digits.mul_add(a_scale * b_scale, sum)
+    })
 }
 
 /// One chain of fused multiply-adds per element: in ascending `k`, or by pairs of `k` from the second to the first. In tiles:
-/// of 32 `k`, those of even and of odd `k` in a chain each, both then added to the sum. f32 in tiles: the same of six pairs of the bf16
-/// that both are split into, one after the other.
+/// of 32 `k`, those of even and of odd `k` in a chain each, both then added to the sum. f32 in tiles: [`sum_of_segments`].
 fn chain(
     operands: Operands,
     a: impl Fn(usize, usize) -> f32,
@@ -35,31 +68,19 @@ fn chain(
     n: usize,
     k: usize,
 ) {
-    let planes = |count: usize, of: &dyn Fn(usize, usize) -> f32| -> Vec<Vec<f32>> {
-        let planes = if operands == F32InTiles { 3 } else { 1 };
-        (0..planes).map(|plane| (0..count * k).map(|at| split(of(at / k, at % k), plane)).collect()).collect()
-    };
-    let (a_planes, b_planes) = (planes(c.len() / n.max(1), &a), planes(n, &b));
+    let rounded = |x: f32| if operands == Bf16 { bf16(x) } else { x };
     for (at, c) in c.iter_mut().enumerate() {
-        let (row, column) = (at / n * k, at % n * k);
-        let (a, b) = (|l| a(at / n, l), |l| b(at % n, l));
-        let add = |sum: f32, l: usize| a_planes[0][row + l].mul_add(b_planes[0][column + l], sum);
-        let in_tiles = |start: f32, pairs: &[(usize, usize)]| {
-            (0..k).step_by(32).fold(start, |sum, first| {
-                let end = k.min(first + 32);
-                pairs.iter().fold(sum, |sum, &(of_a, of_b)| {
-                    let (a, b) = (&a_planes[of_a][row..], &b_planes[of_b][column..]);
-                    let add = |sum: f32, l: usize| a[l].mul_add(b[l], sum);
-                    let chain = |first| (first..end).step_by(2).fold(0.0, add);
-                    sum + (chain(first) + chain(first + 1))
-                })
-            })
-        };
+        let row: Vec<f32> = (0..k).map(|l| rounded(a(at / n, l))).collect();
+        let column: Vec<f32> = (0..k).map(|l| rounded(b(at % n, l))).collect();
+        let add = |sum: f32, l: usize| row[l].mul_add(column[l], sum);
         *c = match operands {
-            Bf16 if bf16_in_tiles() => in_tiles(*c, &[(0, 0)]),
-            F32InTiles => in_tiles(*c, &[(0, 2), (0, 1), (1, 1), (1, 0), (0, 0), (2, 0)]),
+            Bf16 if has_tiles() => (0..k).step_by(32).fold(*c, |sum, first| {
+                let chain = |from| (from..k.min(first + 32)).step_by(2).fold(0.0, add);
+                sum + (chain(first) + chain(first + 1))
+            }),
+            F32InTiles => sum_of_segments(&row, &column, *c),
             Bf16 => (0..k.next_multiple_of(2)).map(|l| l ^ 1).filter(|&l| l < k).fold(*c, add),
-            _ => (0..k).fold(*c, |sum, l| a(l).mul_add(b(l), sum)),
+            _ => (0..k).fold(*c, add),
         };
     }
 }
@@ -120,30 +141,66 @@ fn backwards_are_one_chain_per_element() {
     }
 }
 
-/// Of numbers whose sizes differ by far more than f32 resolves.
+/// By the norms of both operands: whatever the sizes of the numbers, the error is of the order of rounding the result to f32, and among numbers of like sizes not
+/// larger than a chain's.
 #[test]
-fn f32_in_tiles_is_more_exact_than_a_chain() {
-    if !bf16_in_tiles() {
+fn f32_in_tiles_is_about_as_exact_as_a_chain() {
+    if !has_tiles() {
         return;
     }
     let (rows, inp, out) = (40, 700, 50);
-    let spread = |values: Vec<f32>| -> Vec<f32> { values.iter().map(|x| x * (12.0 * x).exp()).collect() };
-    let (x, w) = (spread(noise(rows * inp, 1)), spread(noise(out * inp, 2)));
-    let error = |operands| {
-        let mut y = vec![f32::NAN; rows * out];
-        linear(operands, &x, &w, None, &mut y, rows, inp, out);
-        let (mut squares, mut worst) = (0.0, 0f64);
-        for (at, y) in y.iter().enumerate() {
-            let (x, w) = (&x[at / out * inp..][..inp], &w[at % out * inp..][..inp]);
-            let terms = || x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w));
-            let error = (f64::from(*y) - terms().sum::<f64>()) / terms().map(f64::abs).sum::<f64>();
-            squares += error * error;
-            worst = worst.max(error.abs());
-        }
-        ((squares / y.len() as f64).sqrt(), worst)
+    for spread in [0.0, 2.0, 12.0] {
+        let values = |count, seed| -> Vec<f32> {
+            noise(count * inp, seed).iter().map(|x| x * (spread * x).exp()).collect()
+        };
+        let (x, w) = (values(rows, 1), values(out, 2));
+        let error = |operands| {
+            let mut y = vec![f32::NAN; rows * out];
+            linear(operands, &x, &w, None, &mut y, rows, inp, out);
+            let squares = y.iter().enumerate().map(|(at, y)| {
+                let (x, w) = (&x[at / out * inp..][..inp], &w[at % out * inp..][..inp]);
+                let dot = |x: &[f32], w: &[f32]| -> f64 {
+                    x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum()
+                };
+                (f64::from(*y) - dot(x, w)).powi(2) / (dot(x, x) * dot(w, w))
+            });
+            (squares.sum::<f64>() / (rows * out) as f64).sqrt()
+        };
+        let (chain, in_tiles) = (error(F32), error(F32InTiles));
+        let most = if spread == 0.0 { chain } else { f64::from(f32::EPSILON) / 2.0 };
+        assert!(in_tiles < most, "{spread}: {in_tiles:e}, a chain's {chain:e}");
+    }
+}
+
+#[test]
+fn f32_in_tiles_hides_no_broken_number_and_takes_all_sizes() {
+    if !has_tiles() {
+        return;
+    }
+    let (rows, inp, out) = (20, 900, 3);
+    let (x, w) = (vec![1.0; rows * inp], vec![1.0; out * inp]);
+    let run = |x: &[f32], w: &[f32]| {
+        let mut y = vec![0.0; rows * out];
+        linear(F32InTiles, x, w, None, &mut y, rows, inp, out);
+        y
     };
-    let (chain, in_tiles) = (error(F32), error(F32InTiles));
-    assert!(in_tiles.0 < chain.0 && in_tiles.1 < 1e-6, "{in_tiles:?} and {chain:?}");
+    for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let (mut in_x, mut in_w) = (x.clone(), w.clone());
+        in_x[5 * inp + 800] = broken;
+        in_w[inp] = broken;
+        for (at, y) in run(&in_x, &w).iter().enumerate() {
+            assert_eq!(y.is_nan(), at / out == 5, "{at}: {y}");
+        }
+        for (at, y) in run(&x, &in_w).iter().enumerate() {
+            assert_eq!(y.is_nan(), at % out == 1, "{at}: {y}");
+        }
+    }
+    for size in [1e-35, 1e-30, 1e-3, 1e30, 3e35] {
+        let sized = vec![size; rows * inp];
+        let expected = vec![f64::from(size) * inp as f64; rows * out];
+        assert_close(&run(&sized, &w), &expected, 1e-6);
+    }
+    assert!(run(&vec![1e-40; rows * inp], &w).iter().all(|y| *y == 0.0));
 }
 
 #[test]
@@ -256,8 +313,11 @@ fn packed_rows_read_back_as_they_were() {
         let mut row = vec![f32::NAN; inp];
         for (at, expected) in w.chunks_exact(inp).enumerate() {
             packed.read_row(at, &mut row);
-            let expected = expected.iter().map(|&w| if operands == Bf16 { bf16(w) } else { w });
-            assert_same_bits(&row, &expected.collect::<Vec<_>>());
+            match operands {
+                Bf16 => assert_same_bits(&row, &expected.iter().map(|&w| bf16(w)).collect::<Vec<_>>()),
+                F32InTiles => assert_close(&row, &wide(expected), 1e-6),
+                _ => assert_same_bits(&row, expected),
+            }
         }
     }
 }

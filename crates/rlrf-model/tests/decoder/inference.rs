@@ -2,7 +2,7 @@
 
 use crate::support::{FAMILIES, decoder, relative_error, tokens};
 use rlrf_kernels::attention::{self, BLOCK, DecodeScratch, KeyValues, Query};
-use rlrf_kernels::matmul::bf16_in_tiles;
+use rlrf_kernels::matmul::has_tiles;
 use rlrf_model::inference::{InferenceDecoder, Scratch};
 use rlrf_model::{Activations, Batch, Computation, Decoder, Precision, WeightFormat};
 
@@ -82,7 +82,7 @@ fn decoding_token_by_token_gives_the_logits_of_training() {
     let sequence = tokens(20, 1);
     // Where embeddings are the head's, they are rounded with it; in training they are not. Cached keys in bf16 do not go through AMX
     // tiles, nor do products in f32; those of training do. All else is the same to the bit.
-    let [in_f32, in_bf16] = if bf16_in_tiles() { [1e-6, 1e-2] } else { [0.0, 0.0] };
+    let [in_f32, in_bf16] = if has_tiles() { [1e-6, 1e-2] } else { [0.0, 0.0] };
     let formats = [
         (WeightFormat::F32, Precision::F32, [in_f32, in_f32]),
         (WeightFormat::Bf16, Precision::Bf16, [in_bf16, 2e-2]),

@@ -1,7 +1,7 @@
 //! Where few rows are asked for, the last layer computes few; their results are the same to the bit. In f32 gradients
 //! are, too, but in AMX tiles, whose sums over rows depend on which there are, as those of bf16 do.
 
-use rlrf_kernels::matmul::bf16_in_tiles;
+use rlrf_kernels::matmul::has_tiles;
 use rlrf_model::{Activations, Batch, Computation, Precision};
 
 use crate::support::{FAMILIES, Loss, assert_close, decoder, noise, tokens};
@@ -55,7 +55,7 @@ fn rows_that_are_asked_for_are_as_if_all_were() {
                     decoder.backward(&batch, &mut activations, rows, targets, weights, &mut found);
                     match precision {
                         _ if rows.is_empty() => assert_eq!(found, gradients),
-                        Precision::F32 if bf16_in_tiles() => {
+                        Precision::F32 if has_tiles() => {
                             assert_close(decoder.layout(), &found, &gradients, 1e-5);
                         }
                         Precision::F32 => {
