@@ -40,7 +40,7 @@ pub struct Computation {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightFormat {
-    /// As the model has them.
+    /// As the model has them (see [`Operands::f32`]).
     #[default]
     F32,
     /// Rounded to bf16, as are the activations that meet them: half the memory of the packed weights.
@@ -54,7 +54,7 @@ impl WeightFormat {
     /// The operands of products.
     pub(crate) fn operands(self) -> Operands {
         match self {
-            Self::F32 => Operands::F32,
+            Self::F32 => Operands::f32(),
             Self::Bf16 => Operands::Bf16,
             Self::Int8 => Operands::Int8,
         }

@@ -110,11 +110,11 @@ pub(crate) struct Block<'a> {
 /// touches these.
 pub(crate) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Output, accumulate: bool) {
     #[cfg(target_arch = "x86_64")]
-    if block.depth > 0 && in_tiles(block.panels.operands()) {
+    if rows > 0 && block.depth > 0 && in_tiles(block.panels.operands()) {
         // SAFETY: passed on; left operands and panels are padded.
         return unsafe { amx::multiply(a, rows, block, c, accumulate) };
     }
-    // Of products in tiles only those without depth are left: there is nothing to multiply.
+    // Of products in tiles only those without rows or depth are left: there is nothing to multiply.
     let kernel = Microkernel::detect(block.panels.operands().unsplit());
     // SAFETY: passed on.
     unsafe { multiply_with(kernel, a, rows, block, c, accumulate) }

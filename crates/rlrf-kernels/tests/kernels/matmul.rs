@@ -345,9 +345,12 @@ fn threads_change_nothing() {
 
 #[test]
 fn empty_shapes_are_no_work() {
-    linear(F32, &[], &[1.0, 2.0], None, &mut [], 0, 2, 1);
-    let mut y = [7.0];
-    linear(F32, &[], &[], Some(&[3.0]), &mut y, 1, 0, 1);
-    assert_eq!(y, [3.0]);
-    linear_backward_weight(F32, &[], &[], &mut [1.0, 2.0], None, 0, 2, 1);
+    for operands in kinds_of_operands() {
+        linear(operands, &[], &[1.0, 2.0], None, &mut [], 0, 2, 1);
+        PackedLinear::new(operands, &[1.0, 2.0], None, 2, 1).forward(&[], &mut [], 0);
+        let mut y = [7.0];
+        linear(operands, &[], &[], Some(&[3.0]), &mut y, 1, 0, 1);
+        assert_eq!(y, [3.0]);
+        linear_backward_weight(operands, &[], &[], &mut [1.0, 2.0], None, 0, 2, 1);
+    }
 }
