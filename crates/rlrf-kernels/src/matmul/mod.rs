@@ -59,7 +59,7 @@ pub enum Operands {
 }
 
 impl Operands {
-    /// What computes products of f32 fastest here, where weights are not packed before.
+    /// What computes products of f32 fastest here.
     pub fn f32() -> Self {
         if has_tiles() { Self::F32InTiles } else { Self::F32 }
     }

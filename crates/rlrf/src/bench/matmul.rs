@@ -69,8 +69,7 @@ impl Shape {
     fn measure(&self, repetitions: &Repetitions) -> Vec<Product> {
         let &Self { operands, rows, inputs, outputs, .. } = self;
         let weights: Vec<Vec<f32>> = (0..self.weights).map(|_| noise(outputs * inputs)).collect();
-        // Generation's, which do not split f32.
-        let pack = |weight: &Vec<f32>| PackedLinear::new(operands.unsplit(), weight, None, inputs, outputs);
+        let pack = |weight: &Vec<f32>| PackedLinear::new(operands, weight, None, inputs, outputs);
         let packed: Vec<PackedLinear> = weights.iter().map(pack).collect();
         let (x, dy) = (noise(rows * inputs), noise(rows * outputs));
         let (mut y, mut dx) = (vec![0.0; rows * outputs], vec![0.0; rows * inputs]);
