@@ -115,8 +115,9 @@ pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Out
     unsafe { shapes.load() };
     for column in (0..block.columns).step_by(block_columns) {
         let columns = column..block.columns.min(column + block_columns);
-        for row in (0..rows).step_by(TWO) {
-            let count = (rows - row).min(TWO);
+        let at_once = if bytes { ROWS } else { TWO };
+        for row in (0..rows).step_by(at_once) {
+            let count = (rows - row).min(at_once);
             for step in (0..steps).step_by(pass_depth) {
                 let depth = (steps - step).min(pass_depth);
                 for column in columns.clone().step_by(WIDTH) {

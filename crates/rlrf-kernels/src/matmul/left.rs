@@ -69,12 +69,10 @@ fn split_words<'w>(
 ) -> View<'w> {
     assert_tiles();
     fill(words, [rows, apart(Operands::F32InTiles.steps(depth))], parallel, |first, words, stride| {
-        let lines = Lines { of_rows: true, stride };
-        for (first, words) in (first..).step_by(LANES).zip(words.chunks_mut(LANES * stride)) {
-            let rows = words.len() / stride;
-            // SAFETY: the view holds the elements, `words` the rows, the processor was asked.
-            unsafe { split(a.offset(first, 0), rows, depth, words.as_mut_ptr(), lines) };
-        }
+        let (rows, data) = (words.len() / stride, words.as_mut_ptr());
+        let to = |strip: usize| data.wrapping_add(strip * LANES * stride);
+        // SAFETY: the view holds the elements, `words` the rows, the processor was asked.
+        unsafe { split(a.offset(first, 0), rows, depth, Lines { of_rows: true, stride }, to) };
     })
 }
 

@@ -8,7 +8,7 @@ use crate::bf16::{Element, pair, unpair};
 use crate::int8::{OFFSET, quantise_weights};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::has_bf16_products;
-use crate::simd::{InstructionSet, Line};
+use crate::simd::{InstructionSet, LANES, Line};
 
 /// Columns of a panel.
 pub(crate) const WIDTH: usize = 32;
@@ -36,10 +36,7 @@ impl Panels {
         self.fit(operands, columns, depth);
         match operands {
             Operands::F32 => self.pack_groups(source, pack_group::<false>),
-            Operands::F32InTiles => {
-                assert_tiles();
-                self.pack_groups(source, pack_split);
-            }
+            Operands::F32InTiles => self.split(source),
             Operands::Bf16 => self.pack_groups(source, pack_group::<true>),
             Operands::Int8 => self.quantise(source),
         }
@@ -75,8 +72,7 @@ impl Panels {
         let (columns, depth, stride) = (self.columns, self.depth, self.stride());
         let panels = columns.div_ceil(WIDTH);
         // Where a step's columns lie side by side, some steps of all panels: memory is then read in its order.
-        let in_order = source.by_column() && self.operands != Operands::F32InTiles;
-        let at_once = if in_order { COLUMN_DEPTH } else { depth.max(1) };
+        let at_once = if source.by_column() { COLUMN_DEPTH } else { depth.max(1) };
         for first in (0..depth).step_by(at_once) {
             let (step, count) = (self.operands.steps(first), at_once.min(depth - first));
             for (panel, half) in (0..panels).flat_map(|panel| (0..WIDTH / 16).map(move |half| (panel, half)))
@@ -91,6 +87,16 @@ impl Panels {
                 }
             }
         }
+    }
+
+    /// f32 as three bytes each.
+    fn split(&mut self, source: View<'_>) {
+        assert_tiles();
+        let (panel, data) = (self.stride() * WIDTH, self.lines.as_mut_ptr().cast::<f32>());
+        let to = |strip: usize| data.wrapping_add(strip / 2 * panel + strip % 2 * LANES);
+        let lines = Lines { of_rows: false, stride: WIDTH };
+        // SAFETY: the buffer holds all panels, two strips each; `source` holds the columns; the processor was asked.
+        unsafe { split(source, self.columns, self.depth, lines, to) };
     }
 
     /// 8-bit weights with one scale per column.
@@ -189,7 +195,7 @@ impl Panels {
     }
 }
 
-/// [`pack_group`], [`pack_lines`] or [`pack_split`].
+/// [`pack_group`] or [`pack_lines`].
 type Pack<T> = unsafe fn(View<'_, T>, usize, usize, *mut f32, usize);
 
 /// Packs up to 16 rows of `source` (its outer dimension), padded to 16: step `s` to `to[s * stride..][..16]`. In `PAIRS`
@@ -231,15 +237,6 @@ unsafe fn pack_group<const PAIRS: bool>(
             copy_elements::<PAIRS>(source, rows, depth, to, stride);
         }
     }
-}
-
-/// [`pack_group`] as three bytes each.
-///
-/// # Safety
-/// As [`pack_group`]; there are tiles.
-unsafe fn pack_split(source: View<'_>, rows: usize, depth: usize, to: *mut f32, stride: usize) {
-    // SAFETY: the caller vouches for the elements and for every step.
-    unsafe { split(source, rows, depth, to, Lines { of_rows: false, stride }) };
 }
 
 /// [`pack_group`] in pairs, of rows whose columns lie side by side.

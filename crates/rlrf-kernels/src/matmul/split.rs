@@ -28,6 +28,10 @@ pub(super) fn steps(depth: usize) -> usize {
     depth.div_ceil(GROUP) * GROUP_STEPS + depth.div_ceil(SEGMENT) * LANES
 }
 
+/// Rows whose scales are computed before any of their elements is split: where columns lie side by side, they are read in the order of memory then, and once more
+/// from the second-level cache.
+const ROWS: usize = 256;
+
 /// An element of largest size has this as its first digit, and the others' part of one.
 const LARGEST: f32 = 127.498;
 
@@ -49,21 +53,34 @@ pub(super) struct Lines {
     pub(super) stride: usize,
 }
 
-/// Writes up to 16 rows of `depth` elements, segment by segment, in lines of 16 words, padded with zeros: as many rows as there are, or all 16 words of each step.
+/// Writes `rows` rows of `depth` elements, 16 in lines of 16 words from `to(0)` on, the next from `to(1)`, and so on, padded with zeros: as many rows as there are, or all
+/// 16 words of each step.
 ///
 /// # Safety
-/// `source` holds the elements; `to` is valid for the lines of [`steps`]; [`has_tiles`] said so.
-pub(super) unsafe fn split(source: View<'_>, rows: usize, depth: usize, to: *mut f32, lines: Lines) {
-    for (segment, k) in (0..depth).step_by(SEGMENT).enumerate() {
-        let step = segment * SEGMENT_STEPS;
-        let to = to.wrapping_add(if lines.of_rows { step } else { step * lines.stride });
-        // SAFETY: passed on.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            x86::split_segment(source.offset(0, k), rows, (depth - k).min(SEGMENT), to, lines);
+/// `source` holds the elements; the lines of [`steps`] are valid for each 16 rows; [`has_tiles`] said so.
+pub(super) unsafe fn split(
+    source: View<'_>,
+    rows: usize,
+    depth: usize,
+    lines: Lines,
+    to: impl Fn(usize) -> *mut f32,
+) {
+    for first in (0..rows).step_by(ROWS) {
+        for (segment, k) in (0..depth).step_by(SEGMENT).enumerate() {
+            let source = source.offset(first, k);
+            let shape = [(rows - first).min(ROWS), (depth - k).min(SEGMENT)];
+            let step = segment * SEGMENT_STEPS;
+            let to = |strip: usize| {
+                to(first / LANES + strip).wrapping_add(if lines.of_rows { step } else { step * lines.stride })
+            };
+            // SAFETY: passed on.
+            #[cfg(target_arch = "x86_64")]
+            unsafe {
+                x86::split_segment(source, shape, lines, to);
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            unreachable!("f32 is split for tiles only: {shape:?}, {}, {:?}", source.by_column(), to(0));
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        unreachable!("f32 is split for tiles only: {to:?} {rows} {}", source.by_column());
     }
 }
 
@@ -97,55 +114,79 @@ mod x86 {
     }
 
     /// # Safety
-    /// As [`split`], for one segment.
+    /// As [`split`], for one segment of at most [`ROWS`] rows.
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512vbmi")]
     pub(super) unsafe fn split_segment(
         source: View<'_>,
-        rows: usize,
-        depth: usize,
-        to: *mut f32,
+        [rows, depth]: [usize; 2],
         lines: Lines,
+        to: impl Fn(usize) -> *mut f32,
     ) {
-        debug_assert!(rows <= LANES && (1..=SEGMENT).contains(&depth));
+        debug_assert!(rows <= ROWS && (1..=SEGMENT).contains(&depth));
         debug_assert!((source.by_column() || source.inner == 1) && source.holds(rows, depth));
-        // SAFETY: the caller vouches for the elements and for the lines.
-        unsafe {
-            let scales = scales_of(largest(source, rows, depth));
-            for (group, k) in (0..depth).step_by(GROUP).enumerate() {
-                let step = group * GROUP_STEPS;
-                let to = to.wrapping_add(if lines.of_rows { step } else { step * lines.stride });
-                split_group(source.offset(0, k), rows, (depth - k).min(GROUP), &scales, to, lines);
-            }
-            let step = depth.div_ceil(GROUP) * GROUP_STEPS;
-            if lines.of_rows {
-                for (row, scale) in scales.scales.iter().enumerate().take(rows) {
-                    to.add(row * lines.stride + step).write(*scale);
+        let mut of_columns = [_mm512_setzero_si512(); ROWS / LANES];
+        if source.by_column() {
+            // SAFETY: the caller vouches for the elements.
+            unsafe { largest_of_columns(source, rows, depth, &mut of_columns) };
+        }
+        for (strip, first) in (0..rows).step_by(LANES).enumerate() {
+            let (source, rows, to) = (source.offset(first, 0), (rows - first).min(LANES), to(strip));
+            // SAFETY: the caller vouches for the elements and for the lines.
+            unsafe {
+                let largest = match source.by_column() {
+                    true => of_columns[strip],
+                    false => largest_of_rows(source, rows, depth),
+                };
+                let scales = scales_of(largest);
+                for (group, k) in (0..depth).step_by(GROUP).enumerate() {
+                    let step = group * GROUP_STEPS;
+                    let to = to.wrapping_add(if lines.of_rows { step } else { step * lines.stride });
+                    split_group(source.offset(0, k), rows, (depth - k).min(GROUP), &scales, to, lines);
                 }
-            } else {
-                to.add(step * lines.stride).cast::<[f32; LANES]>().write(scales.scales);
+                let step = depth.div_ceil(GROUP) * GROUP_STEPS;
+                if lines.of_rows {
+                    for (row, scale) in scales.scales.iter().enumerate().take(rows) {
+                        to.add(row * lines.stride + step).write(*scale);
+                    }
+                } else {
+                    to.add(step * lines.stride).cast::<[f32; LANES]>().write(scales.scales);
+                }
             }
         }
     }
 
-    /// The bits of the largest size in each row: numbers are ordered as their bits are, and behind them what is none.
+    /// The bits of an element's size: numbers are ordered as these are, and behind them what is none.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn size(x: __m512) -> __m512i {
+        _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(i32::MAX))
+    }
+
+    /// The largest [`size`] in each of `rows` rows whose columns lie side by side.
     ///
     /// # Safety
     /// `source` holds the elements.
     #[target_feature(enable = "avx512f")]
-    unsafe fn largest(source: View<'_>, rows: usize, depth: usize) -> __m512i {
-        let size = |x| _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(i32::MAX));
-        if source.by_column() {
-            let mask = lanes(rows);
-            let mut largest = [_mm512_setzero_si512(); 4];
-            for k in 0..depth {
-                // SAFETY: the rows of the column exist; others are not read.
-                let column =
-                    unsafe { _mm512_maskz_loadu_ps(mask, source.data.wrapping_add(k * source.inner)) };
-                largest[k % 4] = _mm512_max_epu32(largest[k % 4], size(column));
+    unsafe fn largest_of_columns(source: View<'_>, rows: usize, depth: usize, largest: &mut [__m512i]) {
+        const AT_ONCE: usize = 4;
+        for first in (0..depth).step_by(AT_ONCE) {
+            for (strip, largest) in largest.iter_mut().enumerate().take(rows.div_ceil(LANES)) {
+                let mask = lanes(rows - strip * LANES);
+                for k in first..depth.min(first + AT_ONCE) {
+                    let at = source.data.wrapping_add(strip * LANES + k * source.inner);
+                    // SAFETY: masked elements are not read.
+                    *largest = _mm512_max_epu32(*largest, size(unsafe { _mm512_maskz_loadu_ps(mask, at) }));
+                }
             }
-            let [a, b, c, d] = largest;
-            return _mm512_max_epu32(_mm512_max_epu32(a, b), _mm512_max_epu32(c, d));
         }
+    }
+
+    /// The largest [`size`] in each of up to 16 rows whose elements lie side by side.
+    ///
+    /// # Safety
+    /// `source` holds the elements.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn largest_of_rows(source: View<'_>, rows: usize, depth: usize) -> __m512i {
         let mut of_rows = [0; LANES];
         for (row, of_row) in of_rows.iter_mut().enumerate().take(rows) {
             let row = source.data.wrapping_add(row * source.outer);
