@@ -122,6 +122,10 @@ pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Out
                 let depth = (steps - step).min(pass_depth);
                 for column in columns.clone().step_by(WIDTH) {
                     let panel = (block.first_column + column) / WIDTH;
+                    // Few rows wait for their weights more than they compute; a single one is faster without.
+                    if (2..=TWO).contains(&rows) && column + WIDTH < columns.end {
+                        block.panels.prefetch(panel + 1, block.first_step + step, depth);
+                    }
                     // SAFETY: the caller vouches for the operands; the shapes are those of this tile, and above its rows are as many as come before it.
                     unsafe {
                         let tile = Tile {

@@ -6,9 +6,9 @@ use super::{Operands, View};
 use crate::bf16::avx512;
 use crate::bf16::{Element, pair, unpair};
 use crate::int8::{OFFSET, quantise_weights};
-#[cfg(target_arch = "x86_64")]
-use crate::simd::has_bf16_products;
 use crate::simd::{InstructionSet, LANES, Line};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{has_bf16_products, prefetch_many};
 
 /// Columns of a panel.
 pub(crate) const WIDTH: usize = 32;
@@ -186,6 +186,13 @@ impl Panels {
                 }
             }
         }
+    }
+
+    /// Asks for `depth` steps of a panel that is read soon.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn prefetch(&self, panel: usize, step: usize, depth: usize) {
+        let first = (panel * self.stride() + step) * (WIDTH / 16);
+        prefetch_many(&self.lines[first..][..depth * (WIDTH / 16)]);
     }
 
     /// The first column's word of a panel at `step`.
