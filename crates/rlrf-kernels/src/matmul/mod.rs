@@ -6,7 +6,7 @@
 //!
 //! On processors with AMX, products of bf16 add in an order of their own, as independent of rows, columns and threads: of each 32 `k`,
 //! the products of even and of odd `k` in a chain each, from zero; then both, added, to the sum. Training's products of f32 are sums of whole
-//! numbers there, exact whatever their order, of each [segment](split) of the inner dimension.
+//! numbers there, exact whatever their order, of each segment of 768 `k`.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
