@@ -177,7 +177,8 @@ def speeds(measurements):
         precision = measurement["precision"]
         for product in measurement["details"]:
             gflops[precision] = max(gflops.get(precision, 0.0), product["gflops"])
-            if product["rows"] == 1 and product["operation"] in ("linear", "packed"):
+            # Packed weights in f32 may take three bytes.
+            if product["rows"] == 1 and product["operation"] in ("linear", "packed") and precision != "f32":
                 size = product["in"] * product["out"] * BYTES[precision]
                 bandwidth = max(bandwidth, size / product["microseconds"] / 1e3)
     return gflops, bandwidth

@@ -60,8 +60,8 @@ pub(crate) fn has_bf16_products() -> bool {
     })
 }
 
-/// Whether the processor multiplies tiles of bf16 and of bytes (AMX), and the system lets this process do so. Products of bf16, and training's of
-/// f32, run in them then, and add in another order than on all other processors.
+/// Whether the processor multiplies tiles of bf16 and of bytes (AMX), and the system lets this process do so. Products of bf16 and of
+/// f32 run in them then, and add in another order than on all other processors.
 pub fn has_tiles() -> bool {
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Nothing is rounded.
+    /// As they are, but where [`Operands::f32`] are in tiles.
     #[default]
     F32,
     /// Weights and activations enter products as bf16, and what a forward keeps for its backward is bf16: faster
@@ -32,7 +32,7 @@ pub struct Computation {
     /// Of matrix products and of kept activations.
     pub precision: Precision,
     /// Keep only the input of each layer and compute the rest again in the backward: the same gradients to the bit in
-    /// f32, a third more operations, and activations of one layer in place of all.
+    /// f32 (in AMX tiles but for the head's, by rounding), a third more operations, and activations of one layer in place of all.
     pub recompute: bool,
 }
 
@@ -40,13 +40,13 @@ pub struct Computation {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightFormat {
-    /// As the model has them (see [`Operands::f32`]).
+    /// As the model has them, but where [`Operands::f32`] are in tiles.
     #[default]
     F32,
-    /// Rounded to bf16, as are the activations that meet them: half the memory of the packed weights.
+    /// Rounded to bf16, as are the activations that meet them: two bytes a weight.
     Bf16,
     /// 8 bits with one scale per output channel; the activations that meet them in 8 bits with one scale per 64: a
-    /// quarter of the memory of the packed weights.
+    /// byte a weight.
     Int8,
 }
 

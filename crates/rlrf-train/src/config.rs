@@ -26,7 +26,7 @@ pub struct TrainingConfig {
     /// moments stay f32. Default `f32`.
     pub precision: Precision,
     /// Compute activations again in the backward in place of keeping them: a third more operations, much less memory;
-    /// results change by rounding only, in f32 not at all. Default false.
+    /// results change by rounding only, in f32 not at all (in AMX tiles, those of the head). Default false.
     #[serde(skip_serializing)]
     pub recompute: bool,
     /// Trains low-rank adapters in place of all parameters, and merges them in the end. Default: none.

@@ -38,7 +38,7 @@ const B_STEP: usize = STEPS * B_ROW;
 /// Steps of the inner dimension per pass in bf16: two tiles' rows of `A` then stay in the first-level cache.
 const DEPTH: usize = 144;
 
-/// Words of `B` that are gone through for each pair of row tiles: with the sums of these, they stay in the second-level cache.
+/// Words of `B` that are gone through for each pair of row tiles, or in f32 each one: with the sums of these, they stay in the second-level cache.
 pub(super) const PACKED: usize = 224 * 1024;
 
 /// Shapes of the eight tile registers: 0 is a sum, 1 rows of `A`, 2 columns of `B`. In bf16, 3 and 4 are sum and rows of tiles with fewer rows; in f32,
@@ -98,7 +98,8 @@ struct Tile {
 /// As [`super::product::multiply`].
 ///
 /// # Safety
-/// [`has_tiles`](crate::simd::has_tiles) said so; `a` holds `rows` rows of `block.depth` words padded to whole [`STEPS`] with zeros, side by side;
+/// [`has_tiles`](crate::simd::has_tiles) said so; `a` holds `rows` rows of `block.depth` words side by side, in bf16 padded to whole [`STEPS`] with zeros, in f32 as
+/// [`split`](super::split) writes them;
 /// `c` is valid for `rows x block.columns`, and no other thread touches these.
 pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Output, accumulate: bool) {
     let bytes = block.panels.operands() == Operands::F32InTiles;
@@ -123,10 +124,10 @@ pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Out
                 for column in columns.clone().step_by(WIDTH) {
                     let panel = (block.first_column + column) / WIDTH;
                     // Few rows wait for their weights more than they compute; a single one is faster without.
-                    if (2..=TWO).contains(&rows) && column + WIDTH < columns.end {
+                    if row == 0 && (2..=TWO).contains(&rows) && column + WIDTH < columns.end {
                         block.panels.prefetch(panel + 1, block.first_step + step, depth);
                     }
-                    // SAFETY: the caller vouches for the operands; the shapes are those of this tile, and above its rows are as many as come before it.
+                    // SAFETY: the caller vouches for the operands; the shapes are those of this tile, and in `A` the rows above it are at hand.
                     unsafe {
                         let tile = Tile {
                             a: a.offset(row, step).data,
@@ -217,33 +218,20 @@ macro_rules! load_b {
 struct Sums([[[i32; LANES]; ROWS]; 3]);
 
 impl Tile {
-    /// One segment of products of f32. Of fewer rows than a tile, those before them are computed again, and left as they are.
+    /// One segment of products of f32, of up to 16 rows. Where `before` rows come before fewer than 16, as many are computed again as make 16, and left as they are.
     ///
     /// # Safety
-    /// As [`Self::compute`]; `before` rows come before the first one, and tiles have 16 rows if there are as many.
+    /// The pointers are valid for `rows` rows, `a` for `before` rows before them, too; both operands have a line of scales behind `steps` groups; tiles of sums
+    /// and of `A` have `before + rows` rows, 16 at most.
     unsafe fn compute_bytes(&self, before: usize, rows: usize, columns: usize) {
+        let again = (ROWS - rows).min(before);
         let mut sums = std::mem::MaybeUninit::<Sums>::uninit();
         for half in (0..columns.min(WIDTH)).step_by(LANES) {
-            let b = self.b.wrapping_add(half);
-            for row in (0..rows).step_by(ROWS) {
-                let again = ROWS.saturating_sub(rows - row).min(before + row);
-                // SAFETY: passed on.
-                unsafe {
-                    let a = self.a.byte_offset((row as isize - again as isize) * self.a_row as isize);
-                    self.add_digits(a, b, sums.as_mut_ptr());
-                    let tile = Self {
-                        a: self.a.byte_add(row * self.a_row),
-                        b,
-                        c: self.c.byte_add(row * self.c_row).wrapping_add(half),
-                        ..*self
-                    };
-                    tile.add_sums(
-                        &*sums.as_ptr(),
-                        again,
-                        (rows - row).min(ROWS),
-                        (columns - half).min(LANES),
-                    );
-                }
+            let tile = Self { b: self.b.wrapping_add(half), c: self.c.wrapping_add(half), ..*self };
+            // SAFETY: passed on; the tiles store `again + rows` lines of each sum.
+            unsafe {
+                tile.add_digits(self.a.byte_sub(again * self.a_row), sums.as_mut_ptr());
+                tile.add_sums(sums.as_ptr(), again, rows, (columns - half).min(LANES));
             }
         }
     }
@@ -252,7 +240,7 @@ impl Tile {
     ///
     /// # Safety
     /// As [`Self::compute_bytes`].
-    unsafe fn add_digits(&self, a: *const f32, b: *const f32, sums: *mut Sums) {
+    unsafe fn add_digits(&self, a: *const f32, sums: *mut Sums) {
         // SAFETY: passed on.
         unsafe {
             asm!(
@@ -283,7 +271,7 @@ impl Tile {
                 a = inout(reg) a => _,
                 a_row = in(reg) self.a_row,
                 a_step = const 3 * A_STEP,
-                b = inout(reg) b => _,
+                b = inout(reg) self.b => _,
                 b_row = in(reg) B_ROW,
                 b_step = const 3 * B_STEP,
                 steps = inout(reg) self.steps => _,
@@ -298,9 +286,9 @@ impl Tile {
     /// Adds the sums to `C`, those from row `first` on, with the scales behind the words of `A` and `B`.
     ///
     /// # Safety
-    /// As [`Self::compute_bytes`].
+    /// As [`Self::compute_bytes`]; of each sum, `first + rows` lines were stored.
     #[target_feature(enable = "avx512f")]
-    unsafe fn add_sums(&self, sums: &Sums, first: usize, rows: usize, columns: usize) {
+    unsafe fn add_sums(&self, sums: *const Sums, first: usize, rows: usize, columns: usize) {
         use std::arch::x86_64::*;
 
         let mask = u16::MAX >> (LANES - columns);
@@ -309,7 +297,7 @@ impl Tile {
             let of_b = _mm512_loadu_ps(self.b.add(self.steps * GROUP_STEPS * WIDTH));
             for row in 0..rows {
                 let load = |sum: usize| {
-                    _mm512_cvtepi32_ps(_mm512_load_si512(sums.0[sum][first + row].as_ptr().cast()))
+                    _mm512_cvtepi32_ps(_mm512_load_si512((&raw const (*sums).0[sum][first + row]).cast()))
                 };
                 let of_a = *self.a.byte_add(row * self.a_row).add(self.steps * GROUP_STEPS);
                 let small = _mm512_mul_ps(load(2), _mm512_set1_ps(1.0 / 65_536.0));

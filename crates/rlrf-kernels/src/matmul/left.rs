@@ -68,6 +68,7 @@ fn split_words<'w>(
     parallel: bool,
 ) -> View<'w> {
     assert_tiles();
+    assert!(a.holds(rows, depth) && (a.inner == 1 || a.by_column()));
     fill(words, [rows, apart(Operands::F32InTiles.steps(depth))], parallel, |first, words, stride| {
         let (rows, data) = (words.len() / stride, words.as_mut_ptr());
         let to = |strip: usize| data.wrapping_add(strip * LANES * stride);

@@ -5,8 +5,8 @@
 //! threads, and on any instruction set (in bf16 but for subnormal numbers, which some processors take for zero).
 //!
 //! On processors with AMX, products of bf16 add in an order of their own, as independent of rows, columns and threads: of each 32 `k`,
-//! the products of even and of odd `k` in a chain each, from zero; then both, added, to the sum. Training's products of f32 are sums of whole
-//! numbers there, exact whatever their order, of each segment of 768 `k`.
+//! the products of even and of odd `k` in a chain each, from zero; then both, added, to the sum. Products of f32 are sums of whole
+//! numbers there (but small ones, see [`Operands::unsplit`]), exact whatever their order, of each segment of 768 `k`.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -47,7 +47,7 @@ pub enum Operands {
     /// As they are.
     #[default]
     F32,
-    /// As they are, in AMX tiles, and only where [`has_tiles`]: as whole numbers of 24 bits, with a scale for each 768 of a row or column.
+    /// In AMX tiles, and only where [`has_tiles`]: as whole numbers of 24 bits, with a scale for each 768 of a row or column.
     /// About as exact as a chain of f32 by the norms of both operands (numbers far smaller than their segment's largest keep
     /// fewer bits), and faster, with bits of its own. Packed weights take three quarters of the memory.
     F32InTiles,

@@ -18,7 +18,7 @@ pub(crate) const WIDTH: usize = 32;
 const COLUMN_DEPTH: usize = 32;
 
 /// A right operand `B[k, n]` packed into panels of [`WIDTH`] columns: `[panel][step][WIDTH]`, padded. A step holds one
-/// `k`, two in bf16, four in 8 bits.
+/// `k`, two in bf16, four in 8 bits; a third of four or scales in [f32 in tiles](super::split).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Panels {
     lines: Vec<Line>,
@@ -92,10 +92,11 @@ impl Panels {
     /// f32 as three bytes each.
     fn split(&mut self, source: View<'_>) {
         assert_tiles();
+        assert!(source.inner == 1 || source.by_column());
         let (panel, data) = (self.stride() * WIDTH, self.lines.as_mut_ptr().cast::<f32>());
         let to = |strip: usize| data.wrapping_add(strip / 2 * panel + strip % 2 * LANES);
         let lines = Lines { of_rows: false, stride: WIDTH };
-        // SAFETY: the buffer holds all panels, two strips each; `source` holds the columns; the processor was asked.
+        // SAFETY: the buffer holds all panels, two strips each; `source` was checked by the caller, and above; the processor was asked.
         unsafe { split(source, self.columns, self.depth, lines, to) };
     }
 

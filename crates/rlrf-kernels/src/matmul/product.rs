@@ -98,7 +98,7 @@ pub(crate) struct Block<'a> {
     pub(crate) first_column: usize,
     pub(crate) columns: usize,
     pub(crate) first_step: usize,
-    /// Steps of the inner dimension: of one `k`, two in bf16, four in 8 bits.
+    /// Steps of the inner dimension, as [`Panels`] hold them.
     pub(crate) depth: usize,
 }
 

@@ -2,17 +2,19 @@
 //!
 //! Of each row of the left operand, and each column of the right one, a segment of the inner dimension has one scale, by which its
 //! numbers become whole ones of 24 bits: three digits of base 256. Tiles add products of digits exactly. Of the nine products of two
-//! numbers the three smallest are left out (Ootomo, Ozaki and Yokota, 2024). What gets lost of a number is 2^-24 of the segment's largest at most, whatever its own
+//! numbers the three smallest are left out (Ootomo, Ozaki and Yokota, 2024). What gets lost of a number is about 2^-22 of the segment's largest at most, whatever its own
 //! size: sums are about as exact as chains of fused multiply-adds, measured by the norms of both operands, and the less so the fewer large numbers a segment has.
+//! Segments of numbers below some 1e-36 count as zeros. Where the largest numbers of two segments have a product below 2e-34, sums lose bits, and above 5e42 they
+//! are infinite or no numbers.
 
 use super::View;
 use crate::simd::{LANES, has_tiles};
 
 /// Digits of an element.
-pub(super) const PLANES: usize = 3;
+const PLANES: usize = 3;
 
 /// Elements of the inner dimension whose planes lie side by side: of each plane, a line of words of four.
-pub(super) const GROUP: usize = 4 * LANES;
+const GROUP: usize = 4 * LANES;
 
 /// Words of a group, or steps.
 pub(super) const GROUP_STEPS: usize = PLANES * LANES;
@@ -32,12 +34,6 @@ pub(super) fn steps(depth: usize) -> usize {
 /// from the second-level cache.
 const ROWS: usize = 256;
 
-/// An element of largest size has this as its first digit, and the others' part of one.
-const LARGEST: f32 = 127.498;
-
-/// Smaller segments count as zero: nothing could be divided by their largest element.
-const SMALLEST: f32 = 128.0 * f32::MIN_POSITIVE;
-
 /// # Panics
 /// Where there are no tiles.
 pub(super) fn assert_tiles() {
@@ -53,11 +49,18 @@ pub(super) struct Lines {
     pub(super) stride: usize,
 }
 
+impl Lines {
+    /// Words from the first line to that of a step.
+    fn at(self, step: usize) -> usize {
+        if self.of_rows { step } else { step * self.stride }
+    }
+}
+
 /// Writes `rows` rows of `depth` elements, 16 in lines of 16 words from `to(0)` on, the next from `to(1)`, and so on, padded with zeros: as many rows as there are, or all
 /// 16 words of each step.
 ///
 /// # Safety
-/// `source` holds the elements; the lines of [`steps`] are valid for each 16 rows; [`has_tiles`] said so.
+/// `source` holds the elements, rows or columns side by side; the lines of [`steps`] are valid for each 16 rows; [`has_tiles`] said so.
 pub(super) unsafe fn split(
     source: View<'_>,
     rows: usize,
@@ -70,9 +73,7 @@ pub(super) unsafe fn split(
             let source = source.offset(first, k);
             let shape = [(rows - first).min(ROWS), (depth - k).min(SEGMENT)];
             let step = segment * SEGMENT_STEPS;
-            let to = |strip: usize| {
-                to(first / LANES + strip).wrapping_add(if lines.of_rows { step } else { step * lines.stride })
-            };
+            let to = |strip: usize| to(first / LANES + strip).wrapping_add(lines.at(step));
             // SAFETY: passed on.
             #[cfg(target_arch = "x86_64")]
             unsafe {
@@ -107,6 +108,12 @@ mod x86 {
     use super::*;
     use crate::bf16::avx512::transpose;
 
+    /// An element of largest size has this as its first digit, and the others' part of one.
+    const LARGEST: f32 = 127.498;
+
+    /// Smaller segments count as zero: their scale would have lost bits.
+    const SMALLEST: f32 = 128.0 * f32::MIN_POSITIVE;
+
     /// Of each row, what makes its elements whole numbers, and what undoes it.
     struct Scales {
         factors: [f32; LANES],
@@ -140,7 +147,7 @@ mod x86 {
                 let scales = scales_of(largest);
                 for (group, k) in (0..depth).step_by(GROUP).enumerate() {
                     let step = group * GROUP_STEPS;
-                    let to = to.wrapping_add(if lines.of_rows { step } else { step * lines.stride });
+                    let to = to.wrapping_add(lines.at(step));
                     split_group(source.offset(0, k), rows, (depth - k).min(GROUP), &scales, to, lines);
                 }
                 let step = depth.div_ceil(GROUP) * GROUP_STEPS;
@@ -240,34 +247,40 @@ mod x86 {
         _mm512_xor_si512(_mm512_add_epi32(_mm512_cvtps_epi32(numbers), offset), offset)
     }
 
-    /// Indices into the bytes of two registers of 16 elements, for each of 16 words or two times 32 bytes.
-    const fn indices(of: [[u8; 4]; 2], neighbours: bool) -> [u8; 64] {
+    /// Indices into the bytes of two registers of 16 elements each: one byte of every element in turn, then another one.
+    const fn of_row(bytes: [u8; 2]) -> [u8; 64] {
         let mut indices = [0; 64];
         let mut i = 0;
         while i < 64 {
-            indices[i] = match neighbours {
-                // Bytes of the elements in the same lane of both.
-                true => of[0][i % 4] + 4 * (i as u8 / 4),
-                // Of each element in turn one byte, then another one.
-                false => of[i / 32][0] + 4 * (i as u8 % 16) + if i % 32 < 16 { 0 } else { 64 },
-            };
+            indices[i] = bytes[i / 32] + 4 * (i as u8 % 32 % 16) + if i % 32 < 16 { 0 } else { 64 };
+            i += 1;
+        }
+        indices
+    }
+
+    /// The same: these bytes of the two elements in the first lane, then of those in the second lane, and so on.
+    const fn of_columns(bytes: [u8; 4]) -> [u8; 64] {
+        let mut indices = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            indices[i] = bytes[i % 4] + 4 * (i as u8 / 4);
             i += 1;
         }
         indices
     }
 
     /// Elements of a row: the last digits of all, then the second ones; the first ones twice.
-    const ROW_LOW: [u8; 64] = indices([[0; 4], [1; 4]], false);
-    const ROW_HIGH: [u8; 64] = indices([[2; 4], [2; 4]], false);
-    /// Elements of a column in two neighbouring steps: both last digits, both second ones; both first ones twice.
-    const COLUMN_LOW: [u8; 64] = indices([[0, 64, 1, 65], [0; 4]], true);
-    const COLUMN_HIGH: [u8; 64] = indices([[2, 66, 2, 66], [0; 4]], true);
+    const ROW_LOW: [u8; 64] = of_row([0, 1]);
+    const ROW_HIGH: [u8; 64] = of_row([2, 2]);
+    /// Columns of two neighbouring steps: both last digits, both second ones; both first ones twice.
+    const COLUMNS_LOW: [u8; 64] = of_columns([0, 64, 1, 65]);
+    const COLUMNS_HIGH: [u8; 64] = of_columns([2, 66, 2, 66]);
 
     /// Of 64 elements of a row, or of 16 rows in four steps, the words of each plane.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
     fn planes([a, b, c, d]: [__m512i; 4], by_column: bool) -> [__m512i; PLANES] {
-        let (low, high) = if by_column { (&COLUMN_LOW, &COLUMN_HIGH) } else { (&ROW_LOW, &ROW_HIGH) };
+        let (low, high) = if by_column { (&COLUMNS_LOW, &COLUMNS_HIGH) } else { (&ROW_LOW, &ROW_HIGH) };
         // SAFETY: 64 bytes are there.
         let load = |indices: &[u8; 64]| unsafe { _mm512_loadu_si512(indices.as_ptr().cast()) };
         let (low, high) = (load(low), load(high));

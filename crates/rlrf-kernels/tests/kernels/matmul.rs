@@ -7,7 +7,7 @@ use rlrf_kernels::matmul::{
     linear_backward_weight, project,
 };
 
-const SHAPES: [(usize, usize, usize); 8] = [
+const SHAPES: [(usize, usize, usize); 10] = [
     (1, 1, 1),
     (3, 17, 5),
     (13, 70, 33),
@@ -15,7 +15,10 @@ const SHAPES: [(usize, usize, usize); 8] = [
     (1, 64, 513),
     (150, 96, 160),
     (300, 257, 200),
+    // More than a segment along each dimension.
     (17, 1600, 24),
+    (1600, 24, 17),
+    (17, 24, 1600),
 ];
 
 /// `x` rounded to bf16 by way of f64: to the nearest of 8 significant bits.

@@ -333,7 +333,7 @@ impl Decoder {
     }
 
     /// [`Decoder::logprobs`] and [`Decoder::backward`] in one, for `d_logprobs` that are known beforehand, as those of a mean over
-    /// tokens are: to the bit the same, but every logit is computed once.
+    /// tokens are: to the bit the same (the head's gradient, in AMX tiles, up to rounding), but every logit is computed once.
     ///
     /// # Panics
     /// As both.
