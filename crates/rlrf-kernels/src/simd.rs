@@ -189,13 +189,13 @@ pub(crate) fn prefetch(lines: &[Line]) {
     let _ = lines;
 }
 
-/// The same of more data than the first-level cache holds.
+/// The same of so many lines from there on, more than the first-level cache holds.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn prefetch_many(lines: &[Line]) {
+pub(crate) fn prefetch_many(from: *const f32, lines: usize) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    for line in lines {
+    for line in 0..lines {
         // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line * LANES).cast()) };
     }
 }
 

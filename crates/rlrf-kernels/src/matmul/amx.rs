@@ -10,12 +10,13 @@
 //! the loads read again is in the first-level cache.
 
 use std::arch::asm;
+use std::ops::Range;
 
 use super::panels::WIDTH;
 use super::product::{Block, Output};
 use super::split::{GROUP_STEPS, SEGMENT_STEPS};
 use super::{Operands, View};
-use crate::simd::LANES;
+use crate::simd::{LANES, prefetch_many};
 
 /// Words of `A` and steps of `B` that one instruction takes.
 const STEPS: usize = 16;
@@ -26,7 +27,7 @@ const ROWS: usize = 16;
 /// Rows of two.
 const TWO: usize = 2 * ROWS;
 
-/// Bytes from one row of a tile of `B` to the next.
+/// Bytes from one row of a tile of `B` in bf16 to the next.
 const B_ROW: usize = WIDTH * size_of::<f32>();
 
 /// Bytes from one tile of `A` to the next along the inner dimension.
@@ -81,7 +82,7 @@ impl Shapes {
     }
 }
 
-/// Up to 32 rows of one panel.
+/// Up to 32 rows of one panel; of f32, 16 of half a panel.
 struct Tile {
     a: *const f32,
     /// Bytes from one row of `A` to the next.
@@ -99,57 +100,117 @@ struct Tile {
 ///
 /// # Safety
 /// [`has_tiles`](crate::simd::has_tiles) said so; `a` holds `rows` rows of `block.depth` words side by side, in bf16 padded to whole [`STEPS`] with zeros, in f32 as
-/// [`split`](super::split) writes them;
-/// `c` is valid for `rows x block.columns`, and no other thread touches these.
+/// [`split`](super::split) writes them; `c` is valid for `rows x block.columns`, and no other thread touches these.
 pub(super) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Output, accumulate: bool) {
-    let bytes = block.panels.operands() == Operands::F32InTiles;
-    debug_assert!(a.inner == 1 && block.first_step.is_multiple_of(if bytes { SEGMENT_STEPS } else { STEPS }));
     let steps = block.depth.next_multiple_of(STEPS);
-    debug_assert!(a.holds(rows, steps) && block.first_step + steps <= block.panels.stride());
-    let pass_depth = match bytes {
-        true => SEGMENT_STEPS,
-        false => steps.div_ceil(steps.div_ceil(DEPTH)).next_multiple_of(STEPS),
-    };
+    debug_assert!(a.inner == 1 && a.holds(rows, steps) && block.first_step + steps <= block.panels.stride());
     let block_columns = (PACKED / steps / WIDTH).max(2) * WIDTH;
-    let shapes = if bytes { Shapes::of_bytes(rows) } else { Shapes::of_bf16(rows) };
+    let bytes = block.panels.operands() == Operands::F32InTiles;
     // SAFETY: the caller asked.
-    unsafe { shapes.load() };
+    unsafe { if bytes { Shapes::of_bytes(rows) } else { Shapes::of_bf16(rows) }.load() };
     for column in (0..block.columns).step_by(block_columns) {
         let columns = column..block.columns.min(column + block_columns);
-        let at_once = if bytes { ROWS } else { TWO };
-        for row in (0..rows).step_by(at_once) {
-            let count = (rows - row).min(at_once);
-            for step in (0..steps).step_by(pass_depth) {
-                let depth = (steps - step).min(pass_depth);
-                for column in columns.clone().step_by(WIDTH) {
-                    let panel = (block.first_column + column) / WIDTH;
-                    // Few rows wait for their weights more than they compute; a single one is faster without.
-                    if row == 0 && (2..=TWO).contains(&rows) && column + WIDTH < columns.end {
-                        block.panels.prefetch(panel + 1, block.first_step + step, depth);
-                    }
-                    // SAFETY: the caller vouches for the operands; the shapes are those of this tile, and in `A` the rows above it are at hand.
-                    unsafe {
-                        let tile = Tile {
-                            a: a.offset(row, step).data,
-                            a_row: a.outer * size_of::<f32>(),
-                            b: block.panels.panel(panel, block.first_step + step),
-                            steps: if bytes { depth / GROUP_STEPS } else { depth / STEPS },
-                            c: c.offset(row, column).data,
-                            c_row: c.row * size_of::<f32>(),
-                            accumulate: accumulate || step > 0,
-                        };
-                        match (bytes, columns.end - column) {
-                            (true, columns) => tile.compute_bytes(row, count, columns),
-                            (false, WIDTH..) => tile.compute(count),
-                            (false, columns) => tile.compute_beside(count, columns),
-                        }
-                    }
-                }
+        // SAFETY: passed on; the shapes are those of these operands.
+        unsafe {
+            match bytes {
+                true => multiply_bytes(a, rows, block, columns, c, accumulate),
+                false => multiply_bf16(a, rows, block, columns, c, accumulate),
             }
         }
     }
     // SAFETY: nothing is left in the tiles.
     unsafe { asm!("tilerelease", options(nostack, nomem)) };
+}
+
+/// Some columns of a product of bf16.
+///
+/// # Safety
+/// As [`multiply`], which loaded the shapes.
+unsafe fn multiply_bf16(
+    a: View<'_>,
+    rows: usize,
+    block: Block<'_>,
+    columns: Range<usize>,
+    c: Output,
+    accumulate: bool,
+) {
+    debug_assert!(block.first_step.is_multiple_of(STEPS));
+    let steps = block.depth.next_multiple_of(STEPS);
+    let pass_depth = steps.div_ceil(steps.div_ceil(DEPTH)).next_multiple_of(STEPS);
+    for row in (0..rows).step_by(TWO) {
+        let count = (rows - row).min(TWO);
+        for step in (0..steps).step_by(pass_depth) {
+            let depth = (steps - step).min(pass_depth);
+            for column in columns.clone().step_by(WIDTH) {
+                let panel = (block.first_column + column) / WIDTH;
+                let b = |panel: usize| block.panels.panel(panel, block.first_step + step);
+                if waits(rows) && column + WIDTH < columns.end {
+                    prefetch_many(b(panel + 1), depth * (WIDTH / LANES));
+                }
+                // SAFETY: the caller vouches for the operands; the shapes are those of this tile.
+                unsafe {
+                    let tile = Tile {
+                        a: a.offset(row, step).data,
+                        a_row: a.outer * size_of::<f32>(),
+                        b: b(panel),
+                        steps: depth / STEPS,
+                        c: c.offset(row, column).data,
+                        c_row: c.row * size_of::<f32>(),
+                        accumulate: accumulate || step > 0,
+                    };
+                    match columns.end - column {
+                        WIDTH.. => tile.compute(count),
+                        columns => tile.compute_beside(count, columns),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Some columns of a product of f32.
+///
+/// # Safety
+/// As [`multiply_bf16`].
+unsafe fn multiply_bytes(
+    a: View<'_>,
+    rows: usize,
+    block: Block<'_>,
+    columns: Range<usize>,
+    c: Output,
+    accumulate: bool,
+) {
+    debug_assert!(block.first_step.is_multiple_of(SEGMENT_STEPS));
+    for row in (0..rows).step_by(ROWS) {
+        for step in (0..block.depth).step_by(SEGMENT_STEPS) {
+            let depth = (block.depth - step).min(SEGMENT_STEPS);
+            for column in columns.clone().step_by(LANES) {
+                let strip = (block.first_column + column) / LANES;
+                let b = |strip: usize| block.panels.strip(strip, block.first_step + step);
+                if row == 0 && waits(rows) && column + LANES < columns.end {
+                    prefetch_many(b(strip + 1), depth);
+                }
+                // SAFETY: the caller vouches for the operands; in `A` the rows above the tile are at hand.
+                unsafe {
+                    let tile = Tile {
+                        a: a.offset(row, step).data,
+                        a_row: a.outer * size_of::<f32>(),
+                        b: b(strip),
+                        steps: depth / GROUP_STEPS,
+                        c: c.offset(row, column).data,
+                        c_row: c.row * size_of::<f32>(),
+                        accumulate: accumulate || step > 0,
+                    };
+                    tile.compute_bytes(row, (rows - row).min(ROWS), (columns.end - column).min(LANES));
+                }
+            }
+        }
+    }
+}
+
+/// Whether so few rows wait for their weights more than they compute. A single one is faster without asking beforehand.
+fn waits(rows: usize) -> bool {
+    (2..=TWO).contains(&rows)
 }
 
 impl Tile {
@@ -218,7 +279,7 @@ macro_rules! load_b {
 struct Sums([[[i32; LANES]; ROWS]; 3]);
 
 impl Tile {
-    /// One segment of products of f32, of up to 16 rows. Where `before` rows come before fewer than 16, as many are computed again as make 16, and left as they are.
+    /// One segment of products of f32, of up to 16 rows and columns. Where `before` rows come before fewer than 16, as many are computed again as make 16, and left as they are.
     ///
     /// # Safety
     /// The pointers are valid for `rows` rows, `a` for `before` rows before them, too; both operands have a line of scales behind `steps` groups; tiles of sums
@@ -226,13 +287,10 @@ impl Tile {
     unsafe fn compute_bytes(&self, before: usize, rows: usize, columns: usize) {
         let again = (ROWS - rows).min(before);
         let mut sums = std::mem::MaybeUninit::<Sums>::uninit();
-        for half in (0..columns.min(WIDTH)).step_by(LANES) {
-            let tile = Self { b: self.b.wrapping_add(half), c: self.c.wrapping_add(half), ..*self };
-            // SAFETY: passed on; the tiles store `again + rows` lines of each sum.
-            unsafe {
-                tile.add_digits(self.a.byte_sub(again * self.a_row), sums.as_mut_ptr());
-                tile.add_sums(sums.as_ptr(), again, rows, (columns - half).min(LANES));
-            }
+        // SAFETY: passed on; the tiles store `again + rows` lines of each sum.
+        unsafe {
+            self.add_digits(self.a.byte_sub(again * self.a_row), sums.as_mut_ptr());
+            self.add_sums(sums.as_ptr(), again, rows, columns);
         }
     }
 
@@ -249,9 +307,9 @@ impl Tile {
                 "tilezero tmm4",
                 "2:",
                 load_a!("tmm1", 0),
-                load_b!(4096),
-                "tdpbssd tmm4, tmm1, tmm2",
                 load_b!(2048),
+                "tdpbssd tmm4, tmm1, tmm2",
+                load_b!(1024),
                 "tdpbssd tmm3, tmm1, tmm2",
                 load_a!("tmm1", 64),
                 "tdpbssd tmm4, tmm1, tmm2",
@@ -272,8 +330,8 @@ impl Tile {
                 a_row = in(reg) self.a_row,
                 a_step = const 3 * A_STEP,
                 b = inout(reg) self.b => _,
-                b_row = in(reg) B_ROW,
-                b_step = const 3 * B_STEP,
+                b_row = in(reg) size_of::<[f32; LANES]>(),
+                b_step = const 3 * STEPS * size_of::<[f32; LANES]>(),
                 steps = inout(reg) self.steps => _,
                 sums = in(reg) sums,
                 sums_row = in(reg) size_of::<[i32; LANES]>(),
@@ -294,7 +352,7 @@ impl Tile {
         let mask = u16::MAX >> (LANES - columns);
         // SAFETY: both operands have a line of scales; masked elements are neither read nor written; lines of sums are aligned.
         unsafe {
-            let of_b = _mm512_loadu_ps(self.b.add(self.steps * GROUP_STEPS * WIDTH));
+            let of_b = _mm512_loadu_ps(self.b.add(self.steps * GROUP_STEPS * LANES));
             for row in 0..rows {
                 let load = |sum: usize| {
                     _mm512_cvtepi32_ps(_mm512_load_si512((&raw const (*sums).0[sum][first + row]).cast()))

@@ -6,9 +6,9 @@ use super::{Operands, View};
 use crate::bf16::avx512;
 use crate::bf16::{Element, pair, unpair};
 use crate::int8::{OFFSET, quantise_weights};
-use crate::simd::{InstructionSet, LANES, Line};
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{has_bf16_products, prefetch_many};
+use crate::simd::has_bf16_products;
+use crate::simd::{InstructionSet, LANES, Line};
 
 /// Columns of a panel.
 pub(crate) const WIDTH: usize = 32;
@@ -93,10 +93,10 @@ impl Panels {
     fn split(&mut self, source: View<'_>) {
         assert_tiles();
         assert!(source.inner == 1 || source.by_column());
-        let (panel, data) = (self.stride() * WIDTH, self.lines.as_mut_ptr().cast::<f32>());
-        let to = |strip: usize| data.wrapping_add(strip / 2 * panel + strip % 2 * LANES);
-        let lines = Lines { of_rows: false, stride: WIDTH };
-        // SAFETY: the buffer holds all panels, two strips each; `source` was checked by the caller, and above; the processor was asked.
+        let (stride, data) = (self.stride() * LANES, self.lines.as_mut_ptr().cast::<f32>());
+        let to = |strip: usize| data.wrapping_add(strip * stride);
+        let lines = Lines { of_rows: false, stride: LANES };
+        // SAFETY: the buffer holds all strips; `source` was checked by the caller, and above; the processor was asked.
         unsafe { split(source, self.columns, self.depth, lines, to) };
     }
 
@@ -171,7 +171,7 @@ impl Panels {
                     }
                 }
                 Operands::F32InTiles => {
-                    read(to, |step| *panel.add(step * WIDTH + place));
+                    read(to, |step| *self.strip(column / LANES, step).add(column % LANES));
                 }
                 Operands::Bf16 => {
                     for (step, elements) in to.chunks_mut(2).enumerate() {
@@ -189,17 +189,16 @@ impl Panels {
         }
     }
 
-    /// Asks for `depth` steps of a panel that is read soon.
-    #[cfg(target_arch = "x86_64")]
-    pub(super) fn prefetch(&self, panel: usize, step: usize, depth: usize) {
-        let first = (panel * self.stride() + step) * (WIDTH / 16);
-        prefetch_many(&self.lines[first..][..depth * (WIDTH / 16)]);
-    }
-
     /// The first column's word of a panel at `step`.
     pub(super) fn panel(&self, panel: usize, step: usize) -> *const f32 {
         let line = (panel * self.stride() + step) * (WIDTH / 16);
         self.lines[line..].as_ptr().cast()
+    }
+
+    /// The first column's word at `step` in f32 in tiles, where 16 columns are a panel of their own: so close together, their lines share all places of the
+    /// first-level cache.
+    pub(super) fn strip(&self, strip: usize, step: usize) -> *const f32 {
+        self.lines[strip * self.stride() + step..].as_ptr().cast()
     }
 }
 
