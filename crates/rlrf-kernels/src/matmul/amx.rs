@@ -149,15 +149,8 @@ unsafe fn multiply_bf16(
                 }
                 // SAFETY: the caller vouches for the operands; the shapes are those of this tile.
                 unsafe {
-                    let tile = Tile {
-                        a: a.offset(row, step).data,
-                        a_row: a.outer * size_of::<f32>(),
-                        b: b(panel),
-                        steps: depth / STEPS,
-                        c: c.offset(row, column).data,
-                        c_row: c.row * size_of::<f32>(),
-                        accumulate: accumulate || step > 0,
-                    };
+                    let (a, c) = (a.offset(row, step), c.offset(row, column));
+                    let tile = Tile::new(a, b(panel), depth / STEPS, c, accumulate || step > 0);
                     match columns.end - column {
                         WIDTH.. => tile.compute(count),
                         columns => tile.compute_beside(count, columns),
@@ -192,15 +185,8 @@ unsafe fn multiply_bytes(
                 }
                 // SAFETY: the caller vouches for the operands; in `A` the rows above the tile are at hand.
                 unsafe {
-                    let tile = Tile {
-                        a: a.offset(row, step).data,
-                        a_row: a.outer * size_of::<f32>(),
-                        b: b(strip),
-                        steps: depth / GROUP_STEPS,
-                        c: c.offset(row, column).data,
-                        c_row: c.row * size_of::<f32>(),
-                        accumulate: accumulate || step > 0,
-                    };
+                    let (a, c) = (a.offset(row, step), c.offset(row, column));
+                    let tile = Tile::new(a, b(strip), depth / GROUP_STEPS, c, accumulate || step > 0);
                     tile.compute_bytes(row, (rows - row).min(ROWS), (columns.end - column).min(LANES));
                 }
             }
@@ -214,6 +200,12 @@ fn waits(rows: usize) -> bool {
 }
 
 impl Tile {
+    /// With the operands and `C` from its first element on.
+    fn new(a: View<'_>, b: *const f32, steps: usize, c: Output, accumulate: bool) -> Self {
+        let [a_row, c_row] = [a.outer, c.row].map(|row| row * size_of::<f32>());
+        Self { a: a.data, a_row, b, steps, c: c.data, c_row, accumulate }
+    }
+
     /// # Safety
     /// Tiles of fewer rows than 16 have as many as `rows` leaves beyond whole tiles; the pointers are valid for all rows.
     unsafe fn compute(&self, rows: usize) {
