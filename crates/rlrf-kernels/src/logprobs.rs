@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use crate::bf16::pair_in_place;
-use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, left_operand, multiply};
+use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, left_operand, multiply, split_in_place};
 use crate::simd;
 
 /// Rows whose logits of one block of the vocabulary exist at once in the forward.
@@ -22,9 +22,9 @@ const KEPT_LOGITS: usize = 64 << 20;
 const PARALLEL: usize = 1 << 20;
 
 /// Tokens per block of the vocabulary: enough blocks for the threads, none too large for a cache. The
-/// order of summation depends on it, so it depends on the vocabulary alone.
+/// order of summation depends on it, so it depends on the vocabulary alone. A multiple of 64: the words of f32 in tiles then fit where the logits are.
 fn block_size(vocab: usize) -> usize {
-    vocab.div_ceil(8).next_multiple_of(WIDTH).clamp(WIDTH, 384)
+    vocab.div_ceil(8).next_multiple_of(2 * WIDTH).clamp(2 * WIDTH, 384)
 }
 
 thread_local! {
@@ -384,24 +384,15 @@ impl<'a> Chunk<'a> {
         let tasks = (0..channel_tasks).into_par_iter().with_max_len(1);
         for_each_block(self.work(), tasks, |task, _| {
             let (first, end) = (channel_at(task), channel_at(task + 1));
-            SCRATCH.with_borrow_mut(|(panels, _, words)| {
+            SCRATCH.with_borrow_mut(|(panels, ..)| {
                 for (block, logits) in logits.chunks(rows * size).take(self.blocks()).enumerate() {
                     let (start, columns) = self.block(block);
                     let head = View::new(&self.head[start * dim + first..], 1, dim);
                     panels.pack(self.operands, head, end - first, columns);
                     let depth = panels.steps();
                     let right = Block { panels, first_column: 0, columns: end - first, first_step: 0, depth };
-                    // In bf16 they are words already.
-                    let logits = match self.operands {
-                        Operands::Bf16 => View::new(logits, size, 1),
-                        _ => left_operand(
-                            self.operands,
-                            View::new(logits, size, 1),
-                            [rows, columns],
-                            words,
-                            false,
-                        ),
-                    };
+                    // They are words already.
+                    let logits = View::new(logits, size, 1);
                     // SAFETY: these channels of `d_hidden` belong to this task.
                     unsafe { multiply(logits, rows, right, to.offset(0, first), true) };
                 }
@@ -456,11 +447,15 @@ impl<'a> LogitGradients<'a> {
                 // SAFETY: the block's rows of the head's gradient belong to this task.
                 unsafe { multiply(logits, columns, right, d_head.offset(start, 0), true) };
             }
-            if operands == Operands::Bf16 {
-                for logits in logits.chunks_exact_mut(size) {
-                    pair_in_place(&mut logits[..columns], words);
-                    logits[columns.div_ceil(2)..operands.padded_steps(columns)].fill(0.0);
+            match operands {
+                Operands::Bf16 => {
+                    for logits in logits.chunks_exact_mut(size) {
+                        pair_in_place(&mut logits[..columns], words);
+                        logits[columns.div_ceil(2)..operands.padded_steps(columns)].fill(0.0);
+                    }
                 }
+                Operands::F32InTiles => split_in_place(logits, size, columns, words),
+                Operands::F32 | Operands::Int8 => {}
             }
         });
     }

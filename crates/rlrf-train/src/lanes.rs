@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use rlrf_kernels::gradients::add_and_clear;
-use rlrf_model::{Activations, Computation};
+use rlrf_model::{Activations, Computation, Precision};
 
 use crate::Result;
 use crate::optimizer::zeros;
@@ -76,6 +76,34 @@ impl Lanes {
         add_and_clear(gradients, &mut self.gradients);
         Ok(results)
     }
+}
+
+/// Times as many tokens as in training pass through the model at once where no backward follows: little is kept of them.
+const FORWARD_ONLY: usize = 4;
+
+/// Cuts a list of trees of these `rows` into microbatches, and has `pass` run each, in two lanes where there are trees for both. No
+/// backward may follow. Returns what the passes return, in the order of the trees, or the first error.
+pub(crate) fn forward_each<T: Send>(
+    rows: &[usize],
+    tokens_per_microbatch: usize,
+    precision: Precision,
+    pass: impl Fn(Range<usize>, &mut Activations) -> Result<Vec<T>> + Sync,
+) -> Result<Vec<T>> {
+    let runs = pack_for_two(rows, FORWARD_ONLY * tokens_per_microbatch)
+        .unwrap_or_else(|| pack(rows.iter().copied(), tokens_per_microbatch));
+    let work = |runs: &[Range<usize>]| -> Result<Vec<T>> {
+        let mut activations = Activations::forward_only(precision);
+        let mut results = Vec::new();
+        for run in runs {
+            results.extend(pass(run.clone(), &mut activations)?);
+        }
+        Ok(results)
+    };
+    let (first, second) = runs.split_at(runs.len().div_ceil(2));
+    let (first, second) = rayon::join(|| work(first), || work(second));
+    let mut results = first?;
+    results.extend(second?);
+    Ok(results)
 }
 
 /// The runs of two lanes, the first half for the first: of nearly equal length, two for each budget. None where there is only one, or

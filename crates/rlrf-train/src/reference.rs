@@ -1,8 +1,9 @@
 //! Log-probabilities under the reference model, computed once before training.
 
-use rlrf_model::{Activations, Decoder, Precision};
+use rlrf_model::{Decoder, Precision};
 
-use crate::packing::{Microbatch, ResponseTree, pack};
+use crate::lanes::forward_each;
+use crate::packing::{Microbatch, ResponseTree};
 use crate::{Error, Result};
 
 /// For each tree, the log-probability of each completion, summed over its tokens; otherwise as [`reference_token_logprobs`].
@@ -19,7 +20,7 @@ pub fn reference_logprobs(
 
 /// For each tree, the log-probability of each token of each completion, in the precision that the policy is trained in: a
 /// difference in rounding alone would look like a preference. A tree's result does not
-/// depend on the other trees, so that a caller may cut the list to report progress. Errors:
+/// depend on the other trees, so that a caller may cut the list to report progress. Up to four times `tokens_per_microbatch` pass through the model at once. Errors:
 /// [`Error::Example`] for a tree that is empty or longer than the model's context, and the model's own.
 pub fn reference_token_logprobs(
     decoder: &Decoder,
@@ -31,14 +32,12 @@ pub fn reference_token_logprobs(
         tree.validate(decoder.config(), index)?;
     }
     let pieces: Vec<_> = trees.iter().flat_map(|tree| tree.split(tokens_per_microbatch)).collect();
-    // No backward follows: what it would need is not kept.
-    let mut activations = Activations::forward_only(precision);
-    let mut logprobs = Vec::new();
-    for run in pack(pieces.iter().map(ResponseTree::rows), tokens_per_microbatch) {
+    let rows: Vec<usize> = pieces.iter().map(ResponseTree::rows).collect();
+    let logprobs = forward_each(&rows, tokens_per_microbatch, precision, |run, activations| {
         let microbatch = Microbatch::new(&pieces[run]);
-        let of_tokens = microbatch.token_logprobs(decoder, &mut activations)?;
-        logprobs.extend(microbatch.by_completion(&of_tokens).map(<[f32]>::to_vec));
-    }
+        let of_tokens = microbatch.token_logprobs(decoder, activations)?;
+        Ok(microbatch.by_completion(&of_tokens).map(<[f32]>::to_vec).collect())
+    })?;
     let mut logprobs = logprobs.into_iter();
     let grouped: Vec<Vec<Vec<f32>>> =
         trees.iter().map(|tree| logprobs.by_ref().take(tree.completions.len()).collect()).collect();

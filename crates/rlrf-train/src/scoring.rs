@@ -2,7 +2,8 @@
 
 use rlrf_model::{Activations, Batch, Decoder, Precision};
 
-use crate::packing::{ResponseTree, pack};
+use crate::lanes::forward_each;
+use crate::packing::ResponseTree;
 use crate::{Error, Result};
 
 /// Rows that a tree takes in a batch of scores: its last tokens are needed, too.
@@ -53,7 +54,8 @@ impl ScoredBatch {
 }
 
 /// For each tree, the score of each completion under the reward model `decoder`. A completion's score depends on it and
-/// its prompt alone: neither on the other trees or completions nor on `tokens_per_microbatch`.
+/// its prompt alone: neither on the other trees or completions nor on `tokens_per_microbatch`, up to four times of which pass through
+/// the model at once.
 ///
 /// Errors: [`Error::Example`] for a tree that is empty or longer than the model's context, or whose score is not finite;
 /// the model's own.
@@ -68,12 +70,10 @@ pub fn completion_scores(
     }
     let pieces: Vec<_> =
         trees.iter().flat_map(|tree| tree.split_by(<[u32]>::len, tokens_per_microbatch)).collect();
-    // No backward follows: what it would need is not kept.
-    let mut activations = Activations::forward_only(precision);
-    let mut scores = Vec::new();
-    for run in pack(pieces.iter().map(scored_rows), tokens_per_microbatch) {
-        scores.extend(ScoredBatch::new(&pieces[run]).scores(decoder, &mut activations)?);
-    }
+    let rows: Vec<usize> = pieces.iter().map(scored_rows).collect();
+    let scores = forward_each(&rows, tokens_per_microbatch, precision, |run, activations| {
+        ScoredBatch::new(&pieces[run]).scores(decoder, activations)
+    })?;
     let mut scores = scores.into_iter();
     let grouped: Vec<Vec<f64>> =
         trees.iter().map(|tree| scores.by_ref().take(tree.completions.len()).collect()).collect();

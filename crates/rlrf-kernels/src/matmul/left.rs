@@ -77,6 +77,20 @@ fn split_words<'w>(
     })
 }
 
+/// Turns rows of `depth` elements, `stride` apart, into three bytes each where they are.
+///
+/// # Panics
+/// If these take more words than there are from one row to the next, as may be where `stride` is not a multiple of 64.
+pub(crate) fn split_in_place(rows: &mut [f32], stride: usize, depth: usize, words: &mut Vec<f32>) {
+    let steps = Operands::F32InTiles.steps(depth);
+    for rows in rows.chunks_mut(LANES * stride) {
+        let split = split_words(View::new(rows, stride, 1), [rows.len() / stride, depth], words, false);
+        for (row, to) in rows.chunks_exact_mut(stride).enumerate() {
+            to[..steps].copy_from_slice(split.row(row, steps));
+        }
+    }
+}
+
 /// The left operand `A[rows, depth]` in f32: as it is, or in `words` if its columns lie side by side. Read as these lie, each row
 /// would touch as many lines of the cache, and pages, as there are steps.
 fn left_rows<'w>(

@@ -29,7 +29,7 @@ use crate::int8::{BLOCK, BLOCK_STEPS, BLOCK_WORDS, left_blocks};
 use crate::rows::RowsRef;
 pub use crate::simd::has_tiles;
 use crate::simd::{LANES, add};
-pub(crate) use left::{left_operand, left_stride, left_words};
+pub(crate) use left::{left_operand, left_stride, left_words, split_in_place};
 pub(crate) use panels::{Panels, WIDTH};
 pub(crate) use product::{Block, Output, multiply};
 pub(crate) use strip::{Columns, Strips};
@@ -417,8 +417,9 @@ fn cut(
 fn grid(operands: Operands, [m, n, k]: [usize; 3], unit: usize) -> (usize, usize) {
     let threads = rayon::current_num_threads();
     let work = (m + 4) * n * k;
-    // Two tasks per thread, so that a thread that is held up leaves its share to the others.
-    let tasks = (work / TASK).clamp(2, threads * 2).next_multiple_of(threads);
+    // Some tasks per thread, so that a thread that is held up leaves its share to the others.
+    let per_thread = if operands == Operands::F32InTiles { 4 } else { 2 };
+    let tasks = (work / TASK).clamp(2, threads * per_thread).next_multiple_of(threads);
     // Columns first: tasks that share columns would pack the same part of B again.
     let columns = tasks.min((n / 96).max(1));
     // But not into unequal parts of few units.

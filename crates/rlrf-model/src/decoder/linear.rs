@@ -51,9 +51,20 @@ pub(crate) fn forward<'x, L: Linear + ?Sized, const N: usize>(
         let (Some((_, y)), Some(adapter)) = (projections.next(), linear.adapter()) else { continue };
         let Some((_, down)) = projections.next() else { continue };
         adapter.scale(down);
-        linear_add(operands, down, adapter.b(), y, rows, adapter.rank, adapter.outputs());
+        // Of so small a rank, operands would be split, and padded, for little.
+        linear_add(operands.unsplit(), down, adapter.b(), y, rows, adapter.rank, adapter.outputs());
     }
     BETWEEN.set(between);
+}
+
+/// Adds `transposed: [rank, outputs]` to `d_b: [outputs, rank]`.
+fn add_transposed(transposed: &[f32], d_b: &mut [f32], outputs: usize) {
+    let rank = d_b.len() / outputs;
+    for (output, d_b) in d_b.chunks_exact_mut(rank).enumerate() {
+        for (sum, value) in d_b.iter_mut().zip(transposed[output..].iter().step_by(outputs)) {
+            *sum += value;
+        }
+    }
 }
 
 thread_local! {
@@ -166,7 +177,7 @@ impl FlatLinear<'_> {
         let of_adapter = InputGradient { w: adapter.b(), dx: &mut *d_down, inp: rank, accumulate: false };
         backward_inputs(operands, dy, rows, outputs, &mut [input, of_adapter]);
         adapter.scale(d_down);
-        linear_backward_input(operands, &*d_down, adapter.a(), dx, rows, inputs, rank, true);
+        linear_backward_input(operands.unsplit(), &*d_down, adapter.a(), dx, rows, inputs, rank, true);
     }
 
     /// From the gradient `dy` of the output, the input `x` and the `d_down` of [`Self::backward_input`]: adds the gradients of
@@ -193,7 +204,12 @@ impl FlatLinear<'_> {
         linear(operands, x, adapter.a(), None, down, rows, inputs, rank);
         adapter.scale(down);
         let d_b = &mut gradients[adapter.place.b.clone()];
-        linear_backward_weight(operands, dy, &*down, d_b, None, rows, rank, outputs);
+        // Transposed: as the left operand, the narrow one of both is put in order sooner.
+        let [down, transposed, ..] = &mut between;
+        let transposed = resized(transposed, rank * outputs);
+        transposed.fill(0.0);
+        linear_backward_weight(operands, &down[..rows * rank], dy, transposed, None, rows, outputs, rank);
+        add_transposed(transposed, d_b, outputs);
         let d_a = &mut gradients[adapter.place.a.clone()];
         linear_backward_weight(operands, &d_down[..rows * rank], x, d_a, None, rows, inputs, rank);
         BETWEEN.set(between);
