@@ -178,6 +178,28 @@ fn transpose_pairs<T: Element>(a: View<'_, T>, rows: usize, depth: usize, words:
 mod tests {
     use super::*;
     use crate::bf16::narrow;
+    use crate::simd::has_tiles;
+
+    #[test]
+    fn rows_split_where_they_are_hold_the_words_of_left_operands() {
+        if !has_tiles() {
+            return;
+        }
+        for (rows, depth, stride) in
+            [(1, 1, 64), (19, 64, 64), (40, 100, 128), (16, 384, 384), (3, 1000, 1024)]
+        {
+            let mut held: Vec<f32> = (0..rows * stride).map(|i| (i as f32).sin()).collect();
+            let (mut words, mut scratch) = (Vec::new(), Vec::new());
+            let expected = split_words(View::new(&held, stride, 1), [rows, depth], &mut words, false);
+            let steps = Operands::F32InTiles.steps(depth);
+            let bits = |words: &[f32]| words.iter().map(|word| word.to_bits()).collect::<Vec<_>>();
+            let expected: Vec<_> = (0..rows).map(|row| bits(expected.row(row, steps))).collect();
+            split_in_place(&mut held, stride, depth, &mut scratch);
+            for (row, expected) in expected.iter().enumerate() {
+                assert_eq!(bits(&held[row * stride..][..steps]), *expected, "row {row} of {rows} x {depth}");
+            }
+        }
+    }
 
     #[test]
     fn columns_side_by_side_become_the_same_rows() {
