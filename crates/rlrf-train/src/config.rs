@@ -18,7 +18,7 @@ pub struct TrainingConfig {
     pub max_steps: Option<u64>,
     /// Examples (SFT) or instructions with all their pairs or candidates (DPO, GRPO) per optimizer step. Default 16.
     pub batch_size: usize,
-    /// Tokens that pass through the model at once. Bounds memory; results change by rounding only. An example, or
+    /// Tokens that pass through the model at once, four times as many where no backward follows. Bounds memory; results change by rounding only. An example, or
     /// a pair with its prompt, that is longer by itself still passes whole. Default 1024.
     #[serde(skip_serializing)]
     pub tokens_per_microbatch: usize,

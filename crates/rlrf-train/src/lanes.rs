@@ -1,5 +1,5 @@
 //! How the microbatches of a step pass through the model: one after the other with all threads or, where little is trained (a small
-//! model, adapters), in two lanes at once: threads then wait less for each other, and one whose lane is done helps the other.
+//! model, adapters) or nothing, in two lanes at once: threads then wait less for each other, and one whose lane is done helps the other.
 
 use std::ops::Range;
 

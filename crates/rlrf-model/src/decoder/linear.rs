@@ -51,7 +51,7 @@ pub(crate) fn forward<'x, L: Linear + ?Sized, const N: usize>(
         let (Some((_, y)), Some(adapter)) = (projections.next(), linear.adapter()) else { continue };
         let Some((_, down)) = projections.next() else { continue };
         adapter.scale(down);
-        // Of so small a rank, operands would be split, and padded, for little.
+        // Of a small rank, as is usual, operands would be split, and padded, for little.
         linear_add(operands.unsplit(), down, adapter.b(), y, rows, adapter.rank, adapter.outputs());
     }
     BETWEEN.set(between);
