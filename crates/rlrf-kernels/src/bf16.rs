@@ -130,6 +130,13 @@ pub(crate) fn pair_row(x: &[f32], words: &mut [f32]) {
     }
 }
 
+/// The neighbours of words, in their order.
+pub(crate) fn widen_words(words: &[f32], y: &mut [f32]) {
+    // SAFETY: a word is two halves of any bits, the first in memory being the lower one.
+    let halves = unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), 2 * words.len()) };
+    widen_chunk(halves, y);
+}
+
 /// Rounds `x` to bf16.
 ///
 /// # Panics

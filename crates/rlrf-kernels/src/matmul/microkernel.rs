@@ -27,7 +27,7 @@ pub(super) trait Register: Copy {
 pub(super) struct Tile {
     /// Steps of the inner dimension.
     pub(super) depth: usize,
-    /// Rows are `a_row` apart.
+    /// Rows are `a_row` apart; in f32, two to a step, if the micro-kernel is `widened`.
     pub(super) a: *const f32,
     pub(super) a_row: usize,
     /// Panels of `WIDTH` columns, step after step; `b_panel` steps from one panel to the next.
@@ -60,6 +60,8 @@ pub(super) struct Microkernel {
     pub(super) group_width: usize,
     /// Tiles of 1, 2, ... rows.
     pub(super) rows: &'static [TileRow],
+    /// Whether `A` is read in f32 where its words are pairs of bf16.
+    pub(super) widened: bool,
 }
 
 impl Microkernel {
@@ -160,6 +162,45 @@ unsafe fn columns<const G: usize>(tile: &Tile, lanes: usize) -> [*const f32; G] 
     })
 }
 
+/// What the sums of a tile start with.
+///
+/// # Safety
+/// As [`compute`].
+#[inline(always)]
+unsafe fn load_sums<V: Register, const R: usize, const G: usize, const H: usize>(
+    tile: &Tile,
+) -> [[[V; H]; G]; R] {
+    // SAFETY: passed on.
+    unsafe {
+        let mut sums = [[[V::splat(0.0); H]; G]; R];
+        if tile.accumulate {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (at, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
+                    *sum = V::load(tile.c.add(r * tile.c_row + at * V::LANES));
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// Writes the sums of a tile.
+///
+/// # Safety
+/// As [`compute`].
+#[inline(always)]
+unsafe fn store_sums<V: Register, const R: usize, const G: usize, const H: usize>(
+    tile: &Tile,
+    sums: [[[V; H]; G]; R],
+) {
+    for (r, sums) in sums.iter().enumerate() {
+        for (at, sum) in sums.as_flattened().iter().enumerate() {
+            // SAFETY: passed on.
+            unsafe { sum.store(tile.c.add(r * tile.c_row + at * V::LANES)) };
+        }
+    }
+}
+
 /// Computes a tile of `R` rows and `G` column groups of `H` registers each (2, or the first one alone), all in registers if there
 /// are enough.
 ///
@@ -170,17 +211,7 @@ unsafe fn columns<const G: usize>(tile: &Tile, lanes: usize) -> [*const f32; G] 
 unsafe fn compute<V: Register, const R: usize, const G: usize, const H: usize>(tile: &Tile) {
     // SAFETY: the caller vouches for the pointers and for the instruction set.
     unsafe {
-        let mut sums = [[[V::splat(0.0); H]; G]; R];
-        let c_at = |r: usize, g: usize, h: usize| r * tile.c_row + (H * g + h) * V::LANES;
-        if tile.accumulate {
-            for r in 0..R {
-                for g in 0..G {
-                    for h in 0..H {
-                        sums[r][g][h] = V::load(tile.c.add(c_at(r, g, h)));
-                    }
-                }
-            }
-        }
+        let mut sums = load_sums::<V, R, G, H>(tile);
         let b = columns::<G>(tile, V::LANES);
         for step in 0..tile.depth {
             let columns: [[V; H]; G] = std::array::from_fn(|g| {
@@ -195,13 +226,38 @@ unsafe fn compute<V: Register, const R: usize, const G: usize, const H: usize>(t
                 }
             }
         }
-        for r in 0..R {
+        store_sums(tile, sums);
+    }
+}
+
+/// [`compute`] for words of two bf16 where the processor does not multiply pairs, with the sums of [`Pairs`]. `a` holds f32 already: to
+/// cut the words of every row beside the products would take as long as half of these.
+///
+/// # Safety
+/// As [`compute`].
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "the indices are what the compiler unrolls into registers")]
+unsafe fn compute_pairs<V: Halves, const R: usize, const G: usize, const H: usize>(tile: &Tile) {
+    // SAFETY: the caller vouches for the pointers and for the instruction set.
+    unsafe {
+        let mut sums = load_sums::<V, R, G, H>(tile);
+        let b = columns::<G>(tile, V::LANES);
+        for step in 0..tile.depth {
             for g in 0..G {
-                for h in 0..H {
-                    sums[r][g][h].store(tile.c.add(c_at(r, g, h)));
+                let words: [V; H] = std::array::from_fn(|h| V::load(b[g].add(step * WIDTH + h * V::LANES)));
+                for (place, columns) in
+                    [(1, words.map(|words| words.high())), (0, words.map(|words| words.low()))]
+                {
+                    for r in 0..R {
+                        let factor = V::splat(*tile.a.add(r * tile.a_row + 2 * step + place));
+                        for h in 0..H {
+                            sums[r][g][h] = factor.mul_add(columns[h], sums[r][g][h]);
+                        }
+                    }
                 }
             }
         }
+        store_sums(tile, sums);
     }
 }
 
@@ -227,17 +283,7 @@ unsafe fn compute_bytes<V: ByteRegister, const R: usize, const G: usize, const H
     // SAFETY: the caller vouches for the pointers and for the instruction set.
     unsafe {
         let lanes = V::Sums::LANES;
-        let c_at = |r: usize, g: usize, h: usize| r * tile.c_row + (H * g + h) * lanes;
-        let mut sums = [[[V::Sums::splat(0.0); H]; G]; R];
-        if tile.accumulate {
-            for r in 0..R {
-                for g in 0..G {
-                    for h in 0..H {
-                        sums[r][g][h] = V::Sums::load(tile.c.add(c_at(r, g, h)));
-                    }
-                }
-            }
-        }
+        let mut sums = load_sums::<V::Sums, R, G, H>(tile);
         let b = columns::<G>(tile, lanes);
         for block in 0..tile.depth / BLOCK_STEPS {
             let a: [*const f32; R] =
@@ -265,13 +311,7 @@ unsafe fn compute_bytes<V: ByteRegister, const R: usize, const G: usize, const H
                 }
             }
         }
-        for r in 0..R {
-            for g in 0..G {
-                for h in 0..H {
-                    sums[r][g][h].store(tile.c.add(c_at(r, g, h)));
-                }
-            }
-        }
+        store_sums(tile, sums);
     }
 }
 
@@ -291,7 +331,9 @@ macro_rules! tile_rows {
 pub(super) mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{ByteRegister, Halves, Microkernel, Pairs, Register, Tile, TileRow, compute, compute_bytes};
+    use super::{
+        ByteRegister, Halves, Microkernel, Register, Tile, TileRow, compute, compute_bytes, compute_pairs,
+    };
 
     /// Implements [`Register`] with its loads, stores and products.
     macro_rules! register {
@@ -428,11 +470,11 @@ pub(super) mod x86 {
 
     tile!(avx512: compute, __m512, "avx512f");
     tile!(avx512_bf16: compute, Bf16, "avx512f,avx512bf16");
-    tile!(avx512_pairs: compute, Pairs<__m512>, "avx512f");
+    tile!(avx512_pairs: compute_pairs, __m512, "avx512f");
     tile!(avx512_bytes: compute_bytes, super::PlainBytes, "avx512f,avx512bw,avx512dq,avx512vl");
     tile!(avx512_vnni: compute_bytes, Vnni, "avx512f,avx512vnni");
     tile!(avx2: compute, __m256, "avx2,fma");
-    tile!(avx2_pairs: compute, Pairs<__m256>, "avx2,fma");
+    tile!(avx2_pairs: compute_pairs, __m256, "avx2,fma");
     tile!(avx2_bytes: compute_bytes, super::PlainBytes, "avx2,fma");
 
     // Few rows take many groups: a fused multiply-add takes four cycles and two start in each, so fewer
@@ -443,6 +485,7 @@ pub(super) mod x86 {
             Microkernel {
                 group_width: 32,
                 rows: tile_rows!($function: 1 x 8, 2 x 4, 3 x 4, 4 x 3, 5 x 2, 6 x 2, 7 x 1, 8 x 1, 9 x 1, 10 x 1, 11 x 1, 12 x 1),
+                widened: false,
             }
         };
     }
@@ -452,22 +495,36 @@ pub(super) mod x86 {
             Microkernel {
                 group_width: 16,
                 rows: tile_rows!($function: 1 x 4, 2 x 2, 3 x 2, 4 x 1, 5 x 1, 6 x 1),
+                widened: false,
             }
         };
     }
     // Six rows times four registers take ten loads for 24 products, twelve times two 14, and threads that share a core share its loads.
-    pub(in crate::matmul) static AVX512: Microkernel =
-        Microkernel { group_width: 32, rows: tile_rows!(avx512: 1 x 8, 2 x 4, 3 x 4, 4 x 3, 5 x 2, 6 x 2) };
+    pub(in crate::matmul) static AVX512: Microkernel = Microkernel {
+        group_width: 32,
+        rows: tile_rows!(avx512: 1 x 8, 2 x 4, 3 x 4, 4 x 3, 5 x 2, 6 x 2),
+        widened: false,
+    };
     pub(in crate::matmul) static AVX512_BF16: Microkernel = wide!(avx512_bf16);
-    pub(in crate::matmul) static AVX512_PAIRS: Microkernel = wide!(avx512_pairs);
+    // Fewer rows than there are registers for: compilers load all of `A` first, and spill the sums.
+    pub(in crate::matmul) static AVX512_PAIRS: Microkernel = Microkernel {
+        group_width: 32,
+        rows: tile_rows!(avx512_pairs: 1 x 8, 2 x 4, 3 x 3, 4 x 2, 5 x 1, 6 x 1, 7 x 1, 8 x 1),
+        widened: true,
+    };
     // Twice the registers: exact sums of a block beside those over all blocks.
     pub(in crate::matmul) static AVX512_VNNI: Microkernel = Microkernel {
         group_width: 32,
         rows: tile_rows!(avx512_vnni: 1 x 4, 2 x 3, 3 x 2, 4 x 2, 5 x 1, 6 x 1, 7 x 1, 8 x 1, 9 x 1, 10 x 1, 11 x 1, 12 x 1),
+        widened: false,
     };
     pub(in crate::matmul) static AVX512_BYTES: Microkernel = narrow!(avx512_bytes);
     pub(in crate::matmul) static AVX2: Microkernel = narrow!(avx2);
-    pub(in crate::matmul) static AVX2_PAIRS: Microkernel = narrow!(avx2_pairs);
+    pub(in crate::matmul) static AVX2_PAIRS: Microkernel = Microkernel {
+        group_width: 16,
+        rows: tile_rows!(avx2_pairs: 1 x 4, 2 x 2, 3 x 2, 4 x 1, 5 x 1),
+        widened: true,
+    };
     pub(in crate::matmul) static AVX2_BYTES: Microkernel = narrow!(avx2_bytes);
 }
 
@@ -545,12 +602,18 @@ macro_rules! portable_tile {
 }
 
 portable_tile!(portable: compute, Plain);
-portable_tile!(portable_pairs: compute, Pairs<Plain>);
+portable_tile!(portable_pairs: compute_pairs, Plain);
 portable_tile!(portable_bytes: compute_bytes, PlainBytes);
 
 static PORTABLE: Microkernel =
-    Microkernel { group_width: 16, rows: tile_rows!(portable: 1 x 2, 2 x 1, 3 x 1, 4 x 1) };
-static PORTABLE_PAIRS: Microkernel =
-    Microkernel { group_width: 16, rows: tile_rows!(portable_pairs: 1 x 2, 2 x 1, 3 x 1, 4 x 1) };
-static PORTABLE_BYTES: Microkernel =
-    Microkernel { group_width: 16, rows: tile_rows!(portable_bytes: 1 x 2, 2 x 1, 3 x 1, 4 x 1) };
+    Microkernel { group_width: 16, rows: tile_rows!(portable: 1 x 2, 2 x 1, 3 x 1, 4 x 1), widened: false };
+static PORTABLE_PAIRS: Microkernel = Microkernel {
+    group_width: 16,
+    rows: tile_rows!(portable_pairs: 1 x 2, 2 x 1, 3 x 1, 4 x 1),
+    widened: true,
+};
+static PORTABLE_BYTES: Microkernel = Microkernel {
+    group_width: 16,
+    rows: tile_rows!(portable_bytes: 1 x 2, 2 x 1, 3 x 1, 4 x 1),
+    widened: false,
+};

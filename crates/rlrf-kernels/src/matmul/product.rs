@@ -1,9 +1,12 @@
 //! The loops around the micro-kernel, in the order of Goto and van de Geijn (2008), on one thread.
 
+use std::cell::Cell;
+
 use super::microkernel::{Microkernel, Tile};
 use super::panels::{Panels, WIDTH};
 use super::split::{SEGMENT, SEGMENT_STEPS};
 use super::{Operands, View};
+use crate::bf16::widen_words;
 use crate::int8::BLOCK_STEPS;
 #[cfg(target_arch = "x86_64")]
 use crate::matmul::amx;
@@ -149,6 +152,8 @@ pub(super) unsafe fn multiply_with(
     }
     let pass_depth = pass_depth(block.depth);
     let pass_columns = pass_columns(kernel, pass_depth);
+    let elements = if kernel.widened { 2 } else { 1 };
+    let mut widened = if kernel.widened { WIDENED.take() } else { Vec::new() };
     let strips = rows.div_ceil(kernel.rows.len());
     let height = rows.div_ceil(strips);
     for column in (0..block.columns).step_by(pass_columns) {
@@ -160,7 +165,7 @@ pub(super) unsafe fn multiply_with(
                 depth: pass_depth.min(block.depth - step),
                 accumulate: accumulate || step > 0,
             };
-            let strip_depth = nearly_equal(pass.depth, STRIP / height);
+            let strip_depth = nearly_equal(pass.depth, STRIP / (height * elements));
             for strip in 0..strips {
                 // Strips of nearly equal height: 13 rows are 7 and 6, not 12 and 1.
                 let (first, end) = (strip * rows / strips, (strip + 1) * rows / strips);
@@ -175,12 +180,34 @@ pub(super) unsafe fn multiply_with(
                         };
                         let left_step = block.panels.operands().left_word(step + at);
                         let (a, c) = (a.offset(first, left_step), c.offset(first, column));
-                        multiply_strip(kernel, &part, a, end - first, c);
+                        let rows = end - first;
+                        let a = if kernel.widened { widen(a, [rows, part.depth], &mut widened) } else { a };
+                        multiply_strip(kernel, &part, a, rows, c);
                     }
                 }
             }
         }
     }
+    if kernel.widened {
+        WIDENED.set(widened);
+    }
+}
+
+thread_local! {
+    /// A strip of rows in f32; kept, because most products are small.
+    static WIDENED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Rows of words of two bf16 as rows of f32.
+fn widen<'w>(a: View<'_>, [rows, depth]: [usize; 2], to: &'w mut Vec<f32>) -> View<'w> {
+    let width = 2 * depth;
+    if to.len() < rows * width {
+        to.resize(rows * width, 0.0);
+    }
+    for (row, to) in to.chunks_exact_mut(width).take(rows).enumerate() {
+        widen_words(a.row(row, depth), to);
+    }
+    View::new(to, width, 1)
 }
 
 /// The right operand of one pass over the inner dimension.
