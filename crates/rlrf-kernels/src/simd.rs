@@ -177,16 +177,23 @@ simd! {
     }
 }
 
-/// Asks for data that is read soon, where the processor takes such a hint.
-pub(crate) fn prefetch(lines: &[Line]) {
+/// Asks for a line that is read soon, where the processor takes such a hint.
+#[inline(always)]
+pub(crate) fn prefetch_line(at: *const f32) {
     #[cfg(target_arch = "x86_64")]
-    for line in lines {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every x86-64 processor has the instruction, which changes no data.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast()) };
+    // SAFETY: every x86-64 processor has the instruction, which changes no data, and takes any address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = lines;
+    let _ = at;
+}
+
+/// The same of some lines.
+pub(crate) fn prefetch(lines: &[Line]) {
+    for line in lines {
+        prefetch_line(line.0.as_ptr());
+    }
 }
 
 /// The same of so many lines from there on, more than the first-level cache holds.

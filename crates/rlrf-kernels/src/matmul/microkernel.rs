@@ -6,7 +6,7 @@
 use super::Operands;
 use super::panels::WIDTH;
 use crate::int8::{BLOCK_STEPS, BLOCK_WORDS};
-use crate::simd::InstructionSet;
+use crate::simd::{InstructionSet, LANES, prefetch_line};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{has_bf16_products, has_byte_products};
 
@@ -162,6 +162,22 @@ unsafe fn columns<const G: usize>(tile: &Tile, lanes: usize) -> [*const f32; G] 
     })
 }
 
+/// Steps before its turn that `B` is fetched from the second-level cache: registers wait for it otherwise.
+const AHEAD: usize = 8;
+
+/// Rows from which on it is fetched so: with fewer, what lies in memory is waited for.
+const FETCHED: usize = 4;
+
+/// Fetches the columns of a step, of `width` in each group.
+#[inline(always)]
+fn fetch<const G: usize>(b: [*const f32; G], step: usize, width: usize) {
+    for b in b {
+        for line in (0..width).step_by(LANES) {
+            prefetch_line(b.wrapping_add(step * WIDTH + line));
+        }
+    }
+}
+
 /// What the sums of a tile start with.
 ///
 /// # Safety
@@ -214,6 +230,9 @@ unsafe fn compute<V: Register, const R: usize, const G: usize, const H: usize>(t
         let mut sums = load_sums::<V, R, G, H>(tile);
         let b = columns::<G>(tile, V::LANES);
         for step in 0..tile.depth {
+            if R >= FETCHED {
+                fetch(b, step + AHEAD, H * V::LANES);
+            }
             let columns: [[V; H]; G] = std::array::from_fn(|g| {
                 std::array::from_fn(|h| V::load(b[g].add(step * WIDTH + h * V::LANES)))
             });
@@ -243,6 +262,9 @@ unsafe fn compute_pairs<V: Halves, const R: usize, const G: usize, const H: usiz
         let mut sums = load_sums::<V, R, G, H>(tile);
         let b = columns::<G>(tile, V::LANES);
         for step in 0..tile.depth {
+            if R >= FETCHED {
+                fetch(b, step + AHEAD, H * V::LANES);
+            }
             for g in 0..G {
                 let words: [V; H] = std::array::from_fn(|h| V::load(b[g].add(step * WIDTH + h * V::LANES)));
                 for (place, columns) in
