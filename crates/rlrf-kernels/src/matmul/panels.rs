@@ -224,6 +224,8 @@ unsafe fn pack_group<const PAIRS: bool>(
                 #[cfg(target_arch = "x86_64")]
                 _ if PAIRS && has_bf16_products() => transpose_bf16(source, rows, depth, to, stride),
                 #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx512 if !PAIRS => transpose_f32(source, rows, depth, to, stride),
+                #[cfg(target_arch = "x86_64")]
                 InstructionSet::Avx512 | InstructionSet::Avx2 => {
                     transpose_avx2::<PAIRS>(source, rows, depth, to, stride);
                 }
@@ -234,14 +236,27 @@ unsafe fn pack_group<const PAIRS: bool>(
         } else if source.outer == 1 {
             // Whole groups even where fewer rows are asked for: what is beyond them is never used.
             let whole = source.whole_groups(depth);
-            for k in 0..whole {
-                let from = source.data.add(k * source.inner).cast::<[f32; 16]>();
-                to.add(k * stride).cast::<[f32; 16]>().write(from.read());
-            }
+            copy_lines(source, whole, to, stride);
             let to = to.add(whole * stride);
             copy_elements::<PAIRS>(source.offset(0, whole), rows, depth - whole, to, stride);
         } else {
             copy_elements::<PAIRS>(source, rows, depth, to, stride);
+        }
+    }
+}
+
+simd! {
+    /// The 16 elements of each `k`, `depth` of them.
+    ///
+    /// # Safety
+    /// 16 elements follow each (0, k) of `source`; `to` is valid for every step.
+    unsafe fn copy_lines(source: View<'_>, depth: usize, to: *mut f32, stride: usize) {
+        for k in 0..depth {
+            // SAFETY: the caller vouches for both sides.
+            unsafe {
+                let from = source.data.add(k * source.inner).cast::<[f32; 16]>();
+                to.add(k * stride).cast::<[f32; 16]>().write(from.read());
+            }
         }
     }
 }
@@ -437,6 +452,30 @@ unsafe fn transpose_bf16(source: View<'_>, rows: usize, depth: usize, to: *mut f
     }
 }
 
+/// Packs rows whose elements are adjacent with AVX-512, in squares of 16 x 16; steps have zeros beyond the rows.
+///
+/// # Safety
+/// As [`pack_group`], with `source.inner == 1`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose_f32(source: View<'_>, rows: usize, depth: usize, to: *mut f32, stride: usize) {
+    use std::arch::x86_64::*;
+    for k in (0..depth).step_by(16) {
+        let count = (depth - k).min(16);
+        let mask = u16::MAX >> (16 - count);
+        let mut elements = [_mm512_setzero_si512(); 16];
+        for (row, elements) in elements.iter_mut().enumerate().take(rows) {
+            // SAFETY: the caller vouches for `count` elements; masked ones are not read.
+            *elements =
+                unsafe { _mm512_maskz_loadu_epi32(mask, source.data.add(row * source.outer + k).cast()) };
+        }
+        for (step, elements) in avx512::transpose(elements).into_iter().enumerate().take(count) {
+            // SAFETY: the caller vouches for every step.
+            unsafe { _mm512_storeu_si512(to.add((k + step) * stride).cast(), elements) };
+        }
+    }
+}
+
 /// Packs rows whose elements are adjacent, in blocks of 8 x 8 words, which `load` reads 8 at a time.
 ///
 /// # Safety
@@ -510,7 +549,7 @@ mod tests {
 
     /// The packed words of `pack`, as bits.
     fn packed(pack: Pack<f32>, source: View<'_>, rows: usize, depth: usize) -> Vec<u32> {
-        let mut words = vec![0f32; depth.div_ceil(2) * 16];
+        let mut words = vec![0f32; depth * 16];
         // SAFETY: the callers' sources hold `rows x depth` elements, or 16 of them where lines are read.
         unsafe { pack(source, rows, depth, words.as_mut_ptr(), 16) };
         words.iter().map(|word| word.to_bits()).collect()
@@ -529,6 +568,12 @@ mod tests {
         for rows in [16, 11] {
             let expected = packed(copy_elements::<true>, by_row, rows, depth);
             assert_eq!(packed(pack_group::<true>, by_row, rows, depth), expected);
+            let elements = packed(copy_elements::<false>, by_row, rows, depth);
+            assert_eq!(packed(pack_group::<false>, by_row, rows, depth), elements);
+            #[cfg(target_arch = "x86_64")]
+            if InstructionSet::detect() != InstructionSet::Portable {
+                assert_eq!(packed(transpose_avx2::<false>, by_row, rows, depth), elements);
+            }
             #[cfg(target_arch = "x86_64")]
             if InstructionSet::detect() != InstructionSet::Portable {
                 assert_eq!(packed(transpose_avx2::<true>, by_row, rows, depth), expected);
@@ -536,6 +581,8 @@ mod tests {
         }
         let expected = packed(copy_elements::<true>, by_column, rows, depth);
         assert_eq!(packed(pack_group::<true>, by_column, rows, depth), expected);
+        let elements = packed(copy_elements::<false>, by_column, rows, depth);
+        assert_eq!(packed(pack_group::<false>, by_column, rows, depth), elements);
         let in_code: Pack<f32> =
             |source, _, depth, to, stride| unsafe { pair_lines_in_code(source, depth, to, stride) };
         assert_eq!(packed(in_code, by_column, rows, depth), expected);
