@@ -1,7 +1,8 @@
 //! Register tiles: a few rows of `A` times a few groups of packed columns of `B`.
 //!
-//! A tile advances in steps of one 32-bit word of `A`: an f32, or two bf16 of neighbouring `k`. One loop serves all
-//! kinds of operands; a [`Register`] says how a step is loaded and multiplied.
+//! A tile advances in steps of one 32-bit word of `A`: an f32, two bf16 of neighbouring `k`, or four bytes. One loop serves f32 and the
+//! bf16 that a processor multiplies itself, a [`Register`] saying how a step is loaded and multiplied; bf16 that is cut in two has one of
+//! its own, and so have bytes.
 
 use super::Operands;
 use super::panels::WIDTH;

@@ -573,9 +573,6 @@ mod tests {
             #[cfg(target_arch = "x86_64")]
             if InstructionSet::detect() != InstructionSet::Portable {
                 assert_eq!(packed(transpose_avx2::<false>, by_row, rows, depth), elements);
-            }
-            #[cfg(target_arch = "x86_64")]
-            if InstructionSet::detect() != InstructionSet::Portable {
                 assert_eq!(packed(transpose_avx2::<true>, by_row, rows, depth), expected);
             }
         }
