@@ -51,6 +51,24 @@ impl InstructionSet {
     }
 }
 
+/// Bytes of a core's second-level cache.
+pub(crate) fn second_level_cache() -> usize {
+    static DETECTED: OnceLock<usize> = OnceLock::new();
+    *DETECTED.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        let kibibytes = {
+            use std::arch::x86_64::__cpuid;
+            // The leaf of AMD's that Intel's processors have, too.
+            const CACHE: u32 = 0x8000_0006;
+            if __cpuid(0x8000_0000).eax >= CACHE { __cpuid(CACHE).ecx >> 16 } else { 0 }
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let kibibytes = 0u32;
+        // Virtual machines may hide it.
+        if kibibytes == 0 { 1 << 20 } else { (kibibytes as usize) << 10 }
+    })
+}
+
 /// Whether the processor multiplies pairs of bf16 itself; it has [`InstructionSet::Avx512`] then.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_bf16_products() -> bool {
@@ -196,14 +214,16 @@ pub(crate) fn prefetch(lines: &[Line]) {
     }
 }
 
-/// The same of so many lines from there on, more than the first-level cache holds.
-#[cfg(target_arch = "x86_64")]
+/// The same of so many lines from there on, into the second-level cache.
 pub(crate) fn prefetch_many(from: *const f32, lines: usize) {
-    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    #[cfg(target_arch = "x86_64")]
     for line in 0..lines {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: as above.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line * LANES).cast()) };
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, lines);
 }
 
 /// `e^x` within 2e-7 of the true value: 0 below -87.3, infinity above 88.3, NaN for NaN.

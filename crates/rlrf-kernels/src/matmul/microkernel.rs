@@ -28,12 +28,14 @@ pub(super) trait Register: Copy {
 pub(super) struct Tile {
     /// Steps of the inner dimension.
     pub(super) depth: usize,
-    /// Rows are `a_row` apart; in f32, two to a step, if the micro-kernel is `widened`.
+    /// Rows are `a_row` apart and steps `a_step`, which is 1 but in f32; in f32, two to a step, if the micro-kernel is `widened`.
     pub(super) a: *const f32,
     pub(super) a_row: usize,
-    /// Panels of `WIDTH` columns, step after step; `b_panel` steps from one panel to the next.
+    pub(super) a_step: usize,
+    /// Panels of `WIDTH` columns are `b_panel` apart and steps `b_step`, which is `WIDTH` where they are packed, as they are but in f32.
     pub(super) b: *const f32,
     pub(super) b_panel: usize,
+    pub(super) b_step: usize,
     /// First column group of the tile, counted from `b`.
     pub(super) group: usize,
     /// First element of the output tile, and the distance between its rows.
@@ -159,14 +161,15 @@ unsafe fn columns<const G: usize>(tile: &Tile, lanes: usize) -> [*const f32; G] 
     std::array::from_fn(|g| {
         let (panel, place) = ((tile.group + g) / groups_per_panel, (tile.group + g) % groups_per_panel);
         // SAFETY: the caller vouches for the groups.
-        unsafe { tile.b.add(panel * tile.b_panel * WIDTH + place * 2 * lanes) }
+        unsafe { tile.b.add(panel * tile.b_panel + place * 2 * lanes) }
     })
 }
 
-/// Steps before its turn that `B` is fetched from the second-level cache: registers wait for it otherwise.
+/// Steps before its turn that `B` is fetched from the second-level cache, and so are rows of `A` that lie side by side: registers
+/// wait for them otherwise.
 const AHEAD: usize = 8;
 
-/// Rows from which on it is fetched so: with fewer, what lies in memory is waited for.
+/// Rows from which on they are fetched so: with fewer, what lies in memory is waited for.
 const FETCHED: usize = 4;
 
 /// Fetches the columns of a step, of `width` in each group.
@@ -174,7 +177,7 @@ const FETCHED: usize = 4;
 fn fetch<const G: usize>(b: [*const f32; G], step: usize, width: usize) {
     for b in b {
         for line in (0..width).step_by(LANES) {
-            prefetch_line(b.wrapping_add(step * WIDTH + line));
+            prefetch_line(b.wrapping_add(step + line));
         }
     }
 }
@@ -229,22 +232,28 @@ unsafe fn compute<V: Register, const R: usize, const G: usize, const H: usize>(t
     // SAFETY: the caller vouches for the pointers and for the instruction set.
     unsafe {
         let mut sums = load_sums::<V, R, G, H>(tile);
-        let b = columns::<G>(tile, V::LANES);
-        for step in 0..tile.depth {
+        let (mut a, mut b) = (tile.a, columns::<G>(tile, V::LANES));
+        for _ in 0..tile.depth {
             if R >= FETCHED {
-                fetch(b, step + AHEAD, H * V::LANES);
+                fetch(b, AHEAD * tile.b_step, H * V::LANES);
+                if tile.a_step > 1 {
+                    // Rows side by side may lie in two lines.
+                    prefetch_line(a.wrapping_add(AHEAD * tile.a_step));
+                    prefetch_line(a.wrapping_add(AHEAD * tile.a_step + R - 1));
+                }
             }
-            let columns: [[V; H]; G] = std::array::from_fn(|g| {
-                std::array::from_fn(|h| V::load(b[g].add(step * WIDTH + h * V::LANES)))
-            });
+            let columns: [[V; H]; G] =
+                std::array::from_fn(|g| std::array::from_fn(|h| V::load(b[g].add(h * V::LANES))));
             for r in 0..R {
-                let factor = V::splat(*tile.a.add(r * tile.a_row + step));
+                let factor = V::splat(*a.add(r * tile.a_row));
                 for g in 0..G {
                     for h in 0..H {
                         sums[r][g][h] = factor.mul_add(columns[g][h], sums[r][g][h]);
                     }
                 }
             }
+            a = a.wrapping_add(tile.a_step);
+            b = b.map(|b| b.wrapping_add(tile.b_step));
         }
         store_sums(tile, sums);
     }
@@ -264,7 +273,7 @@ unsafe fn compute_pairs<V: Halves, const R: usize, const G: usize, const H: usiz
         let b = columns::<G>(tile, V::LANES);
         for step in 0..tile.depth {
             if R >= FETCHED {
-                fetch(b, step + AHEAD, H * V::LANES);
+                fetch(b, (step + AHEAD) * WIDTH, H * V::LANES);
             }
             for g in 0..G {
                 let words: [V; H] = std::array::from_fn(|h| V::load(b[g].add(step * WIDTH + h * V::LANES)));

@@ -31,6 +31,7 @@ pub use crate::simd::has_tiles;
 use crate::simd::{LANES, add};
 pub(crate) use left::{left_operand, left_stride, left_words, split_in_place};
 pub(crate) use panels::{Panels, WIDTH};
+use product::multiply_in_place;
 pub(crate) use product::{Block, Output, multiply};
 pub(crate) use strip::{Columns, Strips};
 pub(crate) use view::View;
@@ -478,6 +479,10 @@ unsafe fn product_part(
             }
             Right::Plain(_) | Right::Rounded(_) if operands == Operands::Int8 => {
                 unreachable!("8-bit weights have their scales over the whole depth, and are packed before")
+            }
+            Right::Plain(b) if product::read_in_place(operands, b, columns.len()) => {
+                let (b, c) = (b.offset(columns.start, 0), c.offset(0, columns.start));
+                multiply_in_place(a, rows.len(), b, [columns.len(), k], c, accumulate);
             }
             Right::Plain(_) | Right::Rounded(_) => PANELS.with_borrow_mut(|panels| {
                 let (pass_depth, pass_columns) = product::packed_at_once(operands, k);

@@ -10,7 +10,7 @@ use crate::bf16::widen_words;
 use crate::int8::BLOCK_STEPS;
 #[cfg(target_arch = "x86_64")]
 use crate::matmul::amx;
-use crate::simd::has_tiles;
+use crate::simd::{LANES, Line, has_tiles, prefetch_many, second_level_cache};
 
 /// Steps of the inner dimension per pass.
 pub(super) const DEPTH: usize = 768;
@@ -18,9 +18,6 @@ pub(super) const DEPTH: usize = 768;
 /// Elements of a strip of rows that are multiplied with all columns of a pass: what tiles read of `A` then stays in the first-level cache,
 /// so that `A` needs no packing, even where two threads share it.
 const STRIP: usize = 6 * 768;
-
-/// Elements of `B` per pass, about: two threads' share of a second-level cache.
-const PACKED: usize = 128 * 1024;
 
 /// Cuts the steps of an inner dimension into nearly equal passes of at most [`DEPTH`], of whole blocks.
 pub(super) fn pass_depth(steps: usize) -> usize {
@@ -55,10 +52,11 @@ pub(super) fn packed_at_once(operands: Operands, k: usize) -> (usize, usize) {
     (depth, pass_columns(Microkernel::detect(operands), steps))
 }
 
-/// Columns of a pass of `depth` steps, of whole tiles.
+/// Columns of a pass of `depth` steps, of whole tiles: `B` takes half of the second-level cache.
 fn pass_columns(kernel: &Microkernel, depth: usize) -> usize {
     let unit = kernel.column_unit();
-    (PACKED / depth / unit).max(1) * unit
+    let elements = second_level_cache() / 2 / size_of::<f32>();
+    (elements / depth / unit).max(1) * unit
 }
 
 /// Columns that the tiles of most rows take at once, in whole panels.
@@ -120,7 +118,73 @@ pub(crate) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Out
     // Of products in tiles only those without rows or depth are left: there is nothing to multiply.
     let kernel = Microkernel::detect(block.panels.operands().unsplit());
     // SAFETY: passed on.
-    unsafe { multiply_with(kernel, a, rows, block, c, accumulate) }
+    unsafe { multiply_with(kernel, a, rows, block.steps(), c, accumulate) }
+}
+
+/// Whether tiles may read `columns` of `b` where they lie: f32 in whole panels and whole lines of the cache, which must not all have the same
+/// few places in it.
+pub(super) fn read_in_place(operands: Operands, b: View<'_>, columns: usize) -> bool {
+    let whole = columns.is_multiple_of(WIDTH) && b.inner.is_multiple_of(LANES);
+    let lines = whole && b.data.cast::<Line>().is_aligned();
+    operands == Operands::F32 && b.outer == 1 && lines && !b.crowded()
+}
+
+/// [`multiply`] of `columns x depth` elements of `b` where they lie.
+///
+/// # Safety
+/// As [`multiply`]; [`read_in_place`] holds for `b`.
+pub(super) unsafe fn multiply_in_place(
+    a: View<'_>,
+    rows: usize,
+    b: View<'_>,
+    shape: [usize; 2],
+    c: Output,
+    accumulate: bool,
+) {
+    let kernel = Microkernel::detect(Operands::F32);
+    // SAFETY: passed on.
+    unsafe { multiply_with(kernel, a, rows, Steps::in_place(b, shape), c, accumulate) }
+}
+
+/// Where tiles read a right operand: step after step, with columns side by side.
+#[derive(Clone, Copy)]
+pub(super) struct Steps {
+    operands: Operands,
+    data: *const f32,
+    /// Words from one step to the next.
+    step: usize,
+    /// Words from one panel of [`WIDTH`] columns to the next.
+    panel: usize,
+    columns: usize,
+    depth: usize,
+}
+
+impl Steps {
+    /// Of `b`, for which [`read_in_place`] holds.
+    pub(super) fn in_place(b: View<'_>, [columns, depth]: [usize; 2]) -> Self {
+        assert!(b.holds(columns, depth));
+        Self { operands: Operands::F32, data: b.data, step: b.inner, panel: WIDTH, columns, depth }
+    }
+}
+
+impl Block<'_> {
+    /// Where it lies.
+    pub(super) fn steps(&self) -> Steps {
+        let Block { panels, first_column, columns, first_step, depth } = *self;
+        debug_assert!(
+            first_column.is_multiple_of(WIDTH) && first_column + columns <= panels.padded_columns()
+        );
+        debug_assert!(first_step + depth <= panels.steps());
+        let data = panels.panel(first_column / WIDTH, first_step);
+        Steps {
+            operands: panels.operands(),
+            data,
+            step: WIDTH,
+            panel: panels.stride() * WIDTH,
+            columns,
+            depth,
+        }
+    }
 }
 
 /// [`multiply`] with chosen tiles.
@@ -131,58 +195,49 @@ pub(super) unsafe fn multiply_with(
     kernel: &Microkernel,
     a: View<'_>,
     rows: usize,
-    block: Block<'_>,
+    b: Steps,
     c: Output,
     accumulate: bool,
 ) {
-    debug_assert!(a.inner == 1 && block.first_column.is_multiple_of(WIDTH));
-    debug_assert!(block.first_column + block.columns <= block.panels.padded_columns());
-    debug_assert!(block.first_step + block.depth <= block.panels.steps());
-    if rows == 0 || block.columns == 0 {
+    debug_assert!(a.inner == 1 || b.operands == Operands::F32);
+    if rows == 0 || b.columns == 0 {
         return;
     }
-    if block.depth == 0 {
+    if b.depth == 0 {
         if !accumulate {
             for row in 0..rows {
                 // SAFETY: the caller vouches for the output.
-                unsafe { c.data.add(row * c.row).write_bytes(0, block.columns) };
+                unsafe { c.data.add(row * c.row).write_bytes(0, b.columns) };
             }
         }
         return;
     }
-    let pass_depth = pass_depth(block.depth);
+    let pass_depth = pass_depth(b.depth);
     let pass_columns = pass_columns(kernel, pass_depth);
     let elements = if kernel.widened { 2 } else { 1 };
     let mut widened = if kernel.widened { WIDENED.take() } else { Vec::new() };
     let strips = rows.div_ceil(kernel.rows.len());
     let height = rows.div_ceil(strips);
-    for column in (0..block.columns).step_by(pass_columns) {
-        for step in (0..block.depth).step_by(pass_depth) {
-            let pass = Pass {
-                b: block.panels.panel((block.first_column + column) / WIDTH, block.first_step + step),
-                b_panel: block.panels.stride(),
-                columns: pass_columns.min(block.columns - column),
-                depth: pass_depth.min(block.depth - step),
-                accumulate: accumulate || step > 0,
-            };
-            let strip_depth = nearly_equal(pass.depth, STRIP / (height * elements));
+    for column in (0..b.columns).step_by(pass_columns) {
+        for step in (0..b.depth).step_by(pass_depth) {
+            let (columns, depth) = (pass_columns.min(b.columns - column), pass_depth.min(b.depth - step));
+            let strip_depth = nearly_equal(depth, STRIP / (height * elements));
             for strip in 0..strips {
                 // Strips of nearly equal height: 13 rows are 7 and 6, not 12 and 1.
                 let (first, end) = (strip * rows / strips, (strip + 1) * rows / strips);
-                for at in (0..pass.depth).step_by(strip_depth) {
-                    // SAFETY: the strip's rows lie in `a` and `c`, the steps in `a` and in the panels.
+                for at in (step..step + depth).step_by(strip_depth) {
+                    // SAFETY: the strip's rows lie in `a` and `c`, the steps in `a` and in `b`.
                     unsafe {
-                        let part = Pass {
-                            b: pass.b.add(at * WIDTH),
-                            depth: strip_depth.min(pass.depth - at),
-                            accumulate: pass.accumulate || at > 0,
-                            ..pass
+                        let part = Steps {
+                            data: b.data.add(column / WIDTH * b.panel + at * b.step),
+                            columns,
+                            depth: strip_depth.min(step + depth - at),
+                            ..b
                         };
-                        let left_step = block.panels.operands().left_word(step + at);
-                        let (a, c) = (a.offset(first, left_step), c.offset(first, column));
+                        let (a, c) = (a.offset(first, b.operands.left_word(at)), c.offset(first, column));
                         let rows = end - first;
                         let a = if kernel.widened { widen(a, [rows, part.depth], &mut widened) } else { a };
-                        multiply_strip(kernel, &part, a, rows, c);
+                        multiply_strip(kernel, a, rows, &part, c, accumulate || at > 0);
                     }
                 }
             }
@@ -210,25 +265,23 @@ fn widen<'w>(a: View<'_>, [rows, depth]: [usize; 2], to: &'w mut Vec<f32>) -> Vi
     View::new(to, width, 1)
 }
 
-/// The right operand of one pass over the inner dimension.
-struct Pass {
-    b: *const f32,
-    b_panel: usize,
-    columns: usize,
-    depth: usize,
-    accumulate: bool,
-}
-
 /// # Safety
 /// As [`multiply_with`], for at most `kernel.rows.len()` rows.
-unsafe fn multiply_strip(kernel: &Microkernel, pass: &Pass, a: View<'_>, rows: usize, c: Output) {
+unsafe fn multiply_strip(
+    kernel: &Microkernel,
+    a: View<'_>,
+    rows: usize,
+    b: &Steps,
+    c: Output,
+    accumulate: bool,
+) {
     let tiles = kernel.rows[rows - 1];
     let width = kernel.group_width;
-    let groups = pass.columns.div_ceil(width);
+    let groups = b.columns.div_ceil(width);
     let mut group = 0;
     while group < groups {
         let column = group * width;
-        let rest = pass.columns - column;
+        let rest = b.columns - column;
         let (count, span, function) = if group + tiles.groups <= groups {
             (tiles.groups, tiles.groups * width, tiles.wide)
         } else if rest > width / 2 {
@@ -240,17 +293,25 @@ unsafe fn multiply_strip(kernel: &Microkernel, pass: &Pass, a: View<'_>, rows: u
         // SAFETY: the columns from `column` lie in `c`.
         let corner = unsafe { c.offset(0, column) };
         let mut tile = Tile {
-            depth: pass.depth,
+            depth: b.depth,
             a: a.data,
             a_row: a.outer,
-            b: pass.b,
-            b_panel: pass.b_panel,
+            a_step: a.inner,
+            b: b.data,
+            b_panel: b.panel,
+            b_step: b.step,
             group,
             c: corner.data,
             c_row: c.row,
-            accumulate: pass.accumulate,
+            accumulate,
         };
-        // SAFETY: the tile's operands are packed; a tile that sticks out of `c` works on a copy.
+        if accumulate {
+            // The next strip's sums, which its tiles would wait for.
+            for row in rows..2 * rows {
+                prefetch_many(corner.data.wrapping_add(row * c.row), span / LANES);
+            }
+        }
+        // SAFETY: the tile's operands hold its columns, padded where they are packed; a tile that sticks out of `c` works on a copy.
         unsafe {
             if valid == span {
                 function(&tile);

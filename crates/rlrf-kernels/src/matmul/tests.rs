@@ -1,15 +1,34 @@
 //! Bit-identity of the tiles of every instruction set with one plain chain of additions.
 
 use super::microkernel::Microkernel;
-use super::product::multiply_with;
+use super::product::{Steps, multiply_with, read_in_place};
 use super::*;
 use crate::bf16::{pair, unpair};
-use crate::simd::InstructionSet;
+use crate::simd::{InstructionSet, Line};
 
 fn noise(len: usize, seed: u32) -> Vec<f32> {
     (0..len as u32)
         .map(|i| (i.wrapping_add(seed).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5)
         .collect()
+}
+
+/// Rows of `width` as columns.
+fn transposed(rows: &[f32], width: usize) -> Vec<f32> {
+    let height = rows.len() / width;
+    (0..rows.len()).map(|i| rows[i % height * width + i / height]).collect()
+}
+
+/// The same numbers from the beginning of a line of the cache on.
+fn lines_of(numbers: &[f32]) -> Vec<Line> {
+    let line = |chunk: &[f32]| Line(std::array::from_fn(|i| chunk.get(i).copied().unwrap_or(f32::NAN)));
+    numbers.chunks(LANES).map(line).collect()
+}
+
+/// The first `len` words of `lines`.
+fn as_words(lines: &[Line], len: usize) -> &[f32] {
+    // SAFETY: lines hold nothing but words.
+    let words = unsafe { lines.align_to::<f32>().1 };
+    &words[..len]
 }
 
 /// Every set that this processor can run.
@@ -29,9 +48,17 @@ fn instruction_sets() -> Vec<InstructionSet> {
 
 #[test]
 fn every_instruction_set_gives_one_chain_of_fused_multiply_adds() {
-    for (m, n, k) in
-        [(1, 1, 1), (1, 300, 20), (2, 130, 9), (3, 97, 257), (5, 64, 300), (25, 33, 515), (16, 31, 8)]
-    {
+    for (m, n, k) in [
+        (1, 1, 1),
+        (1, 300, 20),
+        (2, 130, 9),
+        (3, 97, 257),
+        (5, 64, 300),
+        (25, 33, 515),
+        (16, 31, 8),
+        (7, 160, 800),
+        (23, 96, 40),
+    ] {
         let (a, b, start) = (noise(m * k, 1), noise(n * k, 2), noise(m * n, 3));
         let mut expected = start.clone();
         for i in 0..m {
@@ -43,22 +70,26 @@ fn every_instruction_set_gives_one_chain_of_fused_multiply_adds() {
         }
         let mut panels = Panels::default();
         panels.pack(Operands::F32, View::new(&b, k, 1), n, k);
+        let block = Block { panels: &panels, first_column: 0, columns: n, first_step: 0, depth: k };
+        let (a_by_column, b_by_column) = (transposed(&a, k), lines_of(&transposed(&b, k)));
+        let (by_row, by_column) = (View::new(&a, k, 1), View::new(&a_by_column, 1, m));
+        let in_place = View::new(as_words(&b_by_column, n * k), 1, n);
+        let mut rights = vec![block.steps()];
+        if read_in_place(Operands::F32, in_place, n) {
+            rights.push(Steps::in_place(in_place, [n, k]));
+        }
+        assert_eq!(rights.len() == 2, n % WIDTH == 0, "{n} columns");
         for instructions in instruction_sets() {
-            let mut c = start.clone();
-            let block = Block { panels: &panels, first_column: 0, columns: n, first_step: 0, depth: k };
-            let output = Output { data: c.as_mut_ptr(), row: n };
-            // SAFETY: the shapes are those of the buffers, and the set is one of this processor's.
-            unsafe {
-                multiply_with(
-                    Microkernel::of(instructions, Operands::F32),
-                    View::new(&a, k, 1),
-                    m,
-                    block,
-                    output,
-                    true,
-                );
+            for (left, right) in
+                [by_row, by_column].into_iter().flat_map(|a| rights.iter().map(move |b| (a, *b)))
+            {
+                let mut c = start.clone();
+                let output = Output { data: c.as_mut_ptr(), row: n };
+                let kernel = Microkernel::of(instructions, Operands::F32);
+                // SAFETY: the shapes are those of the buffers, and the set is one of this processor's.
+                unsafe { multiply_with(kernel, left, m, right, output, true) };
+                assert!(same_bits(&c, &expected), "{instructions:?} {m}x{n}x{k}");
             }
-            assert!(same_bits(&c, &expected), "{instructions:?} {m}x{n}x{k}");
         }
     }
 }
@@ -91,7 +122,7 @@ fn every_instruction_set_gives_one_chain_of_bf16_pairs() {
             let block = Block { panels: &panels, first_column: 0, columns: n, first_step: 0, depth };
             let output = Output { data: c.as_mut_ptr(), row: n };
             // SAFETY: the shapes are those of the buffers, and the set is one of this processor's.
-            unsafe { multiply_with(kernel, left, m, block, output, true) };
+            unsafe { multiply_with(kernel, left, m, block.steps(), output, true) };
             assert!(same_bits(&c, &expected), "kernel {number} {m}x{n}x{k}");
         }
     }
@@ -114,7 +145,7 @@ fn every_instruction_set_multiplies_bytes_alike() {
                 let block = Block { panels: &panels, first_column: 0, columns: n, first_step: 0, depth };
                 let output = Output { data: c.as_mut_ptr(), row: n };
                 // SAFETY: the shapes are those of the buffers, and the set is one of this processor's.
-                unsafe { multiply_with(kernel, View::new(&words, row, 1), m, block, output, false) };
+                unsafe { multiply_with(kernel, View::new(&words, row, 1), m, block.steps(), output, false) };
                 c
             })
             .collect();

@@ -48,6 +48,11 @@ impl<'a, T: Copy> View<'a, T> {
         self.outer == 1 && self.inner != 1
     }
 
+    /// Whether the elements of neighbouring `k`, where rows lie side by side, have so few places in the caches that they drive each other out.
+    pub(super) fn crowded(&self) -> bool {
+        (self.inner * size_of::<T>()).is_multiple_of(4096)
+    }
+
     /// Row `i` of a view whose rows lie side by side.
     pub(crate) fn row(&self, i: usize, depth: usize) -> &'a [T] {
         assert!(self.inner == 1 && (depth == 0 || self.holds(i + 1, depth)));
