@@ -55,8 +55,10 @@ pub fn decode(cached: &KeyValues, queries: &mut [Query<'_>], shared: usize, scra
     let fetch = |visit: usize| match visit.checked_sub(places.len()) {
         None => simd::prefetch(cached.keys(places[visit].block).data),
         Some(visit) => {
-            let data = places.get(visit).map_or(&[][..], |place| cached.values(place.block).data);
-            simd::prefetch(data);
+            if let Some(place) = places.get(visit) {
+                let values = cached.values(place.block);
+                simd::prefetch(&values.data[..operands.steps(place.keys) * values.lines]);
+            }
         }
     };
     (0..AHEAD).for_each(fetch);
