@@ -31,8 +31,7 @@ pub use crate::simd::has_tiles;
 use crate::simd::{LANES, add};
 pub(crate) use left::{left_operand, left_stride, left_words, split_in_place};
 pub(crate) use panels::{Panels, WIDTH};
-use product::multiply_in_place;
-pub(crate) use product::{Block, Output, multiply};
+pub(crate) use product::{Block, Output, multiply, multiply_in_place, read_in_place};
 pub(crate) use strip::{Columns, Strips};
 pub(crate) use view::View;
 
@@ -480,7 +479,7 @@ unsafe fn product_part(
             Right::Plain(_) | Right::Rounded(_) if operands == Operands::Int8 => {
                 unreachable!("8-bit weights have their scales over the whole depth, and are packed before")
             }
-            Right::Plain(b) if product::read_in_place(operands, b, columns.len()) => {
+            Right::Plain(b) if read_in_place(operands, b, columns.len()) => {
                 let (b, c) = (b.offset(columns.start, 0), c.offset(0, columns.start));
                 multiply_in_place(a, rows.len(), b, [columns.len(), k], c, accumulate);
             }

@@ -1,7 +1,7 @@
 //! Bit-identity of the tiles of every instruction set with one plain chain of additions.
 
 use super::microkernel::Microkernel;
-use super::product::{Steps, multiply_with, read_in_place};
+use super::product::{Steps, multiply_with};
 use super::*;
 use crate::bf16::{pair, unpair};
 use crate::simd::{InstructionSet, Line};
