@@ -6,10 +6,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use crate::bf16::pair_in_place;
-use crate::matmul::{
-    Block, Operands, Output, Panels, View, WIDTH, left_operand, multiply, multiply_in_place, read_in_place,
-    split_in_place,
-};
+use crate::matmul::{Block, Operands, Output, Panels, View, WIDTH, left_operand, multiply, split_in_place};
 use crate::simd;
 
 /// Rows whose logits of one block of the vocabulary exist at once in the forward.
@@ -391,21 +388,13 @@ impl<'a> Chunk<'a> {
                 for (block, logits) in logits.chunks(rows * size).take(self.blocks()).enumerate() {
                     let (start, columns) = self.block(block);
                     let head = View::new(&self.head[start * dim + first..], 1, dim);
+                    panels.pack(self.operands, head, end - first, columns);
+                    let depth = panels.steps();
+                    let right = Block { panels, first_column: 0, columns: end - first, first_step: 0, depth };
                     // They are words already.
                     let logits = View::new(logits, size, 1);
                     // SAFETY: these channels of `d_hidden` belong to this task.
-                    unsafe {
-                        let to = to.offset(0, first);
-                        if read_in_place(self.operands, head, end - first) {
-                            multiply_in_place(logits, rows, head, [end - first, columns], to, true);
-                            continue;
-                        }
-                        panels.pack(self.operands, head, end - first, columns);
-                        let depth = panels.steps();
-                        let right =
-                            Block { panels, first_column: 0, columns: end - first, first_step: 0, depth };
-                        multiply(logits, rows, right, to, true);
-                    }
+                    unsafe { multiply(logits, rows, right, to.offset(0, first), true) };
                 }
             });
         });

@@ -1,4 +1,4 @@
-//! Register tiles: a few rows of `A` times a few groups of packed columns of `B`.
+//! Register tiles: a few rows of `A` times a few groups of columns of `B`, packed or, in f32, as they lie.
 //!
 //! A tile advances in steps of one 32-bit word of `A`: an f32, two bf16 of neighbouring `k`, or four bytes. One loop serves f32 and the
 //! bf16 that a processor multiplies itself, a [`Register`] saying how a step is loaded and multiplied; bf16 that is cut in two has one of
@@ -172,12 +172,12 @@ const AHEAD: usize = 8;
 /// Rows from which on they are fetched so: with fewer, what lies in memory is waited for.
 const FETCHED: usize = 4;
 
-/// Fetches the columns of a step, of `width` in each group.
+/// Fetches the columns of the step that lies `distance` elements farther, of `width` in each group.
 #[inline(always)]
-fn fetch<const G: usize>(b: [*const f32; G], step: usize, width: usize) {
+fn fetch<const G: usize>(b: [*const f32; G], distance: usize, width: usize) {
     for b in b {
         for line in (0..width).step_by(LANES) {
-            prefetch_line(b.wrapping_add(step + line));
+            prefetch_line(b.wrapping_add(distance + line));
         }
     }
 }

@@ -31,7 +31,8 @@ pub use crate::simd::has_tiles;
 use crate::simd::{LANES, add};
 pub(crate) use left::{left_operand, left_stride, left_words, split_in_place};
 pub(crate) use panels::{Panels, WIDTH};
-pub(crate) use product::{Block, Output, multiply, multiply_in_place, read_in_place};
+pub(crate) use product::{Block, Output, multiply};
+use product::{multiply_in_place, read_in_place};
 pub(crate) use strip::{Columns, Strips};
 pub(crate) use view::View;
 

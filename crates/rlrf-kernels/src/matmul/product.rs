@@ -123,7 +123,7 @@ pub(crate) unsafe fn multiply(a: View<'_>, rows: usize, block: Block<'_>, c: Out
 
 /// Whether tiles may read `columns` of `b` where they lie: f32 in whole panels and whole lines of the cache, which must not all have the same
 /// few places in it.
-pub(crate) fn read_in_place(operands: Operands, b: View<'_>, columns: usize) -> bool {
+pub(super) fn read_in_place(operands: Operands, b: View<'_>, columns: usize) -> bool {
     let whole = columns.is_multiple_of(WIDTH) && b.inner.is_multiple_of(LANES);
     let lines = whole && b.data.cast::<Line>().is_aligned();
     operands == Operands::F32 && b.outer == 1 && lines && !b.crowded()
@@ -133,7 +133,7 @@ pub(crate) fn read_in_place(operands: Operands, b: View<'_>, columns: usize) -> 
 ///
 /// # Safety
 /// As [`multiply`]; [`read_in_place`] holds for `b`.
-pub(crate) unsafe fn multiply_in_place(
+pub(super) unsafe fn multiply_in_place(
     a: View<'_>,
     rows: usize,
     b: View<'_>,
