@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rlrf_method::config::Sampling;
 use rlrf_method::digest::stream;
 use rlrf_method::seam::{Checker, Policy};
-use rlrf_method::{Instruction, Result};
+use rlrf_method::{Error, Instruction, Result};
 use serde_json::{Map, json};
 
 use crate::evaluation::{Evaluation, Item, Outcome};
@@ -18,7 +18,7 @@ pub const BENCHMARK: &str = "problems";
 const DEFINITION: u32 = 1;
 
 /// The policy's greedy answers to `problems`, checked exactly. An answer that cannot be read is wrong, and counted; so
-/// is one that the length limit cut off.
+/// is one that the length limit cut off, and one that is not there, since the prompt does not fit the model's context.
 ///
 /// # Errors
 /// As [`respond`]; a problem without an answer.
@@ -30,25 +30,42 @@ pub fn evaluate(
     problems: &[Instruction],
     max_new_tokens: usize,
 ) -> Result<Outcome> {
-    let prompts: Vec<Prompt> = problems
-        .iter()
-        .map(|problem| Prompt {
-            id: problem.id.clone(),
-            messages: problem.messages.clone(),
-            streams: vec![stream(0, "evaluation", &problem.id, 0)],
-            sampling: Sampling::greedy(max_new_tokens),
-        })
-        .collect();
+    let mut prompts = Vec::with_capacity(problems.len());
+    let mut fitting = Vec::with_capacity(problems.len());
+    for problem in problems {
+        let fits = policy.fits(&problem.messages)?;
+        fitting.push(fits);
+        if fits {
+            prompts.push(Prompt {
+                id: problem.id.clone(),
+                messages: problem.messages.clone(),
+                streams: vec![stream(0, "evaluation", &problem.id, 0)],
+                sampling: Sampling::greedy(max_new_tokens),
+            });
+        }
+    }
     let answers = respond(context, &format!("evaluate {set}"), iteration, policy, &prompts)?;
+    let mut answers = answers.iter().flatten();
     let mut evaluation = Evaluation::new(BENCHMARK, DEFINITION, set);
     evaluation.iteration = iteration;
-    for count in ["items", "correct", "unreadable", "incomplete", "tokens_unknown"] {
+    for count in ["items", "correct", "unreadable", "incomplete", "prompt_too_long", "tokens_unknown"] {
         evaluation.count(count, 0);
     }
     let mut items = Vec::with_capacity(problems.len());
-    for (problem, answer) in problems.iter().zip(answers.iter().flatten()) {
-        let check = checker.check(problem, &answer.text)?;
+    for (problem, fits) in problems.iter().zip(fitting) {
         evaluation.count("items", 1);
+        if !fits {
+            evaluation.count("prompt_too_long", 1);
+            let detail = [("answer", json!(problem.answer)), ("excluded", json!("prompt_too_long"))];
+            let detail = detail.map(|(name, value)| (name.to_string(), value)).into_iter().collect();
+            let scores = BTreeMap::from([("accuracy".to_string(), 0.0)]);
+            items.push(Item { id: problem.id.clone(), scores, detail });
+            continue;
+        }
+        let Some(answer) = answers.next() else {
+            return Err(Error::Backend(format!("evaluate {set}: an answer did not come back")));
+        };
+        let check = checker.check(problem, &answer.text)?;
         evaluation.count("correct", u64::from(check.correct));
         evaluation.count("unreadable", u64::from(!check.readable));
         evaluation.count("incomplete", u64::from(!answer.complete));

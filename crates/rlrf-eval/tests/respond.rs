@@ -5,10 +5,10 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use rlrf_eval::word_problems::{Asking, Source, Template, evaluate};
-use rlrf_eval::{Context, Prompt, respond};
+use rlrf_eval::{Context, Prompt, problems, respond};
 use rlrf_method::config::Sampling;
-use rlrf_method::seam::{Generated, GenerationRequest, GenerationSink, Policy, Progress};
-use rlrf_method::{Error, Message, Result, Row, RowStore, StoreError, Table};
+use rlrf_method::seam::{Check, Checker, Generated, GenerationRequest, GenerationSink, Policy, Progress};
+use rlrf_method::{Error, Instruction, Message, Result, Row, RowStore, StoreError, Table};
 
 #[derive(Default)]
 struct MemoryStore {
@@ -124,6 +124,42 @@ fn interrupted_it_keeps_what_it_has() {
     assert_eq!(store.rows.len(), 11);
     assert_eq!(ask(&mut store, &mut parrot, 1000, &prompts(40)).unwrap(), whole);
     assert_eq!((parrot.drawn, store.committed_twice), (40, 0));
+}
+
+/// Finds every answer right.
+struct Lenient;
+
+impl Checker for Lenient {
+    fn digest(&self) -> String {
+        "lenient".into()
+    }
+    fn check(&self, _: &Instruction, _: &str) -> Result<Check> {
+        Ok(Check { correct: true, readable: true, critique: String::new(), level: 3 })
+    }
+}
+
+#[test]
+fn a_problem_that_does_not_fit_is_wrong_and_counted() {
+    let problem = |id: &str, text: &str| Instruction {
+        id: id.into(),
+        messages: vec![Message::user(text.to_string())],
+        reference: None,
+        answer: Some("1".into()),
+    };
+    let problems = [problem("a", "an endless one"), problem("b", "q"), problem("c", "r")];
+    let mut store = MemoryStore::default();
+    let mut context = Context { store: &mut store, progress: &StopAfter(Cell::new(1000)) };
+    let outcome =
+        problems::evaluate(&mut context, &mut Parrot::default(), &Lenient, ("t", 0), &problems, 4).unwrap();
+    let counts =
+        ["items", "correct", "prompt_too_long", "unreadable"].map(|name| outcome.evaluation.counts[name]);
+    assert_eq!(counts, [3, 2, 1, 0]);
+    let scores = outcome.items.iter().map(|item| (item.id.as_str(), item.scores["accuracy"]));
+    assert_eq!(scores.collect::<Vec<_>>(), [("a", 0.0), ("b", 1.0), ("c", 1.0)]);
+    assert!(
+        outcome.items[1].detail["response"].as_str().unwrap().starts_with("q "),
+        "each has its own answer"
+    );
 }
 
 #[test]

@@ -4,8 +4,8 @@ use rlrf_engine::EngineOptions;
 use rlrf_method::config::Sampling;
 use rlrf_method::digest::stream;
 use rlrf_method::pairs::TrainedCandidate;
-use rlrf_method::seam::{GenerationRequest, Policy};
-use rlrf_method::{Instruction, Result};
+use rlrf_method::seam::{GenerationRequest, Policy, Progress};
+use rlrf_method::{Error, Instruction, Result};
 use rlrf_model::{Model, Precision};
 use rlrf_train::{ResponseTree, reference_logprobs};
 
@@ -14,6 +14,9 @@ use crate::tokens::{backend, candidate_tokens, prompt_tokens};
 
 /// Tokens that pass through a model at once.
 const TOKENS_PER_MICROBATCH: usize = 1024;
+
+/// Responses whose log-probabilities are computed between two looks at whether the user wants to stop.
+const TREES_AT_ONCE: usize = 32;
 
 /// What the responses are drawn for.
 #[derive(Debug, Clone, Copy)]
@@ -31,13 +34,32 @@ pub struct DivergenceSample<'a> {
 /// from one sample an instruction, which chance may make negative where the two models are close.
 ///
 /// # Errors
-/// A prompt that does not fit the context, or a failure of a model.
+/// A prompt that does not fit the context, a failure of a model, or the user's interruption.
 pub fn divergence(
     policy: &Model,
     reference: &Model,
     sample: DivergenceSample<'_>,
     options: EngineOptions,
+    progress: &dyn Progress,
 ) -> Result<(f64, f64)> {
+    // A response is drawn, then passes through both models.
+    progress.begin("divergence from M0", 3 * sample.instructions.len() as u64, 0);
+    let measured = measure(policy, reference, sample, options, progress);
+    progress.end();
+    measured
+}
+
+fn measure(
+    policy: &Model,
+    reference: &Model,
+    sample: DivergenceSample<'_>,
+    options: EngineOptions,
+    progress: &dyn Progress,
+) -> Result<(f64, f64)> {
+    let advance = |items: usize, tokens: usize| {
+        progress.advance(items as u64, tokens as u64);
+        if progress.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+    };
     let sampling = Sampling { temperature: 1.0, top_p: 1.0, ..Sampling::greedy(sample.max_new_tokens) };
     let requests: Vec<GenerationRequest> = sample
         .instructions
@@ -51,7 +73,7 @@ pub fn divergence(
     let mut responses: Vec<Vec<u32>> = vec![Vec::new(); requests.len()];
     LocalPolicy::new(policy, options)?.generate(&requests, &mut |request, _, generated| {
         responses[request] = candidate_tokens(policy, &TrainedCandidate::of(&generated))?;
-        Ok(())
+        advance(1, responses[request].len())
     })?;
     let prompts = requests
         .iter()
@@ -64,9 +86,14 @@ pub fn divergence(
         .map(|(prompt, response)| ResponseTree { prompt, completions: vec![response] })
         .collect();
     let logprob = |model: &Model| -> Result<f64> {
-        let logprobs = reference_logprobs(&model.decoder, &trees, TOKENS_PER_MICROBATCH, Precision::F32)
-            .map_err(backend)?;
-        Ok(logprobs.iter().flatten().sum())
+        let mut sum = 0.0;
+        for trees in trees.chunks(TREES_AT_ONCE) {
+            let logprobs = reference_logprobs(&model.decoder, trees, TOKENS_PER_MICROBATCH, Precision::F32)
+                .map_err(backend)?;
+            sum = logprobs.iter().flatten().fold(sum, |sum, logprob| sum + logprob);
+            advance(trees.len(), trees.iter().map(ResponseTree::rows).sum())?;
+        }
+        Ok(sum)
     };
     let total = logprob(policy)? - logprob(reference)?;
     let tokens: usize = responses.iter().map(Vec::len).sum();

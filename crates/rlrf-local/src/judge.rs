@@ -35,6 +35,9 @@ impl Default for JudgeConfig {
     }
 }
 
+/// Requests whose prompts are in memory at once: many more than run at once, so that few steps wait for the last of them.
+const ROUND: usize = 8192;
+
 /// A model that gives feedback. The level is always one of the rubric's: the distribution over the level tokens
 /// is read after the forced verdict prefix, so no reply can fail to parse; only a prompt that the context cannot hold fails.
 pub struct LocalJudge<'m> {
@@ -109,6 +112,20 @@ impl Judge for LocalJudge<'_> {
     }
 
     fn judge(
+        &mut self,
+        requests: &[JudgeRequest<'_>],
+        sink: &mut dyn FnMut(usize, Feedback) -> Result<()>,
+    ) -> Result<()> {
+        for (round, requests) in requests.chunks(ROUND).enumerate() {
+            let first = round * ROUND;
+            self.judge_round(requests, &mut |request, feedback| sink(first + request, feedback))?;
+        }
+        Ok(())
+    }
+}
+
+impl LocalJudge<'_> {
+    fn judge_round(
         &mut self,
         requests: &[JudgeRequest<'_>],
         sink: &mut dyn FnMut(usize, Feedback) -> Result<()>,

@@ -36,7 +36,9 @@ pub fn too_long(model: &Model, messages: &[Message]) -> Result<Option<String>> {
 /// They are not.
 pub fn refuse_other_tokens(model: &Model, response: &Generated) -> Result<()> {
     let Generated { text, tokens, .. } = response;
-    if tokens.is_empty() || model.tokenizer.decode(tokens).is_ok_and(|decoded| decoded == *text) {
+    // A decoder skips what it does not know.
+    let known = tokens.iter().all(|&token| (token as usize) < model.decoder.config().vocab_size);
+    if tokens.is_empty() || known && model.tokenizer.decode(tokens).is_ok_and(|decoded| decoded == *text) {
         return Ok(());
     }
     let begin: String = text.chars().take(40).collect();

@@ -10,18 +10,18 @@ use crate::row::{Row, RowStore, SharedStore, Table};
 use crate::seam::{ChoiceRequest, ChoiceSink, Generated, GenerationRequest, GenerationSink, Policy};
 
 /// Responses of `policy`, kept under the digest of everything that decides them.
-pub struct KeptPolicy<'a> {
+pub struct KeptPolicy<'a, 's> {
     /// Who is asked for what is not there.
     pub policy: &'a mut (dyn Policy + 'a),
     /// Where the responses are kept.
-    pub store: SharedStore<'a>,
+    pub store: SharedStore<'s>,
     /// Iteration of the loop that asks.
     pub iteration: u32,
     /// What the responses are for: names their rows.
     pub stage: &'static str,
 }
 
-impl Policy for KeptPolicy<'_> {
+impl Policy for KeptPolicy<'_, '_> {
     fn digest(&self) -> String {
         self.policy.digest()
     }

@@ -44,9 +44,13 @@ impl Judge for Panel<'_> {
                     return Err(Error::Backend("feedback: a member's judgement did not come back".into()));
                 }
             }
+            // Whoever wants to stop is given what the members have finished, all the same.
+            let mut taken = Ok(());
             for (request, said) in said.into_iter().enumerate() {
-                sink(round * ROUND + request, average(&requests[request].aspect.name, said))?;
+                let given = sink(round * ROUND + request, average(&requests[request].aspect.name, said));
+                taken = taken.and(given);
             }
+            taken?;
         }
         Ok(())
     }
@@ -80,6 +84,8 @@ pub fn average(aspect: &str, members: Vec<Feedback>) -> Feedback {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Instruction;
+    use crate::aspect::{Aspect, DEFAULT_ASPECTS};
 
     fn told(critique: &str, distribution: [f64; LEVELS]) -> Feedback {
         Feedback::from_distribution("a", critique.into(), distribution, ParseOutcome::Parsed)
@@ -100,6 +106,38 @@ mod tests {
         assert!((mean.aspect_score().unwrap() - (2.6 + 1.0 + 2.4) / 3.0).abs() < 1e-12);
         assert_eq!((mean.critique.as_str(), &mean.parse), ("bad", &ParseOutcome::Parsed));
         assert_eq!(mean.members, members);
+    }
+
+    /// Knows what to say beforehand.
+    struct Member;
+
+    impl Judge for Member {
+        fn digest(&self) -> String {
+            "member".into()
+        }
+        fn judge(
+            &mut self,
+            requests: &[JudgeRequest<'_>],
+            sink: &mut dyn FnMut(usize, Feedback) -> Result<()>,
+        ) -> Result<()> {
+            (0..requests.len()).try_for_each(|request| sink(request, level("fine", 3)))
+        }
+    }
+
+    #[test]
+    fn who_wants_to_stop_is_given_what_is_finished() {
+        let aspect = &Aspect::read_toml("aspects", DEFAULT_ASPECTS).unwrap()[0];
+        let instruction =
+            &Instruction { id: "i".into(), messages: Vec::new(), reference: None, answer: None };
+        let request = JudgeRequest { instruction, response: "r", aspect };
+        let requests = vec![request; 2 * ROUND];
+        let mut given = 0;
+        let stopped = Panel::new(vec![Box::new(Member), Box::new(Member)]).judge(&requests, &mut |_, _| {
+            given += 1;
+            Err(Error::Interrupted)
+        });
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+        assert_eq!(given, ROUND);
     }
 
     #[test]

@@ -412,21 +412,8 @@ fn recover(folder: &Path, replaced: &Path) -> Result<()> {
 fn is_of_model(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let suffixes = [".safetensors", ".safetensors.index.json"];
-    let names = [
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-        "merges.txt",
-        "tokenizer.model",
-        "chat_template.jinja",
-        "adapter",
-        "adapter_config.json",
-    ];
-    names.contains(&name) || suffixes.iter().any(|suffix| name.ends_with(suffix))
+    let names = ["config.json", "tokenizer.json", GENERATION_CONFIG, ADAPTER_FOLDER, ADAPTER_CONFIG];
+    names.contains(&name) || CARRIED.contains(&name) || suffixes.iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// Refuses a folder that a model may not take the place of: one that holds something else than a model.

@@ -50,17 +50,8 @@ impl Stage {
 }
 
 impl Console {
-    /// Also takes over Ctrl-C: the first asks to stop at the next safe point, the second stops at once.
+    /// For a command with progress to report and results to keep.
     pub(crate) fn new(quiet: bool) -> Self {
-        let handled = ctrlc::set_handler(|| {
-            if INTERRUPTED.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            eprintln!("\nstopping at the next safe point; press Ctrl-C again to stop at once");
-        });
-        if let Err(error) = handled {
-            eprintln!("warning: Ctrl-C will stop at once: {error}");
-        }
         Self {
             quiet,
             terminal: std::io::stderr().is_terminal(),
@@ -84,7 +75,7 @@ impl Console {
     /// A line of information.
     pub(crate) fn say(&self, message: &str) {
         if !self.quiet {
-            eprintln!("{message}");
+            tell(message);
         }
     }
 }
@@ -126,14 +117,8 @@ impl Progress for Console {
             }
             None if !self.quiet && stage.last_line.elapsed() >= LINE_EVERY => {
                 stage.last_line = Instant::now();
-                eprintln!(
-                    "{}: {}/{}, {}, {} left",
-                    stage.name,
-                    stage.done,
-                    stage.total,
-                    stage.rate(),
-                    stage.left()
-                );
+                let Stage { name, done, total, .. } = &*stage;
+                tell(&format!("{name}: {done}/{total}, {}, {} left", stage.rate(), stage.left()));
             }
             None => {}
         }
@@ -165,6 +150,33 @@ impl Progress for Console {
     fn interrupted(&self) -> bool {
         interrupted()
     }
+}
+
+/// Takes over Ctrl-C and the other signals that end a process: the first asks to stop at the next safe point, the second stops at
+/// once. A hang-up stays ignored where it was when the program was started (`nohup`).
+pub(crate) fn take_signals() {
+    #[cfg(unix)]
+    // SAFETY: a signal that nobody handles yet is ignored for a moment; what it was before goes back, if it is not to be handled.
+    let hang_up = unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    let handled = ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        tell("\nstopping at the next safe point; press Ctrl-C again to stop at once");
+    });
+    if let Err(error) = handled {
+        tell(&format!("warning: Ctrl-C will stop at once: {error}"));
+    }
+    #[cfg(unix)]
+    if hang_up == libc::SIG_IGN {
+        // SAFETY: as above.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    }
+}
+
+/// A line on standard error. Nobody has to read it: work goes on where it cannot be written.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Whether the user wants to stop.

@@ -127,15 +127,19 @@ impl JudgeModels {
         Ok(digest)
     }
 
-    /// Has the first of them choose aspects; `otherwise` does, if there are none.
+    /// Has the first of them choose aspects; `otherwise` does, if there are none. What an endpoint replies is kept in `store` as it
+    /// comes.
     pub(crate) fn ask_chooser<R>(
         &mut self,
         otherwise: Option<LocalPolicy<'_>>,
         engine: EngineOptions,
+        (store, iteration): (SharedStore<'_>, u32),
         ask: impl FnOnce(&mut dyn Policy) -> rlrf_method::Result<R>,
     ) -> Result<R> {
         Ok(match (self.0.first_mut(), otherwise) {
-            (Some(OpenedModel::Endpoint(policy)), _) => ask(policy)?,
+            (Some(OpenedModel::Endpoint(policy)), _) => {
+                ask(&mut KeptPolicy { policy, store, iteration, stage: REPLIES })?
+            }
             (Some(OpenedModel::Folder(model)), _) => ask(&mut LocalPolicy::new(model, engine)?)?,
             (None, Some(mut policy)) => ask(&mut policy)?,
             (None, None) => bail!("nobody chooses aspects: name a feedback model"),

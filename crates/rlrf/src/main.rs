@@ -54,20 +54,23 @@ fn main() -> ExitCode {
 
 fn finish(arguments: &Arguments) -> ExitCode {
     let console = Console::new(arguments.quiet);
+    // The others keep nothing that could be lost: they end at once.
+    if !matches!(arguments.command, Command::Bench { .. } | Command::Model { .. }) {
+        console::take_signals();
+    }
     match execute(arguments, &console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console.close();
             if !console::is_interruption(&error) {
-                eprintln!("error: {error:#}");
+                console::tell(&format!("error: {error:#}"));
                 return ExitCode::FAILURE;
             }
             match arguments.command {
-                Command::Index { .. } => eprintln!("interrupted; nothing of the index is kept"),
-                Command::Bench { .. } => eprintln!("interrupted"),
-                _ => {
-                    eprintln!("interrupted; everything finished so far is kept: repeat the command to go on")
-                }
+                Command::Index { .. } => console::tell("interrupted; nothing of the index is kept"),
+                _ => console::tell(
+                    "interrupted; everything finished so far is kept: repeat the command to go on",
+                ),
             }
             ExitCode::from(130)
         }

@@ -35,6 +35,9 @@ use crate::starting_model::StartingModels;
 use crate::starting_reward::StartingReward;
 use crate::training_set::{TrainingSet, training_name};
 
+/// The policy before the first iteration.
+const POLICY: &str = "M0";
+
 /// Traces shown in the report.
 const TRACES: usize = 3;
 
@@ -139,10 +142,9 @@ impl Run<'_> {
         self.store.event("started", &json!({ "version": version, "engine": self.config.engine }))?;
         self.commit_instructions()?;
         let policy_digest = models.policy.digest("sft M0");
-        let mut policy = self.start_tuned("M0", models.policy)?;
-        if let Some(file) = &self.config.instructions.file {
-            refuse_long(&self.inputs.instructions, file, &policy)?;
-        }
+        let mut policy = self.start_tuned(POLICY, models.policy)?;
+        // It may be one that was made for other instructions.
+        self.refuse_long_instructions(&policy)?;
         let judge = models.feedback.map(|model| self.start_tuned("feedback", model)).transpose()?;
         let reward =
             models.reward.map(|model| self.start_reward(&model, &policy, &policy_digest)).transpose()?;
@@ -156,6 +158,13 @@ impl Run<'_> {
         let summary = self.summarise(&policy)?;
         self.store.event("finished", &json!({}))?;
         Ok(summary)
+    }
+
+    fn refuse_long_instructions(&self, policy: &Model) -> Result<()> {
+        match &self.config.instructions.file {
+            Some(file) => refuse_long(&self.inputs.instructions, file, policy),
+            None => Ok(()),
+        }
     }
 
     fn commit_instructions(&mut self) -> Result<()> {
@@ -254,13 +263,15 @@ impl Run<'_> {
         if samples == 0 || self.store.artifact(&name)?.is_some() {
             return Ok(());
         }
-        let reference = models::load(&self.model_folder("M0"))?;
+        let reference = models::load(&self.model_folder(POLICY))?;
         let sample = DivergenceSample {
             instructions: &self.inputs.instructions[..samples],
             max_new_tokens: self.config.sample.sampling.max_new_tokens,
             seed: self.config.seed,
         };
-        let (kl, kl_per_token) = rlrf_local::divergence(policy, &reference, sample, self.config.engine())?;
+        let (kl, kl_per_token) =
+            rlrf_local::divergence(policy, &reference, sample, self.config.engine(), self.console)?;
+        self.keep_timings()?;
         let divergence = Divergence { iteration, kl, kl_per_token };
         Ok(self.store.record_artifact(&name, "", &serde_json::to_value(&divergence)?)?)
     }
@@ -343,9 +354,10 @@ impl Run<'_> {
                 None => policy.clone(),
             };
             let all: Vec<usize> = (0..self.inputs.instructions.len()).collect();
-            let choices = self.judges.ask_chooser(Some(own), self.config.engine(), |model| {
-                iteration.choose(model, choose, &all)
-            })?;
+            let choices =
+                self.judges.ask_chooser(Some(own), self.config.engine(), (shared, number), |model| {
+                    iteration.choose(model, choose, &all)
+                })?;
             iteration.choices = choices;
         }
         let groups = if self.config.needs_feedback() {

@@ -28,7 +28,7 @@ pub(crate) enum Benchmark {
         rlrf eval aspects --model MODEL --instructions heldout.jsonl --checkers checkers.toml\n  \
         rlrf eval aspects --model MODEL --instructions heldout.jsonl --judge FEEDBACK-MODEL --temperature 1\n\n\
         The judge is asked about `feedback.aspects`, as in a run; `--checkers` is a file of aspects with a `checker` each.\n\
-        Settings: seed, feedback.aspects, feedback.aspects_file, feedback.reference, [feedback.critique], templates.feedback, \
+        Settings: seed, feedback.aspects, feedback.aspects_file, feedback.checkers, feedback.reference, [feedback.critique], templates.feedback, \
         evaluation.max_new_tokens, [generation], [engine].")]
     Aspects(AspectsOptions),
     /// GSM8K: word problems, exact match, strict (`#### n`) and flexible (last number)

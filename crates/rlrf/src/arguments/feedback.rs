@@ -42,7 +42,7 @@ pub(crate) enum FeedbackCommand {
         rlrf feedback records --candidates candidates.jsonl --set checker=arithmetic --out records.jsonl\n\n\
         Without a checker the feedback that the candidates have is recorded; with one, what the checker says, on the aspects \
         of the settings. Responses that occur twice are recorded once, unreadable replies not at all.\n\
-        Settings: checker, feedback.aspects, feedback.aspects_file.")]
+        Settings: checker, feedback.aspects, feedback.aspects_file, feedback.checkers.")]
     Records(FeedbackRecordsOptions),
 }
 

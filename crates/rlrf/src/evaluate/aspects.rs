@@ -18,10 +18,11 @@ use crate::console::Console;
 use crate::inputs::{check_aspects, read_checkers};
 use crate::judges::{JudgeModels, Judging, dispatched};
 
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "seed",
     "feedback.aspects",
     "feedback.aspects_file",
+    "feedback.checkers",
     "feedback.reference",
     "feedback.critique",
     "templates.feedback",

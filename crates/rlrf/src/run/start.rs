@@ -5,7 +5,7 @@ use rlrf_local::{LocalReward, TrainingStage};
 use rlrf_method::digest::stream;
 use rlrf_model::Model;
 
-use super::{REWARD_EVALUATION, Run};
+use super::{POLICY, REWARD_EVALUATION, Run};
 use crate::file_lock::FileLock;
 use crate::models;
 use crate::starting_model::{FineTuning, StartingModel};
@@ -18,6 +18,9 @@ impl Run<'_> {
         self.start(name, &starting.digest(&stage.name), &stage, |run| {
             let seed = starting.seed;
             let (mut model, sft) = starting.make()?;
+            if name == POLICY {
+                run.refuse_long_instructions(&model)?;
+            }
             if let Some(FineTuning { section, demonstrations }) = sft {
                 let settings = section.settings(stream(seed, &stage.name, "", 0));
                 let (store, console) = (&mut run.store, run.console);

@@ -129,7 +129,7 @@ pub(crate) fn feedback(options: &JudgeCandidatesOptions, json: bool, console: &C
         let mut store = shared;
         let mut iteration = inputs.iteration(&mut store, console);
         if let Some(config) = choose {
-            models.ask_chooser(None, judging.engine, |model| {
+            models.ask_chooser(None, judging.engine, (shared, 0), |model| {
                 choose_aspects(&mut iteration, model, config, &mut groups)
             })?;
         }

@@ -30,7 +30,8 @@ const TRAIN_SETTINGS: [&str; 10] = [
     "evaluation.allow_overlap",
 ];
 
-const RECORDS_SETTINGS: [&str; 3] = ["checker", "feedback.aspects", "feedback.aspects_file"];
+const RECORDS_SETTINGS: [&str; 4] =
+    ["checker", "feedback.aspects", "feedback.aspects_file", "feedback.checkers"];
 
 pub(crate) fn train(options: &FeedbackTrainOptions, json: bool, console: &Console) -> Result<()> {
     expect_model_folder(&options.out)?;

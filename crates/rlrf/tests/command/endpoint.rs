@@ -50,10 +50,10 @@ fn what_an_endpoint_answered_once_is_never_asked_again() {
     let (folder, server) = (problem_folder(), Server::start(answer));
     let first = finished(eval(&folder, &server.url(), &[])).expect_success();
     let evaluation = first.json();
-    assert_eq!(
-        evaluation["counts"],
-        json!({ "correct": 1, "incomplete": 0, "items": 12, "tokens_unknown": 12, "unreadable": 0 })
-    );
+    let counts = json!({
+        "correct": 1, "incomplete": 0, "items": 12, "prompt_too_long": 0, "tokens_unknown": 12, "unreadable": 0
+    });
+    assert_eq!(evaluation["counts"], counts);
     assert!(evaluation["metrics"].get("mean_tokens").is_none(), "the endpoint tells no tokens: {evaluation}");
     let asked = server.asked();
     assert_eq!(asked.len(), 1 + 12);

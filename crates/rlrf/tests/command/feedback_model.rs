@@ -35,6 +35,17 @@ fn with_records() -> Folder {
     folder.write("candidates.jsonl", jsonl(&candidates));
     let records = ["feedback", "records", "--candidates", "candidates.jsonl", "--out", "records.jsonl"];
     let aspects = ["--set", "feedback.aspects=[\"logical correctness\"]", "--set", "checker=arithmetic"];
+    let ruled = [
+        "--set",
+        "checker=arithmetic",
+        "--set",
+        "feedback.aspects=[\"readability\"]",
+        "--set",
+        "feedback.checkers={readability={kind=\"regex\",must_match=\"never\"}}",
+    ];
+    let said = folder.run(&[&records[..], &ruled].concat()).expect_success().stdout;
+    assert!(said.starts_with("24 records, 24 at level 1,"), "its own checker decides an aspect: {said}");
+    std::fs::remove_file(folder.path("records.jsonl")).unwrap();
     let said = folder.run(&[&records[..], &aspects].concat()).expect_success().stdout;
     assert!(
         said.starts_with("24 records, 0 at level 1, 12 at level 2, 12 at level 3: records.jsonl"),

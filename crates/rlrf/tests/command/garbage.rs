@@ -579,6 +579,15 @@ const STAGES: &[Garbage] = &[
         expected: &["c.jsonl", "the `tokens` of the response \"a\"... are not those of its text"],
     },
     Garbage {
+        prepare: |f| {
+            let unknown = json!({ "text": "", "tokens": [99_999_999], "complete": false, "score": 3.0 });
+            let candidates = json!([unknown, { "text": "b", "score": 1.0 }]);
+            f.write("c.jsonl", jsonl(&[json!({ "prompt": "q", "candidates": candidates })]));
+        },
+        arguments: "grpo --model finished/models/M0 --candidates c.jsonl --out new",
+        expected: &["c.jsonl", "the `tokens` of the response \"\"... are not those of its text"],
+    },
+    Garbage {
         prepare: |f| f.write("c.jsonl", "{\"prompt\": \"q\", \"candidates\": [{\"text\": \"a\"}]}"),
         arguments: "feedback --candidates c.jsonl --out j.jsonl",
         expected: &["nobody judges", "--set checker=arithmetic"],

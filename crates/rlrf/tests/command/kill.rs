@@ -159,6 +159,28 @@ fn interrupted_by_the_user_it_says_so_and_goes_on() {
 }
 
 #[test]
+fn nohup_lets_it_go_on_to_its_end() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = Folder::new();
+    folder.write_inputs();
+    let command = folder.command(&["run", "rlrf.toml", "--out", "run"]);
+    let mut nohup = Command::new("nohup");
+    nohup.arg(command.get_program()).args(command.get_args()).stdout(Stdio::null());
+    if let Some(directory) = command.get_current_dir() {
+        nohup.current_dir(directory);
+    }
+    let mut child = nohup.stderr(File::create(folder.path("stderr")).unwrap()).spawn().unwrap();
+    while !String::from_utf8(folder.read("stderr")).unwrap().contains("sample M_0") {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended without sampling");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let signalled = Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&folder.read("stderr")));
+}
+
+#[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let (expected, _) = &*UNDISTURBED;
