@@ -455,7 +455,8 @@ impl<'a> LogitGradients<'a> {
                     }
                 }
                 Operands::F32InTiles => split_in_place(logits, size, columns, words),
-                Operands::F32 | Operands::Int8 => {}
+                Operands::F32 => {}
+                Operands::Int8 => unreachable!("the left operand was refused"),
             }
         });
     }

@@ -51,7 +51,7 @@ impl InstructionSet {
     }
 }
 
-/// Bytes of a core's second-level cache.
+/// Bytes of a core's second-level cache, or the least that passes were measured with.
 pub(crate) fn second_level_cache() -> usize {
     static DETECTED: OnceLock<usize> = OnceLock::new();
     *DETECTED.get_or_init(|| {
@@ -65,7 +65,7 @@ pub(crate) fn second_level_cache() -> usize {
         #[cfg(not(target_arch = "x86_64"))]
         let kibibytes = 0u32;
         // Virtual machines may hide it.
-        if kibibytes == 0 { 1 << 20 } else { (kibibytes as usize) << 10 }
+        ((kibibytes as usize) << 10).max(1 << 20)
     })
 }
 

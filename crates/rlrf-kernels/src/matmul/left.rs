@@ -26,6 +26,9 @@ fn apart(words: usize) -> usize {
 
 /// The left operand `A[rows, depth]` for products in f32 or bf16, in `words` if it has to be rounded or transposed; with the calling thread alone
 /// unless `parallel`.
+///
+/// # Panics
+/// Of 8-bit operands, which only packed weights have.
 pub(crate) fn left_operand<'w>(
     operands: Operands,
     a: View<'w>,
@@ -36,7 +39,8 @@ pub(crate) fn left_operand<'w>(
     match operands {
         Operands::Bf16 => left_words(a, shape, words, parallel),
         Operands::F32InTiles => split_words(a, shape, words, parallel),
-        _ => left_rows(a, shape, words, parallel),
+        Operands::F32 => left_rows(a, shape, words, parallel),
+        Operands::Int8 => panic!("products in 8 bits are of packed weights"),
     }
 }
 

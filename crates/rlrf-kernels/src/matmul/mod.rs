@@ -421,7 +421,7 @@ fn grid(operands: Operands, [m, n, k]: [usize; 3], unit: usize) -> (usize, usize
     // Some tasks per thread, so that a thread that is held up leaves its share to the others.
     let per_thread = if operands == Operands::F32InTiles { 4 } else { 2 };
     let tasks = (work / TASK).clamp(2, threads * per_thread).next_multiple_of(threads);
-    // Columns first: tasks that share columns would pack the same part of B again.
+    // Columns first: tasks that share columns would pack the same part of B again, where it is packed.
     let columns = tasks.min((n / 96).max(1));
     // But not into unequal parts of few units.
     let units = n.div_ceil(unit);

@@ -16,7 +16,7 @@ use crate::simd::{LANES, Line, has_tiles, prefetch_many, second_level_cache};
 pub(super) const DEPTH: usize = 768;
 
 /// Elements of a strip of rows that are multiplied with all columns of a pass: what tiles read of `A` then stays in the first-level cache,
-/// so that `A` needs no packing, even where two threads share it.
+/// so that `A` needs no packing, even where two threads share it. (Rows that lie side by side are fetched from the second-level one.)
 const STRIP: usize = 6 * 768;
 
 /// Cuts the steps of an inner dimension into nearly equal passes of at most [`DEPTH`], of whole blocks.
@@ -163,6 +163,7 @@ impl Steps {
     /// Of `b`, for which [`read_in_place`] holds.
     pub(super) fn in_place(b: View<'_>, [columns, depth]: [usize; 2]) -> Self {
         assert!(b.holds(columns, depth));
+        debug_assert!(read_in_place(Operands::F32, b, columns));
         Self { operands: Operands::F32, data: b.data, step: b.inner, panel: WIDTH, columns, depth }
     }
 }
@@ -190,7 +191,8 @@ impl Block<'_> {
 /// [`multiply`] with chosen tiles.
 ///
 /// # Safety
-/// As [`multiply`]; the processor has the instruction set of `kernel`.
+/// The processor has the instruction set of `kernel`; what `b` was made from is still borrowed; `a` holds `rows x b.depth` elements; `c` is
+/// valid for `rows x b.columns`, and no other thread touches these.
 pub(super) unsafe fn multiply_with(
     kernel: &Microkernel,
     a: View<'_>,

@@ -58,6 +58,7 @@ fn every_instruction_set_gives_one_chain_of_fused_multiply_adds() {
         (16, 31, 8),
         (7, 160, 800),
         (23, 96, 40),
+        (2, 416, 768),
     ] {
         let (a, b, start) = (noise(m * k, 1), noise(n * k, 2), noise(m * n, 3));
         let mut expected = start.clone();

@@ -346,6 +346,41 @@ fn threads_change_nothing() {
     }
 }
 
+/// The numbers from `offset` elements after the beginning of a line of the cache on.
+fn placed(numbers: &[f32], offset: usize) -> (Vec<f32>, std::ops::Range<usize>) {
+    let mut room = vec![f32::NAN; numbers.len() + 32];
+    let start = room.as_ptr().align_offset(64) + offset;
+    let range = start..start + numbers.len();
+    room[range.clone()].copy_from_slice(numbers);
+    (room, range)
+}
+
+/// Some are read where they lie, from whole lines, and others packed: of the last shapes, only the last columns.
+#[test]
+fn where_operands_lie_changes_nothing() {
+    for (operands, (rows, out, inp)) in
+        all([(150, 96, 160), (300, 200, 416), (64, 1600, 208), (400, 208, 336), (5, 64, 1024)])
+    {
+        let gradients = |offset: usize, threads: usize| {
+            let [x, w, dy] = [(rows * inp, 1), (out * inp, 2), (rows * out, 3)]
+                .map(|(len, seed)| placed(&noise(len, seed), offset));
+            let [x, w, dy] = [&x, &w, &dy].map(|(room, range)| &room[range.clone()]);
+            let (mut dx, mut dw) = (noise(rows * inp, 4), noise(out * inp, 5));
+            with_threads(threads, || {
+                linear_backward_input(operands, dy, w, &mut dx, rows, inp, out, true);
+                linear_backward_weight(operands, dy, x, &mut dw, None, rows, inp, out);
+            });
+            [dx, dw]
+        };
+        let expected = gradients(1, 1);
+        for threads in [1, 3] {
+            for (found, expected) in gradients(0, threads).iter().zip(&expected) {
+                assert_same_bits(found, expected);
+            }
+        }
+    }
+}
+
 #[test]
 fn empty_shapes_are_no_work() {
     for operands in kinds_of_operands() {
