@@ -52,7 +52,7 @@ pub(super) fn packed_at_once(operands: Operands, k: usize) -> (usize, usize) {
     (depth, pass_columns(Microkernel::detect(operands), steps))
 }
 
-/// Columns of a pass of `depth` steps, of whole tiles: `B` takes half of the second-level cache.
+/// Columns of a pass of `depth` steps, of whole tiles: `B` takes half of the second-level cache, of a core with one thread.
 fn pass_columns(kernel: &Microkernel, depth: usize) -> usize {
     let unit = kernel.column_unit();
     let elements = second_level_cache() / 2 / size_of::<f32>();
