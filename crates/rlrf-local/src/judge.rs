@@ -36,7 +36,7 @@ impl Default for JudgeConfig {
 }
 
 /// Requests whose prompts are in memory at once: many more than run at once, so that few steps wait for the last of them.
-const ROUND: usize = 8192;
+const ROUND: usize = 32_768;
 
 /// A model that gives feedback. The level is always one of the rubric's: the distribution over the level tokens
 /// is read after the forced verdict prefix, so no reply can fail to parse; only a prompt that the context cannot hold fails.
