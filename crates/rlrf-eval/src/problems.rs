@@ -56,7 +56,7 @@ pub fn evaluate(
         evaluation.count("items", 1);
         if !fits {
             evaluation.count("prompt_too_long", 1);
-            let detail = [("answer", json!(problem.answer)), ("excluded", json!("prompt_too_long"))];
+            let detail = [("answer", json!(problem.answer)), ("unanswered", json!("prompt_too_long"))];
             let detail = detail.map(|(name, value)| (name.to_string(), value)).into_iter().collect();
             let scores = BTreeMap::from([("accuracy".to_string(), 0.0)]);
             items.push(Item { id: problem.id.clone(), scores, detail });
