@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use rlrf_method::config::Sampling;
 use rlrf_method::digest::stream;
 use rlrf_method::seam::{Checker, Policy};
-use rlrf_method::{Error, Instruction, Result};
+use rlrf_method::{Instruction, Result};
 use serde_json::{Map, json};
 
 use crate::evaluation::{Evaluation, Item, Outcome};
-use crate::respond::{Context, Prompt, known_length, respond};
+use crate::respond::{Context, Prompt, known_length, respond_if_fits};
 
 /// Name of the benchmark.
 pub const BENCHMARK: &str = "problems";
@@ -21,7 +21,7 @@ const DEFINITION: u32 = 1;
 /// is one that the length limit cut off, and one that is not there, since the prompt does not fit the model's context.
 ///
 /// # Errors
-/// As [`respond`]; a problem without an answer.
+/// As [`respond`](crate::respond()); a problem without an answer.
 pub fn evaluate(
     context: &mut Context<'_>,
     policy: &mut dyn Policy,
@@ -30,40 +30,29 @@ pub fn evaluate(
     problems: &[Instruction],
     max_new_tokens: usize,
 ) -> Result<Outcome> {
-    let mut prompts = Vec::with_capacity(problems.len());
-    let mut fitting = Vec::with_capacity(problems.len());
-    for problem in problems {
-        let fits = policy.fits(&problem.messages)?;
-        fitting.push(fits);
-        if fits {
-            prompts.push(Prompt {
-                id: problem.id.clone(),
-                messages: problem.messages.clone(),
-                streams: vec![stream(0, "evaluation", &problem.id, 0)],
-                sampling: Sampling::greedy(max_new_tokens),
-            });
-        }
-    }
-    let answers = respond(context, &format!("evaluate {set}"), iteration, policy, &prompts)?;
-    let mut answers = answers.iter().flatten();
+    let prompt = |problem: &Instruction| Prompt {
+        id: problem.id.clone(),
+        messages: problem.messages.clone(),
+        streams: vec![stream(0, "evaluation", &problem.id, 0)],
+        sampling: Sampling::greedy(max_new_tokens),
+    };
+    let prompts = problems.iter().map(prompt).collect();
+    let answers = respond_if_fits(context, &format!("evaluate {set}"), iteration, policy, prompts)?;
     let mut evaluation = Evaluation::new(BENCHMARK, DEFINITION, set);
     evaluation.iteration = iteration;
     for count in ["items", "correct", "unreadable", "incomplete", "prompt_too_long", "tokens_unknown"] {
         evaluation.count(count, 0);
     }
     let mut items = Vec::with_capacity(problems.len());
-    for (problem, fits) in problems.iter().zip(fitting) {
+    for (problem, answer) in problems.iter().zip(&answers) {
         evaluation.count("items", 1);
-        if !fits {
+        let Some(answer) = answer.iter().flatten().next() else {
             evaluation.count("prompt_too_long", 1);
             let detail = [("answer", json!(problem.answer)), ("unanswered", json!("prompt_too_long"))];
             let detail = detail.map(|(name, value)| (name.to_string(), value)).into_iter().collect();
             let scores = BTreeMap::from([("accuracy".to_string(), 0.0)]);
             items.push(Item { id: problem.id.clone(), scores, detail });
             continue;
-        }
-        let Some(answer) = answers.next() else {
-            return Err(Error::Backend(format!("evaluate {set}: an answer did not come back")));
         };
         let check = checker.check(problem, &answer.text)?;
         evaluation.count("correct", u64::from(check.correct));

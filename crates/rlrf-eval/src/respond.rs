@@ -36,6 +36,24 @@ pub struct Context<'a> {
     pub progress: &'a dyn Progress,
 }
 
+/// [`respond`], with none for a prompt that does not fit the model's context.
+///
+/// # Errors
+/// As [`respond`].
+pub fn respond_if_fits(
+    context: &mut Context<'_>,
+    stage: &str,
+    iteration: u32,
+    model: &mut dyn Policy,
+    mut prompts: Vec<Prompt>,
+) -> Result<Vec<Option<Vec<Generated>>>> {
+    let fits = prompts.iter().map(|prompt| model.fits(&prompt.messages)).collect::<Result<Vec<_>>>()?;
+    let mut each = fits.iter();
+    prompts.retain(|_| each.next() == Some(&true));
+    let mut responses = respond(context, stage, iteration, model, &prompts)?.into_iter();
+    Ok(fits.into_iter().map(|fits| if fits { responses.next() } else { None }).collect())
+}
+
 /// The responses of `model` to `prompts`: one `Vec` a prompt, one response a stream, in their order.
 ///
 /// A response is kept under the digest of everything that decides it: the model, the messages, the sampling and the
@@ -46,7 +64,7 @@ pub struct Context<'a> {
 /// `stage` names the stage in the progress and the rows, `iteration` is that of the model that is measured.
 ///
 /// # Errors
-/// A failure of model or store; a prompt that does not fit the model's context (ask [`Policy::fits`] before); the
+/// A failure of model or store; a prompt that does not fit the model's context ([`respond_if_fits`] leaves it out); the
 /// user's interruption. Whatever was finished is committed.
 pub fn respond(
     context: &mut Context<'_>,

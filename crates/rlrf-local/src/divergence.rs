@@ -44,18 +44,6 @@ pub fn divergence(
 ) -> Result<(f64, f64)> {
     // A response is drawn, then passes through both models.
     progress.begin("divergence from M0", 3 * sample.instructions.len() as u64, 0);
-    let measured = measure(policy, reference, sample, options, progress);
-    progress.end();
-    measured
-}
-
-fn measure(
-    policy: &Model,
-    reference: &Model,
-    sample: DivergenceSample<'_>,
-    options: EngineOptions,
-    progress: &dyn Progress,
-) -> Result<(f64, f64)> {
     let advance = |items: usize, tokens: usize| {
         progress.advance(items as u64, tokens as u64);
         if progress.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
@@ -97,5 +85,6 @@ fn measure(
     };
     let total = logprob(policy)? - logprob(reference)?;
     let tokens: usize = responses.iter().map(Vec::len).sum();
+    progress.end();
     Ok((total / trees.len().max(1) as f64, total / tokens.max(1) as f64))
 }

@@ -18,7 +18,7 @@ use serde_json::json;
 use self::judge::judge;
 use self::score::Measured;
 use crate::evaluation::Outcome;
-use crate::respond::{Context, Prompt, respond};
+use crate::respond::{Context, Prompt, respond_if_fits};
 
 /// Name of the benchmark.
 pub const BENCHMARK: &str = "aspects";
@@ -49,7 +49,7 @@ pub struct Definition {
 /// One response of `policy` to each instruction, with its levels.
 ///
 /// # Errors
-/// As [`respond`]; a failure of the judge; an instruction that a checker cannot check.
+/// As [`respond`](crate::respond()); a failure of the judge; an instruction that a checker cannot check.
 pub fn evaluate(
     context: &mut Context<'_>,
     policy: &mut dyn Policy,
@@ -92,21 +92,16 @@ fn respond_to(
     definition: &Definition,
     measured: &mut [Measured],
 ) -> Result<()> {
-    let (mut places, mut prompts) = (Vec::new(), Vec::new());
-    for (place, instruction) in definition.instructions.iter().enumerate() {
-        if policy.fits(&instruction.messages)? {
-            places.push(place);
-            prompts.push(Prompt {
-                id: instruction.id.clone(),
-                messages: instruction.messages.clone(),
-                streams: vec![stream(definition.seed, "evaluation", &instruction.id, 0)],
-                sampling: definition.sampling.clone(),
-            });
-        }
-    }
-    let responses = respond(context, &format!("evaluate {set}"), iteration, policy, &prompts)?;
-    for (place, response) in places.into_iter().zip(responses.into_iter().flatten()) {
-        measured[place].response = Some(response);
+    let prompt = |instruction: &Instruction| Prompt {
+        id: instruction.id.clone(),
+        messages: instruction.messages.clone(),
+        streams: vec![stream(definition.seed, "evaluation", &instruction.id, 0)],
+        sampling: definition.sampling.clone(),
+    };
+    let prompts = definition.instructions.iter().map(prompt).collect();
+    let responses = respond_if_fits(context, &format!("evaluate {set}"), iteration, policy, prompts)?;
+    for (measured, responses) in measured.iter_mut().zip(responses) {
+        measured.response = responses.into_iter().flatten().next();
     }
     Ok(())
 }

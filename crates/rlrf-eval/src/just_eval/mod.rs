@@ -8,7 +8,7 @@ mod template;
 
 use rlrf_method::config::Sampling;
 use rlrf_method::digest::stream;
-use rlrf_method::seam::Policy;
+use rlrf_method::seam::{Generated, Policy};
 use rlrf_method::{Message, Result};
 use serde_json::json;
 
@@ -21,7 +21,7 @@ pub use template::{TEMPLATE, judge_prompt};
 use crate::evaluation::Outcome;
 use crate::judging::{Asking, Question};
 use crate::reply::AspectReply;
-use crate::respond::{Context, Prompt, respond};
+use crate::respond::{Context, Prompt, respond_if_fits};
 
 /// Name of the benchmark.
 pub const BENCHMARK: &str = "just-eval";
@@ -43,7 +43,7 @@ pub struct Response {
 /// The policy's response to each instruction; none to one that does not fit its context.
 ///
 /// # Errors
-/// As [`respond`].
+/// As [`respond`](crate::respond()).
 pub fn respond_to(
     context: &mut Context<'_>,
     iteration: u32,
@@ -51,30 +51,20 @@ pub fn respond_to(
     instructions: &[JustEvalInstruction],
     sampling: &Sampling,
 ) -> Result<Vec<Option<Response>>> {
-    let mut responses = vec![None; instructions.len()];
-    let (mut places, mut prompts) = (Vec::new(), Vec::new());
-    for (place, instruction) in instructions.iter().enumerate() {
-        let messages = vec![Message::user(instruction.instruction.as_str())];
-        if policy.fits(&messages)? {
-            places.push(place);
-            prompts.push(Prompt {
-                id: instruction.id.clone(),
-                messages,
-                streams: vec![stream(0, "evaluation", &instruction.id, 0)],
-                sampling: sampling.clone(),
-            });
-        }
-    }
-    let generated = respond(context, "just-eval respond", iteration, policy, &prompts)?;
-    for (place, generated) in places.into_iter().zip(generated.into_iter().flatten()) {
-        responses[place] = Some(Response {
-            tokens: (!generated.tokens.is_empty() || generated.text.is_empty())
-                .then_some(generated.tokens.len()),
-            text: generated.text,
-            complete: generated.complete,
-        });
-    }
-    Ok(responses)
+    let prompt = |instruction: &JustEvalInstruction| Prompt {
+        id: instruction.id.clone(),
+        messages: vec![Message::user(instruction.instruction.as_str())],
+        streams: vec![stream(0, "evaluation", &instruction.id, 0)],
+        sampling: sampling.clone(),
+    };
+    let prompts = instructions.iter().map(prompt).collect();
+    let generated = respond_if_fits(context, "just-eval respond", iteration, policy, prompts)?;
+    let response = |generated: Generated| Response {
+        tokens: (!generated.tokens.is_empty() || generated.text.is_empty()).then_some(generated.tokens.len()),
+        text: generated.text,
+        complete: generated.complete,
+    };
+    Ok(generated.into_iter().map(|each| each.into_iter().flatten().next().map(response)).collect())
 }
 
 /// How responses are judged and scored.
@@ -96,7 +86,7 @@ impl Judging<'_> {
     /// The whole evaluation: the judge's replies on `responses`, one for each instruction, scored.
     ///
     /// # Errors
-    /// As [`respond`].
+    /// As [`respond`](crate::respond()).
     pub fn evaluate(
         &self,
         context: &mut Context<'_>,

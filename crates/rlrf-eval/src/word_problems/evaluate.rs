@@ -10,7 +10,7 @@ use super::problem::{Problem, Source};
 use super::score::{Response, score};
 use super::template::Template;
 use crate::evaluation::Outcome;
-use crate::respond::{Context, Prompt, respond};
+use crate::respond::{Context, Prompt, respond_if_fits};
 
 /// How a model is asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +53,7 @@ impl Asking {
 /// that is wrong, and counted as `prompt_too_long`.
 ///
 /// # Errors
-/// As [`respond`]; no prompt fits.
+/// As [`respond`](crate::respond()); no prompt fits.
 pub fn evaluate(
     context: &mut Context<'_>,
     policy: &mut dyn Policy,
@@ -62,23 +62,18 @@ pub fn evaluate(
     problems: &[Problem],
     asking: &Asking,
 ) -> Result<Outcome> {
-    let mut prompts = Vec::with_capacity(problems.len());
-    let mut fitting = Vec::with_capacity(problems.len());
-    for problem in problems {
-        let messages = asking.template.messages(&problem.question);
-        let fits = policy.fits(&messages)?;
-        fitting.push(fits);
-        if fits {
-            let draw = |index| stream(asking.seed(), "evaluation", &problem.id, index);
-            prompts.push(Prompt {
-                id: problem.id.clone(),
-                messages,
-                streams: (0..asking.samples).map(draw).collect(),
-                sampling: asking.drawn(&asking.sampling),
-            });
-        }
-    }
-    if prompts.is_empty() {
+    let prompt = |problem: &Problem| Prompt {
+        id: problem.id.clone(),
+        messages: asking.template.messages(&problem.question),
+        streams: (0..asking.samples)
+            .map(|index| stream(asking.seed(), "evaluation", &problem.id, index))
+            .collect(),
+        sampling: asking.drawn(&asking.sampling),
+    };
+    let prompts = problems.iter().map(prompt).collect();
+    let drawn = respond_if_fits(context, &format!("evaluate {set}"), iteration, policy, prompts)?;
+    let too_long = drawn.iter().filter(|samples| samples.is_none()).count();
+    if too_long == problems.len() {
         let shots = asking.template.shots();
         return Err(Error::Backend(format!(
             "no prompt of template {} with {shots} worked examples fits the model's context; give fewer --shots or \
@@ -86,16 +81,14 @@ pub fn evaluate(
             asking.template.name
         )));
     }
-    let mut drawn = respond(context, &format!("evaluate {set}"), iteration, policy, &prompts)?.into_iter();
-    let responses: Vec<Vec<Response>> = fitting
-        .iter()
-        .map(|&fits| if fits { drawn.next().unwrap_or_default() } else { Vec::new() })
-        .map(|samples| samples.into_iter().map(Response::from).collect())
+    let responses: Vec<Vec<Response>> = drawn
+        .into_iter()
+        .map(|samples| samples.unwrap_or_default().into_iter().map(Response::from).collect())
         .collect();
     let mut outcome = score(source, set, problems, &responses, asking.samples as usize);
     let evaluation = &mut outcome.evaluation;
     evaluation.iteration = iteration;
-    evaluation.count("prompt_too_long", fitting.iter().filter(|&&fits| !fits).count() as u64);
+    evaluation.count("prompt_too_long", too_long as u64);
     evaluation.settings = asking.settings();
     evaluation.digests.insert("model".into(), policy.digest());
     evaluation.digests.insert("template".into(), asking.template.digest());
